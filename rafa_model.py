@@ -38,7 +38,7 @@ class WeightsError(ValueError):
 # --- Layers with state of their own -----------------------------------------------------------------------------------
 
 
-# keras-self-attention does not register its layers; with this, `keras.saving.load_model` needs no custom objects either.
+# keras-self-attention does not register its layers; now `keras.saving.load_model` needs no custom objects either.
 for _layer in (SeqSelfAttention, SeqWeightedAttention):
     keras.saving.register_keras_serializable("keras_self_attention")(_layer)
 
@@ -300,7 +300,7 @@ class RMSprop224(keras.optimizers.RMSprop):
 
 def compile_rafa_net(model, learning_rate=1e-3):
     """Compile for training as the released code does: mean squared error in radians, loss weights 1, 1, 1."""
-    model.compile(RMSprop224(learning_rate), loss={axis: "mean_squared_error" for axis in AXES})
+    model.compile(RMSprop224(learning_rate), loss=dict.fromkeys(AXES, "mean_squared_error"))
 
 
 # --- Weights ----------------------------------------------------------------------------------------------------------
