@@ -1,0 +1,897 @@
+"""The embedded data set: heads of known pose, drawn by numpy and cv2 into the layouts and lists of the real data sets.
+
+    python synthetic_heads.py --out data/synthetic
+    python synthetic_heads.py --contact-sheet heads.png
+
+A head is a set of surfaces (skin, hair, ears, glasses) in the head's own frame, sampled densely enough to be drawn as
+points: turn them, sort them by depth, let the nearest win, shade what is seen.  Lengths are centimetres, the head's
+origin lies between the ears, and its axes are the image axes of `data_loaders` when it looks into the camera.
+"""
+
+import argparse
+import functools
+import io
+import json
+import multiprocessing
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data_loaders import AXES, LIST_ORDER, DataError, rotation_matrix
+
+VERSION = 1  # raise it whenever the same seed draws other pictures: folders of an older version are then redrawn
+MANIFEST = "synthetic.json"
+SKIN_TONES = np.array([(238, 202, 182), (222, 176, 148), (190, 140, 105), (141, 94, 66), (88, 60, 46)], float)
+HAIR_TONES = np.array(
+    [(30, 24, 22), (62, 42, 30), (108, 72, 44), (198, 162, 104), (152, 78, 42), (158, 156, 152)], float
+)
+IRIS_TONES = np.array([(70, 45, 28), (95, 68, 36), (74, 100, 84), (84, 118, 150)], float)
+HAIR_STYLES = ("bald", "short", "full", "fringe", "long", "bun", "afro")
+# Horizontal sections of the skull and jaw from crown to chin: height y, half width, front z, back z.
+SECTIONS = np.array(
+    """-11.6 0.0 -1.0 -1.0   -11.3 2.9 2.2 -4.6   -10.2 5.0 5.4 -7.2   -8.0 6.6 7.8 -9.1   -5.0 7.3 8.9 -9.9
+    -2.0 7.5 9.3 -10.0   0.0 7.4 9.0 -9.8   2.5 7.2 9.0 -9.0   5.0 6.8 9.0 -7.4   7.0 6.2 9.0 -4.2   9.0 5.1 8.7 0.2
+    10.6 3.8 8.5 3.4   11.6 2.2 7.6 5.0   11.9 0.0 6.4 6.4""".split(),
+    float,
+).reshape(-1, 4)
+# How low the hair grows, by the angle from the face round to the nape (degrees): forehead, temple, sideburn, nape.
+HAIRLINE_ANGLE = (0, 30, 50, 64, 76, 88, 100, 120, 180)
+HAIRLINE = (-7.2, -7.0, -5.2, -2.0, 1.6, 0.0, 3.0, 6.0, 6.8)
+# The 51 landmarks on the face (68-point order after the 17 of the jaw) as x, y; the jaw is found by angle and height.
+FACE_POINTS = np.array(
+    """-5.4 -1.7  -4.6 -2.3  -3.5 -2.5  -2.5 -2.3  -1.4 -1.9  1.4 -1.9  2.5 -2.3  3.5 -2.5  4.6 -2.3  5.4 -1.7
+    0 -0.2  0 1.3  0 2.8  0 4.3  -1.3 5.2  -0.7 5.4  0 5.5  0.7 5.4  1.3 5.2
+    -4.7 0.1  -3.7 -0.5  -2.7 -0.5  -1.8 0.2  -2.7 0.6  -3.7 0.6  1.8 0.2  2.7 -0.5  3.7 -0.5  4.7 0.1  3.7 0.6  2.7 0.6
+    -2.5 7.3  -1.6 6.8  -0.6 6.6  0 6.7  0.6 6.6  1.6 6.8  2.5 7.3  1.6 7.9  0.6 8.2  0 8.2  -0.6 8.2  -1.6 7.9
+    -2.2 7.3  -0.7 7.2  0 7.2  0.7 7.2  2.2 7.3  0.7 7.4  0 7.4  -0.7 7.4""".split(),
+    float,
+).reshape(-1, 2)
+JAW_HEIGHTS = (0.3, 2.6, 4.9, 7.0, 8.8, 10.1, 11.0, 11.5, 11.7)
+WINDOW = 38.0  # cm: side of the square that is drawn around a head
+RESOLUTION = 16.0  # pixels per cm at which the points are drawn, before they are scaled into the picture
+
+
+# --- Who --------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Identity:
+    """One person: proportions are factors around 1, colours are RGB 0..255, `seed` fixes the grain of skin and hair."""
+
+    width: float = 1.0
+    length: float = 1.0
+    depth: float = 1.0
+    jaw: float = 1.0
+    nose_width: float = 1.0
+    nose_height: float = 1.0
+    eye_size: float = 1.0
+    mouth_width: float = 1.0
+    lips: float = 1.0
+    brows: float = 1.0
+    smile: float = 0.0
+    skin: tuple = (222.0, 176.0, 148.0)
+    hair: tuple = (62.0, 42.0, 30.0)
+    iris: tuple = (70.0, 45.0, 28.0)
+    shirt: tuple = (70.0, 90.0, 130.0)
+    style: str = "short"
+    hair_length: float = 12.0
+    hairline: float = 0.0
+    beard: float = 0.0
+    glasses: bool = False
+    seed: int = 0
+
+
+def random_identity(rng):
+    """One `Identity` drawn from the `numpy.random.Generator` rng."""
+
+    def tone(palette):
+        base = palette[rng.integers(len(palette))]
+        return tuple(np.clip(base * rng.uniform(0.88, 1.1) + rng.normal(0, 4, 3), 5, 250).round(1).tolist())
+
+    factors = {name: round(float(np.clip(rng.normal(1, sd), 1 - 2 * sd, 1 + 2 * sd)), 3) for name, sd in _SPREAD}
+    style = HAIR_STYLES[rng.integers(len(HAIR_STYLES))]
+    return Identity(
+        **factors,
+        smile=round(float(rng.uniform(-0.3, 1)), 3),
+        skin=tone(SKIN_TONES),
+        hair=tone(HAIR_TONES),
+        iris=tone(IRIS_TONES),
+        shirt=tuple(rng.uniform(20, 235, 3).round(1).tolist()),
+        style=style,
+        hair_length=round(float(rng.uniform(8, 19)), 2),
+        hairline=round(float(rng.uniform(-0.8, 0.8)), 3),
+        beard=round(float(rng.uniform(0.3, 1)), 3) if style not in ("long", "bun") and rng.random() < 0.35 else 0.0,
+        glasses=bool(rng.random() < 0.2),
+        seed=int(rng.integers(2**31)),
+    )
+
+
+_SPREAD = (
+    *(("width", 0.04), ("length", 0.04), ("depth", 0.04), ("jaw", 0.07), ("nose_width", 0.14), ("nose_height", 0.14)),
+    *(("eye_size", 0.09), ("mouth_width", 0.1), ("lips", 0.2), ("brows", 0.25)),
+)
+
+
+# --- The surfaces of a head -------------------------------------------------------------------------------------------
+def _blob(x, y, cx, cy, sx, sy):
+    """A Gaussian bump of height 1."""
+    return np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
+
+
+def _soft(distance, width):
+    """0 below, 1 above zero, with an edge of the given width."""
+    return np.clip(distance / width + 0.5, 0, 1)
+
+
+def _mix(colours, target, weight):
+    """Blend (rows, columns, 3) colours towards a target by (rows, columns) weights, in place."""
+    colours += (np.asarray(target, np.float32) - colours) * weight[..., None].astype(np.float32)
+
+
+def _loft(identity, t, angle):
+    """Skull and jaw without features: t (rows) 0..1 from crown to chin, angle (columns) from the face → (r, c, 3)."""
+    from scipy.interpolate import PchipInterpolator
+
+    knots = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(SECTIONS[:, [0, 2]], axis=0).T) + 0.3)])
+    y, width, front, back = PchipInterpolator(knots / knots[-1], SECTIONS)(t).T[..., None]
+    width = width * (1 + (identity.jaw - 1) * _soft(y - 6, 8))
+    sine, cosine = np.sin(angle), np.cos(angle)
+    x = width * np.sign(sine) * np.abs(sine) ** 0.92
+    z = (front + back) / 2 + (front - back) / 2 * np.sign(cosine) * np.abs(cosine) ** 0.92
+    return np.stack([x, np.broadcast_to(y, x.shape), z], axis=-1).astype(np.float32)
+
+
+def _relief(identity, x, y):
+    """How far the features stand out of the face (cm along z)."""
+    side = np.abs(x)
+    height = np.interp(y, (-1.2, 0.2, 2.5, 4.3, 4.9, 5.5), (0, 0.35, 1.5, 2.7, 2.2, 0)) * identity.nose_height
+    half_width = np.interp(y, (-1, 1, 3, 4.6, 5.5), (0.75, 0.7, 0.95, 1.5, 1.5)) * identity.nose_width
+    relief = height * np.exp(-((side / half_width) ** 2.4))
+    relief += 0.5 * _blob(side, y, 1.35 * identity.nose_width, 4.6, 0.5, 0.55)  # wings of the nose
+    relief += -0.8 * _blob(side, y, 3.1, 0.0, 1.7, 1.0) + 0.45 * _blob(side, y, 3.2, 0.05, 1.3, 0.8)  # sockets, eyes
+    relief += 0.45 * _blob(side, y, 2.8, -1.9, 2.2, 0.8) + 0.5 * _blob(side, y, 4.6, 2.6, 1.5, 1.4)  # brows, cheeks
+    relief += 0.6 * identity.lips * _blob(x, y, 0, 7.3, 2.4, 1.0) - 0.3 * _blob(x, y, 0, 7.25, 2.2, 0.2)
+    return relief + 0.6 * _blob(x, y, 0, 10.4, 1.7, 1.1) - 0.4 * _blob(x, y, 0, 9.1, 1.8, 0.5)
+
+
+def _grid_normals(points):
+    """Outward unit normals of a (rows, columns, 3) grid: rows run down, columns from the nape round the face."""
+    down, along = np.gradient(points, axis=0), np.gradient(points, axis=1)
+    (ax, ay, az), (dx, dy, dz) = np.moveaxis(along, -1, 0), np.moveaxis(down, -1, 0)
+    normals = np.stack([ay * dz - az * dy, az * dx - ax * dz, ax * dy - ay * dx], axis=-1)
+    return normals / np.sqrt(np.einsum("...i,...i", normals, normals) + 1e-18)[..., None]
+
+
+def _columns(count):
+    """Angles round the head, closer together on the face, where the detail is."""
+    u = np.linspace(-np.pi, np.pi, count)
+    return u - 0.45 * np.sin(u)
+
+
+def _even_rows(identity, count):
+    """Values of t that cut the profile (with its nose) and the cheek into even steps."""
+    t = np.linspace(0, 1, 1500)
+    line = _loft(identity, t, np.radians([0.0, 8.0, 40.0]))
+    line[:, :, 2] += _relief(identity, line[..., 0], line[..., 1])
+    steps = np.linalg.norm(np.diff(line, axis=0), axis=-1).mean(axis=1) + 1e-4
+    length = np.concatenate([[0], np.cumsum(steps)])
+    return np.interp(np.linspace(0, length[-1], count), length, t)
+
+
+def _paint_eyes(identity, colours, x, y):
+    """White, iris, pupil, lids and brows, on both sides."""
+    side, hair = np.abs(x), np.array(identity.hair)
+    u, v = (side - 3.2) / (1.5 * identity.eye_size), (y - 0.05) / (0.72 * identity.eye_size)
+    _mix(colours, np.array(identity.skin) * 0.62, 0.55 * _blob(side, y, 3.2, -0.3, 1.7, 0.9))
+    lid = 1 - u**2 - np.abs(v) - 0.15 * v
+    _mix(colours, (40, 26, 22), _soft(lid + 0.32, 0.1) * (v < 0.15))
+    eye = _soft(lid, 0.12)
+    _mix(colours, (236, 232, 228), eye)
+    radius = np.hypot(side - 3.2, y + 0.02) / identity.eye_size
+    _mix(colours, identity.iris, eye * _soft(0.66 - radius, 0.1))
+    _mix(colours, (12, 10, 10), eye * _soft(0.3 - radius, 0.08))
+    _mix(colours, (255, 255, 255), eye * _soft(0.13 - np.hypot(x - 3.2 * np.sign(x) + 0.22, y + 0.25), 0.06))
+    arch = y + 2.35 - 0.13 * (side - 3.2) ** 2
+    brow = _soft(0.42 * identity.brows - np.abs(arch), 0.25) * _soft(side - 1.3, 0.5) * _soft(5.6 - side, 0.9)
+    _mix(colours, hair * 0.6, 0.85 * brow)
+
+
+def _paint_mouth(identity, colours, x, y):
+    """Lips, the line (or the teeth) between them, nostrils."""
+    skin, half = np.array(identity.skin), 2.55 * identity.mouth_width
+    middle = 7.3 - 0.5 * identity.smile * (x / half) ** 2
+    shape = np.clip(1 - (x / half) ** 2, 0, 1)
+    lips = _soft(0.85 * identity.lips * shape - np.abs(y - middle - 0.05), 0.2) * (np.abs(x) < half)
+    _mix(colours, skin * (0.86, 0.52, 0.52) + (22, 0, 4), 0.85 * lips)
+    gap = 0.10 + 0.38 * max(0.0, identity.smile - 0.35) * shape
+    _mix(colours, (52, 20, 20), _soft(gap + 0.08 - np.abs(y - middle), 0.12) * (np.abs(x) < half * 0.97))
+    _mix(colours, (232, 226, 214), _soft(gap - 0.12 - np.abs(y - middle), 0.08) * (np.abs(x) < half * 0.8))
+    nostril = _blob(np.abs(x), y, 0.72 * identity.nose_width, 5.25, 0.36, 0.22)
+    _mix(colours, (45, 22, 18), np.clip(1.4 * nostril, 0, 1))
+
+
+def _skin_colours(identity, points, angle, rng):
+    """Colours of the skin grid: tone, blush, eyes, mouth, beard, and the shade that its hollows keep from the light."""
+    x, y = points[..., 0], points[..., 1]
+    front = _soft(np.radians(85) - np.abs(angle), 0.3) * np.ones_like(x)
+    colours = np.empty((*x.shape, 3), np.float32)
+    colours[:] = identity.skin
+    colours *= (1 + cv2.GaussianBlur(rng.normal(0, 1, x.shape).astype(np.float32), (0, 0), 4) * 0.18)[..., None]
+    face = colours.copy()
+    _mix(face, np.array(identity.skin) * (1.0, 0.72, 0.7), 0.4 * _blob(np.abs(x), y, 4.2, 3.6, 1.8, 1.6))
+    _mix(face, np.array(identity.skin) * 0.7, 0.5 * _blob(np.abs(x), y, 1.9, 4.6, 0.35, 0.9))  # beside the nose
+    _mix(
+        face,
+        np.array(identity.skin) * 0.55,
+        0.6 * _blob(x, y, 0, 5.6, 1.5, 0.35) + 0.35 * _blob(x, y, 0, 8.9, 1.8, 0.4),
+    )
+    jaw = _soft(y - 6.0 + 2.4 * _soft(np.abs(x) - 3.2, 2), 1.0) * _soft(np.hypot(x / 3.0, (y - 7.3) / 0.95) - 1, 0.25)
+    grain = 0.75 + 0.5 * rng.random(x.shape)
+    _mix(face, np.array(identity.hair) * 0.9, np.clip(identity.beard * jaw * grain * (y < 12.2), 0, 0.95))
+    _paint_eyes(identity, face, x, y)
+    _paint_mouth(identity, face, x, y)
+    _mix(colours, face, front)
+    return colours * (1 - 0.35 * _soft(y - 11.3, 0.8))[..., None]
+
+
+def _skin(identity, rng, rows=480, columns=560):
+    """The skin: (points, normals, colours) grids and the 68 landmarks (68, 3)."""
+    t, angle = _even_rows(identity, rows), _columns(columns)
+    points = _loft(identity, t, angle)
+    colours = _skin_colours(identity, points, angle, rng)
+    landmarks = _landmarks(identity, points, angle)
+    facing = np.clip(np.cos(angle) * 1.6, 0, 1)
+    points[..., 2] += _relief(identity, points[..., 0], points[..., 1]) * facing
+    return (points, _grid_normals(points), colours), points.reshape(-1, 3)[landmarks]
+
+
+def _landmarks(identity, points, angle):
+    """Flat indices into the skin grid of the 68 landmarks: the jaw by angle and height, the face by x and y."""
+    columns = np.flatnonzero(np.abs(angle) < np.pi / 2)
+    x, y, _ = np.moveaxis(points[:, columns], -1, 0)
+    around = np.broadcast_to(angle[columns] * 7.0, x.shape)
+    steps = np.arange(-8, 9)
+    jaw = zip(np.radians(11.0 * steps) * 7.0, np.array(JAW_HEIGHTS)[8 - np.abs(steps)], strict=True)
+    face = FACE_POINTS.copy()
+    face[14:19, 0] *= identity.nose_width
+    face[31:, 0] *= identity.mouth_width
+    nearest = [np.argmin((around - a) ** 2 + (y - height) ** 2) for a, height in jaw]
+    nearest += [np.argmin((x - px) ** 2 + (y - py) ** 2) for px, py in face.astype(np.float32)]
+    rows, near = np.unravel_index(nearest, x.shape)
+    return rows * len(angle) + columns[near]
+
+
+def _strands(identity, shape, rng):
+    """Hair colours: streaks that run down the columns of the grid."""
+    fine = cv2.GaussianBlur(rng.normal(0, 1, shape).astype(np.float32), (0, 0), sigmaX=1.2, sigmaY=25)
+    broad = cv2.GaussianBlur(rng.normal(0, 1, shape).astype(np.float32), (0, 0), sigmaX=8, sigmaY=60)
+    light = 1 + np.clip(fine / fine.std() * 0.16 + broad / broad.std() * 0.12, -0.45, 0.6)
+    return (np.array(identity.hair, np.float32) * light[..., None]).astype(np.float32)
+
+
+def _hair_cap(identity, rng, rows=360, columns=480):
+    """The hair on the skull: a shell over the skin, cut off at the hairline."""
+    style, angle = identity.style, _columns(columns)
+    points = _loft(identity, _even_rows(identity, rows), angle)
+    line = np.interp(np.degrees(np.abs(angle)), HAIRLINE_ANGLE, HAIRLINE)
+    forehead = _soft(np.radians(60) - np.abs(angle), 0.5)
+    drop = {"fringe": 3.6, "full": 0.6}.get(style, 0.0) + identity.hairline
+    ragged = cv2.GaussianBlur(rng.normal(0, 1, (1, columns)).astype(np.float32), (0, 0), 2.5)[0] * 1.1
+    depth = line + drop * forehead + ragged * (0.4 if style == "fringe" else 0.15) - points[..., 1]
+    thick = {"short": 0.7, "full": 1.7, "fringe": 1.2, "long": 1.2, "bun": 0.6, "afro": 3.4}[style]
+    lumps = cv2.GaussianBlur(rng.normal(0, 1, depth.shape).astype(np.float32), (0, 0), 9 if style == "afro" else 14)
+    thickness = thick * (0.3 + 0.7 * np.clip(depth / 3.5, 0, 1)) * (1 + lumps / lumps.std() * 0.05)
+    points = points + _grid_normals(points) * thickness[..., None]
+    colours = _strands(identity, depth.shape, rng) * (0.75 + 0.25 * np.clip(depth / 1.5, 0, 1))[..., None]
+    return points, _grid_normals(points), colours, depth > 0
+
+
+def _hair_curtain(identity, rng, rows=420, columns=420):
+    """Long hair below the cap: a curtain open towards the face, seen from outside and from inside."""
+    s, angle = np.linspace(0, 1, rows)[:, None], np.linspace(np.radians(74), np.radians(286), columns)
+    y = -4.5 + (identity.hair_length + 4.5) * s
+    wave = 0.25 * np.sin(angle * 9 + identity.seed % 7 + 2.5 * s)
+    radius = 8.3 + 1.1 * np.sin(np.pi * np.clip(s * 0.8, 0, 1)) + wave
+    points = np.stack([radius * np.sin(angle), y + 0 * angle, -1.2 + (radius + 1.6) * np.cos(angle)], axis=-1)
+    normals, colours = _grid_normals(points), _strands(identity, points.shape[:2], rng)
+    ends = cv2.GaussianBlur(rng.normal(0, 1, (1, columns)).astype(np.float32), (0, 0), 3)[0] * 0.25
+    kept = (s < 0.94 + ends) & np.ones(columns, bool)
+    inside = (points - normals * 0.5, -normals, colours * 0.45, kept)
+    return (points, normals, colours, kept), inside
+
+
+def _ellipsoid(centre, radii, turn, rows, columns):
+    """A small closed part: points and normals of an ellipsoid turned by `turn` radians about the vertical axis."""
+    theta, phi = np.linspace(1e-3, np.pi - 1e-3, rows)[:, None], np.linspace(-np.pi, np.pi, columns)
+    ball = np.stack([np.sin(theta) * np.sin(phi), -np.cos(theta) + 0 * phi, np.sin(theta) * np.cos(phi)], axis=-1)
+    spin = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
+    normals = ball / np.array(radii)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    return (ball * radii) @ spin.T + np.array(centre), normals @ spin.T, ball
+
+
+def _ear(identity, sign):
+    """One ear: a flat ellipsoid whose back edge stands off, its hollow painted."""
+    points, normals, ball = _ellipsoid((sign * 7.7, 1.4, -1.5), (0.6, 3.1, 1.8), -sign * 0.5, 150, 120)
+    colours = np.empty(points.shape, np.float32)
+    colours[:] = np.array(identity.skin) * (1.0, 0.9, 0.88)
+    outward = sign * ball[..., 0] > 0
+    rim = np.hypot(ball[..., 1] * 1.1, ball[..., 2])
+    hollow = outward * (
+        0.6 * _blob(ball[..., 2], ball[..., 1], 0.15, 0.05, 0.4, 0.45) + 0.3 * _blob(rim, 0, 0.7, 0, 0.1, 1)
+    )
+    _mix(colours, np.array(identity.skin) * 0.42, hollow)
+    return points, normals, colours
+
+
+def _glasses():
+    """Two rims, the bridge and the arms, as dark tubes."""
+    turn, tube = np.linspace(-np.pi, np.pi, 420)[:, None], np.linspace(-np.pi, np.pi, 14)
+    parts = []
+    for cx in (-3.2, 3.2):
+        x, y = cx + (2.35 + 0.14 * np.cos(tube)) * np.cos(turn), 0.35 + (1.9 + 0.14 * np.cos(tube)) * np.sin(turn)
+        parts.append(np.stack([x, y, 9.9 - 0.06 * x**2 + 0.14 * np.sin(tube)], axis=-1))
+    for start, end in (
+        ((-0.9, 0, 10.1), (0.9, 0, 10.1)),
+        *(((s * 5.5, -0.2, 8.2), (s * 7.8, 0, -0.5)) for s in (-1, 1)),
+    ):
+        line = np.array(start) + (np.array(end) - np.array(start)) * np.linspace(0, 1, 260)[:, None]
+        across = 0.14 * np.stack([np.cos(tube) * (start[2] == end[2] or 1), np.sin(tube), 0 * tube], axis=-1)
+        parts.append(line[:, None] + across)
+    for points in parts:
+        middle = points.mean(axis=1, keepdims=True)
+        yield (
+            points,
+            (points - middle) / np.linalg.norm(points - middle, axis=-1, keepdims=True),
+            np.full(points.shape, 30.0),
+        )
+
+
+@functools.lru_cache(maxsize=2)
+def _surfaces(identity):
+    """Everything that turns with the head: (3, n) points, normals and colours in float32, and (3, 68) landmarks."""
+    rng = np.random.default_rng(identity.seed)
+    skin, landmarks = _skin(identity, rng)
+    parts = [skin, _ear(identity, -1), _ear(identity, 1)]
+    if identity.style != "bald":
+        parts.append(_hair_cap(identity, rng))
+    if identity.style == "long":
+        parts.extend(_hair_curtain(identity, rng))
+    if identity.style == "bun":
+        points, normals, _ = _ellipsoid((0, -6.5, -11.0), (3.0, 2.8, 2.8), 0.0, 150, 200)
+        parts.append((points, normals, _strands(identity, points.shape[:2], rng)))
+    if identity.glasses:
+        parts.extend(_glasses())
+    stretch = np.array([identity.width, identity.length, identity.depth])
+    flat = [[layer[part[3]] if len(part) > 3 else layer.reshape(-1, 3) for layer in part[:3]] for part in parts]
+    points, normals, colours = (
+        np.concatenate(layers).T.astype(np.float32, order="C") for layers in zip(*flat, strict=True)
+    )
+    return points * stretch[:, None].astype(np.float32), normals, colours, (landmarks * stretch).T
+
+
+def _neck(identity, relative, rows=150, columns=260):
+    """The neck in the head's frame: a tube from the skull to the collar, which turns by `relative` against the head."""
+    s, angle = np.linspace(0, 1, rows)[:, None], np.linspace(-np.pi, np.pi, columns)
+    around = np.stack([np.sin(angle), 0 * angle, np.cos(angle)], axis=-1)
+    upper = around * (5.2 * identity.width) + (0, 5.0, -2.6)
+    lower = (around * (6.3, 1, 5.8) + (0, 18.0, -4.0)) @ relative.T
+    points = upper + (lower - upper) * s[..., None]
+    points -= around * (0.5 * np.sin(np.pi * s))[..., None]
+    colours = np.array(identity.skin) * (0.55 + 0.4 * _soft(s - 0.55, 0.7))[..., None] * np.ones((1, columns, 1))
+    return tuple(layer.reshape(-1, 3).T.astype(np.float32) for layer in (points, _grid_normals(points), colours))
+
+
+# --- Drawing ----------------------------------------------------------------------------------------------------------
+def _turn(rotation, vectors):
+    """Rotation @ (3, n) vectors, element by element: BLAS may round otherwise when its number of threads changes."""
+    r = rotation.astype(np.float32)
+    return np.stack([r[i, 0] * vectors[0] + r[i, 1] * vectors[1] + r[i, 2] * vectors[2] for i in range(3)])
+
+
+def _rasterise(parts, rotation, offset, side, step):
+    """Nearest point at each pixel of a (side, side) window, -1 where there is none.
+
+    Each point covers two by two pixels; later points win, so they come in order of depth.  Points are numbered
+    through all parts.  `offset` is the window's pixel of the origin, `step` the pixels per cm.
+    """
+    columns, rows, depths, numbers, first = [], [], [], [], 0
+    r = rotation.astype(np.float32)
+    for points, normals, _ in parts:
+        facing = np.flatnonzero(r[2, 0] * normals[0] + r[2, 1] * normals[1] + r[2, 2] * normals[2] > 0)
+        x, y, z = _turn(rotation, points[:, facing])
+        column, row = (x * step + offset[0]).astype(np.int32), (y * step + offset[1]).astype(np.int32)
+        seen = np.flatnonzero((column >= 0) & (column < side - 1) & (row >= 0) & (row < side - 1))
+        columns.append(column[seen]), rows.append(row[seen]), depths.append(z[seen])
+        numbers.append((facing[seen] + first).astype(np.int32))
+        first += points.shape[1]
+    depth = np.concatenate(depths)
+    order = np.argsort(np.clip((depth + 40) * 800, 0, 65535).astype(np.uint16), kind="stable")
+    corner = (np.concatenate(rows) * side + np.concatenate(columns))[order]
+    nearest = np.full(side * side, -1, np.int32)
+    nearest[corner[:, None] + np.array([0, 1, side, side + 1], np.int32)] = np.concatenate(numbers)[order][:, None]
+    nearest = nearest.reshape(side, side)
+    closed = cv2.morphologyEx((nearest >= 0).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
+    filled = cv2.dilate(nearest.astype(np.float32), np.ones((7, 7), np.uint8)).astype(np.int32)
+    return np.where((nearest < 0) & (closed > 0), filled, nearest)
+
+
+def _shade(parts, nearest, rotation, scene):
+    """(side, side, 4) float32 RGB and coverage of what `_rasterise` found."""
+    picture = np.zeros((*nearest.shape, 4), np.float32)
+    first = 0
+    for _, normals, colours in parts:
+        here = np.flatnonzero((nearest >= first) & (nearest < first + normals.shape[1]))
+        index = nearest.reshape(-1)[here] - first
+        nx, ny, nz = _turn(rotation, normals[:, index])
+        lx, ly, lz = scene.light
+        lit = np.clip((nx * lx + ny * ly + nz * lz + 0.25) / 1.25, 0, 1)
+        gloss = np.clip(nx * lx / 1.6 + ny * ly / 1.6 + nz * (lz + 1) / 1.6, 0, 1) ** 8
+        amount = (scene.ambient * (0.9 - 0.1 * ny) + (1.15 - scene.ambient) * lit) * (0.8 + 0.2 * nz)
+        flat = picture.reshape(-1, 4)
+        flat[here, :3] = (colours[:, index] * amount + 16 * gloss * gloss * gloss).T
+        flat[here, 3] = 1
+        first += normals.shape[1]
+    return picture
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What surrounds a head: background (h, w, 3) RGB uint8, light, and what the camera does to the picture."""
+
+    background: np.ndarray
+    light: tuple  # unit vector towards the light, image axes
+    ambient: float  # 0..1
+    follow: float  # share of the head's rotation that the body makes too
+    gain: tuple  # per RGB channel
+    blur: float  # pixels
+    noise: float  # grey levels
+    grey: bool
+
+
+def random_scene(rng, height=450, width=450):
+    """A `Scene` drawn from rng."""
+    light = np.array([rng.uniform(-1, 1), rng.uniform(-1, 0.25), rng.uniform(0.25, 1)])
+    return Scene(
+        background=_background(rng, height, width),
+        light=tuple(light / np.linalg.norm(light)),
+        ambient=float(rng.uniform(0.3, 0.75)),
+        follow=float(rng.uniform(0.15, 0.8)),
+        gain=tuple(rng.uniform(0.75, 1.2) * rng.uniform(0.93, 1.07, 3)),
+        blur=float(rng.uniform(0, 1.1)),
+        noise=float(rng.uniform(0, 6)),
+        grey=bool(rng.random() < 0.08),
+    )
+
+
+def _background(rng, height, width):
+    """Blurred clutter: a coloured gradient, shapes out of focus, and now and then a black border."""
+    cells = rng.uniform(0, 255, (*rng.integers(2, 7, 2), 3)).astype(np.float32)
+    contrast = rng.uniform(0.15, 0.9)
+    cells = cells * contrast + rng.uniform(0, 255, 3) * (1 - contrast)
+    picture = np.clip(cv2.resize(cells.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC), 0, 255)
+    for _ in range(rng.integers(0, 14)):
+        colour = rng.uniform(0, 255, 3).tolist()
+        corners = rng.uniform(-0.2, 1.2, 2) * (width, height) + rng.normal(0, 0.15 * width, (rng.integers(3, 6), 2))
+        if rng.random() < 0.5:
+            cv2.fillPoly(picture, [corners.astype(np.int32)], colour)
+        else:
+            cv2.circle(picture, corners[0].astype(int).tolist(), int(rng.uniform(0.02, 0.2) * width), colour, -1)
+    picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(1, 9)))
+    if rng.random() < 0.12:
+        edge = int(rng.uniform(0.03, 0.2) * height)
+        picture[:edge] = 0
+    return picture.astype(np.uint8)
+
+
+def _draw_body(picture, identity, rotation, origin, scale, light):
+    """Paint shoulders into the picture: a flat shape at the collar, narrower as the body turns aside."""
+    right, down = rotation[:2, 0], rotation[:2, 1]
+    flank = [(5.8, 15.8), (7.2, 16.8), (12, 18.6), (17, 20.2), (20, 22.6), (22, 27), (24, 75)]
+    outline = np.array([(-x, y) for x, y in flank[::-1]] + flank)
+    outline[:, 0] *= max(0.6, float(np.hypot(*right)))
+    axis = down / max(float(np.hypot(*down)), 1e-6)
+    centre = down * 17 + rotation[:2, 2] * -3.5
+    places = outline[:, :1] * (axis[1], -axis[0]) + (outline[:, 1:] - 17) * axis + centre
+    shape = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillPoly(shape, [np.round((places * scale + origin) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    across = (np.arange(picture.shape[1]) - origin[0]) / (20 * scale)
+    shade = np.clip(0.75 + 0.3 * light[0] * across - 0.12 * across**2, 0.25, 1.1).astype(np.float32)[None, :, None]
+    below = np.s_[np.argmax(shape.any(axis=1)) :]
+    alpha = shape[below][..., None] * np.float32(1 / 255)
+    picture[below] += (np.array(identity.shirt, np.float32) * shade - picture[below]) * alpha
+
+
+def render_head(identity, angles, *, size=450, scale=None, centre=None, scene=None, rng=None):
+    """Draw one head; orthographic, so that the drawn direction of the nose is that of the angles wherever it stands.
+
+    Args:
+        identity: an `Identity`.
+        angles: yaw, pitch, roll in radians, list signs.
+        size: side of the picture in pixels, or (height, width).
+        scale: pixels per cm; 13 / 450 of the height if None.
+        centre: (x, y) pixel of the head's origin, between the ears; the middle of the picture if None.
+        scene: a `Scene`; drawn from rng if None.
+        rng: `numpy.random.Generator` for scene, box and noise; seeded with 0 if None.
+
+    Returns:
+        RGB uint8 picture (height, width, 3), and a dict: `landmarks_3d` (3, 68) in pixels, z towards the viewer;
+        `landmarks` (2, 68) its x, y; `box` (row, column, size) of the face; `mask` (height, width) bool, true on
+        head, hair and ears; `nose_base`, `nose_tip` (x, y): a step along the head's forward axis; `origin`,
+        `scale` as drawn.
+    """
+    height, width = (size, size) if np.isscalar(size) else size
+    rng = np.random.default_rng(0) if rng is None else rng
+    scene = random_scene(rng, height, width) if scene is None else scene
+    scale = 13 / 450 * height if scale is None else float(scale)
+    origin = np.array([(width - 1) / 2, (height - 1) / 2] if centre is None else centre, float)
+    rotation, body = (
+        rotation_matrix(angles),
+        rotation_matrix(np.asarray(angles, float) * (scene.follow, scene.follow / 2, scene.follow)),
+    )
+    *head, landmarks = _surfaces(identity)
+    parts = (tuple(head), _neck(identity, rotation.T @ body))
+
+    pixels = int(np.ceil(WINDOW * scale))
+    corner = np.floor(origin - pixels / 2 + 0.5).astype(int)
+    side = round(WINDOW * RESOLUTION)
+    zoom = side / pixels
+    nearest = _rasterise(parts, rotation, (origin - corner + 0.5) * zoom, side, scale * zoom)
+    drawn = _shade(parts, nearest, rotation, scene)
+    on_head = ((nearest >= 0) & (nearest < head[0].shape[1])).astype(np.float32)
+    method = cv2.INTER_AREA if zoom > 1 else cv2.INTER_LINEAR
+    drawn, on_head = (cv2.resize(layer, (pixels, pixels), interpolation=method) for layer in (drawn, on_head))
+
+    picture = scene.background.astype(np.float32)
+    _draw_body(picture, identity, body, origin, scale, scene.light)
+    mask = np.zeros((height, width), bool)
+    top, left = np.maximum(corner[::-1], 0)
+    bottom, right = np.minimum(corner[::-1] + pixels, (height, width))
+    if bottom > top and right > left:
+        window = np.s_[top - corner[1] : bottom - corner[1], left - corner[0] : right - corner[0]]
+        picture[top:bottom, left:right] *= 1 - drawn[window][..., 3:]
+        picture[top:bottom, left:right] += drawn[window][..., :3]
+        mask[top:bottom, left:right] = on_head[window] > 0.5
+    landmarks_3d = rotation @ landmarks * scale
+    landmarks_3d[:2] += origin[:, None]
+    step = rotation @ (0, 0, -2.5) * scale
+    return _photograph(picture, scene, rng), {
+        "landmarks_3d": landmarks_3d,
+        "landmarks": landmarks_3d[:2],
+        "box": _face_box(landmarks_3d[:2], rotation, rng),
+        "mask": mask,
+        "nose_base": landmarks_3d[:2, 30] + step[:2],
+        "nose_tip": landmarks_3d[:2, 30],
+        "origin": origin,
+        "scale": scale,
+    }
+
+
+def _photograph(picture, scene, rng):
+    """What the camera adds: exposure, blur, noise."""
+    picture = picture * np.array(scene.gain, np.float32)
+    if scene.grey:
+        picture = np.repeat(picture @ np.array([[0.299], [0.587], [0.114]]), 3, axis=2)
+    if scene.blur > 0.3:
+        picture = cv2.GaussianBlur(picture, (0, 0), scene.blur)
+    picture = picture + rng.standard_normal(picture.shape, np.float32) * np.float32(scene.noise)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def _face_box(landmarks, rotation, rng):
+    """Row, column, size of a square box as the published AFLW2000 list has it, with a detector's jitter.
+
+    Measured against `pt3d_68` of 394 listed images: the size falls from 1.06 to 0.83 of the landmarks' mean side
+    between the frontal and the profile view, and the box moves by 0.37 of its size to where the nose points.
+    """
+    low, high = landmarks.min(axis=1), landmarks.max(axis=1)
+    sideways = rotation[0, 2]
+    size = np.sqrt(np.prod(high - low)) * (1.06 - 0.22 * sideways**2) * rng.normal(1, 0.03)
+    middle = (low + high) / 2 + size * (np.array([0.38 * sideways, -0.06]) + rng.normal(0, 0.02, 2))
+    column, row = np.round(middle - size / 2).astype(int).tolist()
+    return row, column, round(float(size))
+
+
+# --- The data set -----------------------------------------------------------------------------------------------------
+PARTS = ("300W_LP", "AFLW2000", "BIWI")
+LISTS = {
+    "300W_LP": ("300wcrop.txt", "300w_euler_cls.txt"),
+    "AFLW2000": ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt"),
+    "BIWI": ("biwi_rect.txt", "biwi_angle.txt"),
+}
+POSES_PER_IDENTITY = 6  # in the training part; 300W-LP too turns each photograph into several
+FOCAL_LENGTH = 520.0  # pixels, of the camera of the videos
+# The 68 landmarks of a mirrored face, as indices into those of the face.
+MIRRORED = np.r_[
+    16:-1:-1, 26:16:-1, 27:31, 35:30:-1, 45:41:-1, 47, 46, 39:35:-1, 41, 40, 54:47:-1, 59:54:-1, 64:59:-1, 67:64:-1
+]
+# The 21 points of AFLW as means of the 68; where AFLW marks ear lobes, the ends of the jaw line stand in.
+AFLW_POINTS = (
+    *((17,), (19,), (21,), (22,), (24,), (26,), (36,), (36, 39), (39,), (42,), (42, 45), (45,)),
+    *((0,), (31,), (30,), (35,), (16,), (48,), (62, 66), (54,), (8,)),
+)
+
+
+def _training_angles(rng):
+    """Like 300W-LP: yaw nearly uniform to ±90°, pitch and roll moderate with tails.  Radians, AXES order."""
+    pitch = rng.uniform(-60, 60) if rng.random() < 0.15 else np.clip(rng.normal(-4, 16), -60, 60)
+    roll = rng.uniform(-60, 60) if rng.random() < 0.15 else np.clip(rng.normal(0, 14), -60, 60)
+    return np.radians([rng.uniform(-90, 90), pitch, roll])
+
+
+def _test_angles(rng):
+    """Like AFLW2000, whose quartiles and tails of 5 % these Laplace distributions have.  Radians, AXES order."""
+    return np.radians(np.clip(rng.laplace((0, -7, 0), (27, 11, 13)), (-90, -65, -65), (90, 65, 65)))
+
+
+def _framing(rng):
+    """Scale and place of a head in a 450 × 450 picture; one in eight lies near a border."""
+    spread = (32, 24) if rng.random() < 7 / 8 else (130, 110)
+    return {"scale": float(rng.uniform(8.5, 16)), "centre": np.array([225, 212]) + rng.uniform(-1.7, 1.7, 2) * spread}
+
+
+def _video_angles(rng, frames):
+    """A smooth path through the poses, (frames, 3) radians."""
+    reach = np.radians(rng.uniform((45, 25, 10), (75, 55, 35)))
+    turns = rng.uniform(1.0, 2.6, 3) * np.arange(frames)[:, None] / max(frames, 30) + rng.random(3)
+    return reach * np.sin(2 * np.pi * turns) * np.cos(0.6 * np.pi * turns[:, ::-1])
+
+
+def _write_mat(path, facts, angles, size):
+    """The `.mat` beside a picture, with the keys of the real ones; MATLAB's time stamp is left out."""
+    from scipy.io import savemat
+
+    yaw, pitch, roll = angles
+    points, (x, y) = facts["landmarks"], facts["origin"]
+    if path.parent.name == "AFLW2000":
+        points = np.stack([points[:, list(group)].mean(axis=1) for group in AFLW_POINTS], axis=1)
+    content = {  # as in 3DDFA: ty counts from the bottom of the picture, scale is pixels per micrometre
+        "Pose_Para": np.array([[pitch, yaw, -roll, x, size - y, 0, facts["scale"] / 1e4]], np.float32),
+        "pt2d": points,
+        "pt3d_68": facts["landmarks_3d"].astype(np.float32),
+        "roi": np.array([[1, 1, size, size]], np.int16),
+    }
+    stream = io.BytesIO()
+    savemat(stream, content)
+    path.write_bytes(b"MATLAB 5.0 MAT-file, synthetic head".ljust(116) + stream.getvalue()[116:])
+
+
+def _mirror(picture, facts, angles):
+    """The mirrored picture with its facts and angles: yaw and roll change sign, left and right landmarks swap."""
+    width = picture.shape[1]
+    points = facts["landmarks_3d"][:, MIRRORED] * [[-1], [1], [1]] + [[width - 1], [0], [0]]
+    row, column, size = facts["box"]
+    x, y = facts["origin"]
+    changed = {"landmarks_3d": points, "landmarks": points[:2], "box": (row, width - column - size, size)}
+    return picture[:, ::-1], {**facts, **changed, "origin": np.array([width - 1 - x, y])}, angles * (-1, 1, -1)
+
+
+def _write_picture(data_dir, name, picture, facts, angles, rng):
+    """One picture with its `.mat`; returns its rows of the two lists."""
+    path = Path(data_dir, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))]
+    path.write_bytes(cv2.imencode(".jpg", picture[..., ::-1], quality)[1].tobytes())
+    _write_mat(path.with_suffix(".mat"), facts, angles, picture.shape[0])
+    values = [dict(zip(AXES, angles, strict=True))[axis] for axis in LIST_ORDER]
+    classes = [int(np.floor(np.degrees(value))) + 90 for value in values]
+    return _box_row(name, facts), "\t".join([f"./{name}", *(f"{value:.12g}" for value in values), *map(str, classes)])
+
+
+def _box_row(name, facts):
+    row, column, size = facts["box"]
+    return f"./{name}\t{row} {column} {size} {size} "
+
+
+def _draw_training(data_dir, rng, number, count):
+    """`count` pictures of one person, every second the mirrored copy of the one before."""
+    identity, folder = random_identity(rng), ("AFW", "HELEN")[number % 2]
+    rows = []
+    for pose in range((count + 1) // 2):
+        angles = _training_angles(rng)
+        picture, facts = render_head(identity, angles, rng=rng, **_framing(rng))
+        name = f"{folder}_{number:06d}_1_{pose}.jpg"
+        rows.append(_write_picture(data_dir, f"300W_LP/{folder}/{name}", picture, facts, angles, rng))
+        if len(rows) < count:
+            copy = _mirror(picture, facts, angles)
+            rows.append(_write_picture(data_dir, f"300W_LP/{folder}_Flip/{name}", *copy, rng))
+    return rows
+
+
+def _draw_test(data_dir, rng, number, _count):
+    """One picture of a person of its own."""
+    identity, angles = random_identity(rng), _test_angles(rng)
+    picture, facts = render_head(identity, angles, rng=rng, **_framing(rng))
+    return [_write_picture(data_dir, f"AFLW2000/image{number + 2:05d}.jpg", picture, facts, angles, rng)]
+
+
+def _draw_video(data_dir, rng, number, count):
+    """One person before a camera that stands still, as in BIWI: 640 × 480, pose files and the camera's numbers."""
+    identity, scene = random_identity(rng), random_scene(rng, 480, 640)
+    angles, start = _video_angles(rng, count), rng.uniform((260, 200), (380, 260))
+    scale, drift = rng.uniform(5.2, 7.5), rng.uniform(-25, 25, 2)
+    folder = Path(data_dir, "BIWI", "hpdb", f"{number + 1:02d}")
+    folder.mkdir(parents=True, exist_ok=True)
+    camera = (
+        f"{FOCAL_LENGTH} 0 320\n0 {FOCAL_LENGTH} 240\n0 0 1\n\n0 0 0 0\n\n1 0 0\n0 1 0\n0 0 1\n\n0 0 0\n\n640 480\n"
+    )
+    (folder / "rgb.cal").write_bytes(camera.encode())
+    rows = []
+    for frame in range(count):
+        centre = start + drift * np.sin(2 * np.pi * frame / max(count, 30))
+        picture, facts = render_head(
+            identity, angles[frame], size=(480, 640), scale=scale, centre=centre, scene=scene, rng=rng
+        )
+        stem = f"frame_{frame + 3:05d}"
+        image = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+        (folder / f"{stem}_rgb.png").write_bytes(image.tobytes())
+        (folder / f"{stem}_pose.txt").write_bytes(_pose_text(angles[frame], centre, scale).encode())
+        name = f"BIWI/hpdb/{folder.name}/{stem}_rgb.png"
+        degrees = dict(zip(AXES, np.degrees(angles[frame]), strict=True))
+        rows.append(
+            (_box_row(name, facts), "\t".join([f"./{name}", *(f"{degrees[axis]:.12g}" for axis in LIST_ORDER)]))
+        )
+    return rows
+
+
+def _pose_text(angles, centre, scale):
+    """BIWI's pose file: rotation and place (mm) in the frame of the camera, whose z axis points away from it."""
+    away = np.diag([1.0, 1.0, -1.0])
+    distance = 10 * FOCAL_LENGTH / scale
+    place = [*((centre - (320, 240)) * distance / FOCAL_LENGTH), distance]
+    lines = [" ".join(f"{value:.9g}" for value in row) + " " for row in away @ rotation_matrix(angles) @ away]
+    return "\n".join([*lines, "", " ".join(f"{value:.6g}" for value in place), ""])
+
+
+_DRAW = {"300W_LP": _draw_training, "AFLW2000": _draw_test, "BIWI": _draw_video}
+
+
+def _draw_job(job):
+    """One person's pictures.  The random numbers depend on seed, part and number alone, so never on who draws."""
+    data_dir, seed, part, number, count = job
+    return part, _DRAW[part](data_dir, np.random.default_rng([seed, PARTS.index(part), number]), number, count)
+
+
+def write_data_set(data_dir, train=1500, test=300, videos=4, frames=60, seed=0, workers=None):
+    """Draw the data set; the same seed gives the same bytes of every file, whatever the number of workers.
+
+    Args:
+        data_dir: folder to make; one that this program wrote before is replaced, any other data is left alone.
+        train: pictures in 300W_LP, mirrored copies included.
+        test: pictures in AFLW2000, each of a person whom no other part shows.
+        videos, frames: videos in BIWI and frames in each.
+        seed: whole number from 0.
+        workers: processes; one for each core if None.
+
+    Returns:
+        Pictures written, by part.
+
+    Raises:
+        DataError: if data_dir holds data that this program did not write, or a number makes no sense.
+    """
+    arguments = {"train": train, "test": test, "videos": videos, "frames": frames, "seed": seed}
+    _check_folder(Path(data_dir), arguments)
+    for name in (*PARTS, "lists"):
+        shutil.rmtree(Path(data_dir, name), ignore_errors=True)
+    Path(data_dir, "lists").mkdir(parents=True)
+    manifest = {"program": "synthetic_heads.py", "version": VERSION, "arguments": arguments, "complete": False}
+    _write_manifest(data_dir, manifest)
+    per_person = 2 * POSES_PER_IDENTITY
+    jobs = [(n, min(per_person, train - n * per_person)) for n in range(-(-train // per_person))]
+    jobs = [("300W_LP", *job) for job in jobs] + [("AFLW2000", n, 1) for n in range(test)]
+    jobs = [
+        ("BIWI", n, frames) for n in range(videos)
+    ] + jobs  # the longest first: no worker ends long after the others
+    rows = {part: [] for part in PARTS}
+    total = sum(job[-1] for job in jobs)
+    for part, drawn in _run([(str(data_dir), seed, *job) for job in jobs], workers or multiprocessing.cpu_count()):
+        rows[part] += drawn
+        print(f"\rdrawing heads: {sum(map(len, rows.values()))}/{total}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    for part, names in LISTS.items():
+        for name, lines in zip(names, zip(*rows[part], strict=True), strict=False):
+            Path(data_dir, "lists", name).write_bytes(("\n".join(lines) + "\n").encode())
+    counts = {part: len(lines) for part, lines in rows.items()}
+    _write_manifest(data_dir, {**manifest, "complete": True, "counts": counts})
+    return counts
+
+
+def _run(jobs, workers):
+    """Results of the jobs, in their order."""
+    if workers == 1:
+        yield from map(_draw_job, jobs)
+        return
+    # Not "fork": a process that has started TensorFlow must not be copied.
+    with multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,)) as pool:
+        yield from pool.imap(_draw_job, jobs)
+
+
+def _check_folder(data_dir, arguments):
+    wrong = {name: value for name, value in arguments.items() if not isinstance(value, int) or value < 0}
+    if wrong or not any(list(arguments.values())[:3]):
+        raise DataError(f"cannot draw {wrong or arguments}: give whole numbers from 0, and at least one picture")
+    if data_dir.exists() and any(data_dir.iterdir()) and _read_manifest(data_dir) is None:
+        raise DataError(
+            f"{data_dir} holds files, but no {MANIFEST}, so they are not this program's: nothing was written. "
+            "Give a new folder for the synthetic heads."
+        )
+
+
+def _write_manifest(data_dir, manifest):
+    Path(data_dir, MANIFEST).write_bytes((json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def _read_manifest(data_dir):
+    """The manifest, or None if there is none that can be read."""
+    try:
+        manifest = json.loads(Path(data_dir, MANIFEST).read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    return manifest if manifest.get("program") == "synthetic_heads.py" else None
+
+
+def ensure_data_set(data_dir, train=1500, test=300, videos=4, frames=60, seed=0, workers=None):
+    """`write_data_set`, unless data_dir already holds the whole of exactly this data set; returns the counts."""
+    arguments = {"train": train, "test": test, "videos": videos, "frames": frames, "seed": seed}
+    manifest = _read_manifest(data_dir) or {}
+    if manifest.get("complete") and (manifest["version"], manifest["arguments"]) == (VERSION, arguments):
+        return manifest["counts"]
+    return write_data_set(data_dir, **arguments, workers=workers)
+
+
+# --- By hand ----------------------------------------------------------------------------------------------------------
+def contact_sheet(seed=0, cell=240):
+    """RGB picture of heads over the grid of yaw (columns) and pitch (rows), and of roll in the last row."""
+    rng, rows = np.random.default_rng(seed), []
+    poses = [[(yaw, pitch, 0) for yaw in range(90, -91, -30)] for pitch in (60, 30, 0, -30, -60)]
+    poses.append([(0, 0, roll) for roll in (60, 40, 20, 0, -20, -40, -60)])
+    for row in poses:
+        heads = []
+        for pose in row:
+            scene = random_scene(rng, cell, cell)
+            head, _ = render_head(
+                random_identity(rng), np.radians(pose), size=cell, scene=scene, rng=rng, scale=cell / 36
+            )
+            label = "  ".join(f"{axis[0]} {angle:+d}" for axis, angle in zip(AXES, pose, strict=True))
+            for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+                cv2.putText(head, label, (6, cell - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thick, cv2.LINE_AA)
+            heads.append(head)
+        rows.append(np.hstack(heads))
+    title = np.full((56, 7 * cell, 3), 255, np.uint8)
+    lines = (
+        "Drawn heads of known pose (degrees): y yaw, p pitch, r roll",
+        "yaw > 0: the nose points to the left of the picture.  pitch > 0: looks up.  roll > 0: tilts counter-clockwise.",
+    )
+    for n, line in enumerate(lines):
+        cv2.putText(title, line, (8, 22 + 24 * n), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([title, *rows])
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--out", metavar="DIR", help="write the data set into this folder")
+    parser.add_argument("--train", type=int, default=1500, help="pictures in 300W_LP, mirrored copies included")
+    parser.add_argument("--test", type=int, default=300, help="pictures in AFLW2000")
+    parser.add_argument("--videos", type=int, default=4, help="videos in BIWI")
+    parser.add_argument("--frames", type=int, default=60, help="frames in each video")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same data set")
+    parser.add_argument("--workers", type=int, help="processes (default: one for each core)")
+    parser.add_argument("--contact-sheet", metavar="FILE.png", help="draw heads over a grid of poses instead")
+    options = parser.parse_args(arguments)
+    if not options.out and not options.contact_sheet:
+        parser.error("give --out DIR, --contact-sheet FILE.png, or both")
+    if options.contact_sheet:
+        cv2.imwrite(options.contact_sheet, contact_sheet(options.seed)[..., ::-1])
+    if options.out:
+        names = ("train", "test", "videos", "frames", "seed", "workers")
+        try:
+            counts = write_data_set(options.out, **{name: getattr(options, name) for name in names})
+        except DataError as error:
+            parser.error(str(error))
+        print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main()
