@@ -32,27 +32,27 @@ HAIR_TONES = np.array(
 IRIS_TONES = np.array([(70, 45, 28), (95, 68, 36), (74, 100, 84), (84, 118, 150)], float)
 HAIR_STYLES = ("bald", "short", "full", "fringe", "long", "bun", "afro")
 # Horizontal sections of the skull and jaw from crown to chin: height y, half width, front z, back z.
-SECTIONS = np.array(
-    """-11.6 0.0 -1.0 -1.0   -11.3 2.9 2.2 -4.6   -10.2 5.0 5.4 -7.2   -8.0 6.6 7.8 -9.1   -5.0 7.3 8.9 -9.9
-    -2.0 7.5 9.3 -10.0   0.0 7.4 9.0 -9.8   2.5 7.2 9.0 -9.0   5.0 6.8 9.0 -7.4   7.0 6.2 9.0 -4.2   9.0 5.1 8.7 0.2
-    10.6 3.8 8.5 3.4   11.6 2.2 7.6 5.0   11.9 0.0 6.4 6.4""".split(),
-    float,
-).reshape(-1, 4)
+# fmt: off
+SECTIONS = np.array([
+    -11.6, 0.0, -1.0, -1.0, -11.3, 2.9, 2.2, -4.6, -10.2, 5.0, 5.4, -7.2, -8.0, 6.6, 7.8, -9.1, -5.0, 7.3, 8.9,
+    -9.9, -2.0, 7.5, 9.3, -10.0, 0.0, 7.4, 9.0, -9.8, 2.5, 7.2, 9.0, -9.0, 5.0, 6.8, 9.0, -7.4, 7.0, 6.2, 9.0,
+    -4.2, 9.0, 5.1, 8.7, 0.2, 10.6, 3.8, 8.5, 3.4, 11.6, 2.2, 7.6, 5.0, 11.9, 0.0, 6.4, 6.4,
+]).reshape(-1, 4)
 # How low the hair grows, by the angle from the face round to the nape (degrees): forehead, temple, sideburn, nape.
 HAIRLINE_ANGLE = (0, 30, 50, 64, 76, 88, 100, 120, 180)
 HAIRLINE = (-7.2, -7.0, -5.2, -2.0, 1.6, 0.0, 3.0, 6.0, 6.8)
 # The 51 landmarks on the face (68-point order after the 17 of the jaw) as x, y; the jaw is found by angle and height.
-FACE_POINTS = np.array(
-    """-5.4 -1.7  -4.6 -2.3  -3.5 -2.5  -2.5 -2.3  -1.4 -1.9  1.4 -1.9  2.5 -2.3  3.5 -2.5  4.6 -2.3  5.4 -1.7
-    0 -0.2  0 1.3  0 2.8  0 4.3  -1.3 5.2  -0.7 5.4  0 5.5  0.7 5.4  1.3 5.2
-    -4.7 0.1  -3.7 -0.5  -2.7 -0.5  -1.8 0.2  -2.7 0.6  -3.7 0.6  1.8 0.2  2.7 -0.5  3.7 -0.5  4.7 0.1  3.7 0.6  2.7 0.6
-    -2.5 7.3  -1.6 6.8  -0.6 6.6  0 6.7  0.6 6.6  1.6 6.8  2.5 7.3  1.6 7.9  0.6 8.2  0 8.2  -0.6 8.2  -1.6 7.9
-    -2.2 7.3  -0.7 7.2  0 7.2  0.7 7.2  2.2 7.3  0.7 7.4  0 7.4  -0.7 7.4""".split(),
-    float,
-).reshape(-1, 2)
+FACE_POINTS = np.array([
+    -5.4, -1.7, -4.6, -2.3, -3.5, -2.5, -2.5, -2.3, -1.4, -1.9, 1.4, -1.9, 2.5, -2.3, 3.5, -2.5, 4.6, -2.3, 5.4,
+    -1.7, 0, -0.2, 0, 1.3, 0, 2.8, 0, 4.3, -1.3, 5.2, -0.7, 5.4, 0, 5.5, 0.7, 5.4, 1.3, 5.2, -4.7, 0.1, -3.7,
+    -0.5, -2.7, -0.5, -1.8, 0.2, -2.7, 0.6, -3.7, 0.6, 1.8, 0.2, 2.7, -0.5, 3.7, -0.5, 4.7, 0.1, 3.7, 0.6, 2.7,
+    0.6, -2.5, 7.3, -1.6, 6.8, -0.6, 6.6, 0, 6.7, 0.6, 6.6, 1.6, 6.8, 2.5, 7.3, 1.6, 7.9, 0.6, 8.2, 0, 8.2, -0.6,
+    8.2, -1.6, 7.9, -2.2, 7.3, -0.7, 7.2, 0, 7.2, 0.7, 7.2, 2.2, 7.3, 0.7, 7.4, 0, 7.4, -0.7, 7.4,
+]).reshape(-1, 2)
+# fmt: on
 JAW_HEIGHTS = (0.3, 2.6, 4.9, 7.0, 8.8, 10.1, 11.0, 11.5, 11.7)
-WINDOW = 38.0  # cm: side of the square that is drawn around a head
-RESOLUTION = 16.0  # pixels per cm at which the points are drawn, before they are scaled into the picture
+WINDOW = 37.0  # cm: side of the square that is drawn around a head
+RESOLUTION = 14.0  # pixels per cm at which the points are drawn, before they are scaled into the picture
 
 
 # --- Who --------------------------------------------------------------------------------------------------------------
@@ -146,8 +146,9 @@ def _loft(identity, t, angle):
 def _relief(identity, x, y):
     """How far the features stand out of the face (cm along z)."""
     side = np.abs(x)
-    height = np.interp(y, (-1.2, 0.2, 2.5, 4.3, 4.9, 5.5), (0, 0.35, 1.5, 2.7, 2.2, 0)) * identity.nose_height
+    height = np.interp(y, (-1.2, 0.2, 2.5, 4.3, 4.9, 5.5), (0, 0.35, 1.4, 2.4, 2.1, 0)) * identity.nose_height
     half_width = np.interp(y, (-1, 1, 3, 4.6, 5.5), (0.75, 0.7, 0.95, 1.5, 1.5)) * identity.nose_width
+    height, half_width = height.astype(np.float32), half_width.astype(np.float32)
     relief = height * np.exp(-((side / half_width) ** 2.4))
     relief += 0.5 * _blob(side, y, 1.35 * identity.nose_width, 4.6, 0.5, 0.55)  # wings of the nose
     relief += -0.8 * _blob(side, y, 3.1, 0.0, 1.7, 1.0) + 0.45 * _blob(side, y, 3.2, 0.05, 1.3, 0.8)  # sockets, eyes
@@ -212,83 +213,87 @@ def _paint_mouth(identity, colours, x, y):
     _mix(colours, (45, 22, 18), np.clip(1.4 * nostril, 0, 1))
 
 
-def _skin_colours(identity, points, angle, rng):
-    """Colours of the skin grid: tone, blush, eyes, mouth, beard, and the shade that its hollows keep from the light."""
-    x, y = points[..., 0], points[..., 1]
-    front = _soft(np.radians(85) - np.abs(angle), 0.3) * np.ones_like(x)
+def _noise(rng, shape, sigma):
+    """Smooth noise of standard deviation 1 whose grains have the size sigma (rows, columns)."""
+    coarse = [max(2, round(length / s) + 1) for length, s in zip(shape, sigma, strict=True)]
+    noise = cv2.resize(rng.standard_normal(coarse, np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return noise / noise.std()
+
+
+def _face_colours(identity, x, y, turned, rng):
+    """Colours of the face, (rows, columns, 3) float32: tone, blush, the shade of its hollows, eyes, mouth, beard."""
+    side, skin = np.abs(x), np.array(identity.skin)
     colours = np.empty((*x.shape, 3), np.float32)
     colours[:] = identity.skin
-    colours *= (1 + cv2.GaussianBlur(rng.normal(0, 1, x.shape).astype(np.float32), (0, 0), 4) * 0.18)[..., None]
-    face = colours.copy()
-    _mix(face, np.array(identity.skin) * (1.0, 0.72, 0.7), 0.4 * _blob(np.abs(x), y, 4.2, 3.6, 1.8, 1.6))
-    _mix(face, np.array(identity.skin) * 0.7, 0.5 * _blob(np.abs(x), y, 1.9, 4.6, 0.35, 0.9))  # beside the nose
-    _mix(
-        face,
-        np.array(identity.skin) * 0.55,
-        0.6 * _blob(x, y, 0, 5.6, 1.5, 0.35) + 0.35 * _blob(x, y, 0, 8.9, 1.8, 0.4),
-    )
-    jaw = _soft(y - 6.0 + 2.4 * _soft(np.abs(x) - 3.2, 2), 1.0) * _soft(np.hypot(x / 3.0, (y - 7.3) / 0.95) - 1, 0.25)
-    grain = 0.75 + 0.5 * rng.random(x.shape)
-    _mix(face, np.array(identity.hair) * 0.9, np.clip(identity.beard * jaw * grain * (y < 12.2), 0, 0.95))
-    _paint_eyes(identity, face, x, y)
-    _paint_mouth(identity, face, x, y)
-    _mix(colours, face, front)
-    return colours * (1 - 0.35 * _soft(y - 11.3, 0.8))[..., None]
+    _mix(colours, skin * (1.0, 0.72, 0.7), 0.4 * _blob(side, y, 4.2, 3.6, 1.8, 1.6))
+    hollows = 0.35 * _blob(side, y, 1.9, 4.6, 0.35, 0.9) + 0.6 * _blob(x, y, 0, 5.6, 1.5, 0.35)
+    _mix(colours, skin * 0.55, hollows + 0.35 * _blob(x, y, 0, 8.9, 1.8, 0.4))
+    if identity.beard:
+        jaw = _soft(y - 6.0 + 2.4 * _soft(side - 3.2, 2), 1.0) * _soft(np.hypot(x / 3.0, (y - 7.3) / 0.95) - 1, 0.25)
+        grain = identity.beard * (0.75 + 0.5 * rng.random(x.shape, np.float32)) * _soft(np.radians(84) - turned, 0.2)
+        _mix(colours, np.array(identity.hair) * 0.9, np.clip(jaw * grain, 0, 0.95))
+    _paint_eyes(identity, colours, x, y)
+    _paint_mouth(identity, colours, x, y)
+    return colours
 
 
-def _skin(identity, rng, rows=480, columns=560):
+def _skin(identity, rng, rows=430, columns=520):
     """The skin: (points, normals, colours) grids and the 68 landmarks (68, 3)."""
     t, angle = _even_rows(identity, rows), _columns(columns)
     points = _loft(identity, t, angle)
-    colours = _skin_colours(identity, points, angle, rng)
-    landmarks = _landmarks(identity, points, angle)
-    facing = np.clip(np.cos(angle) * 1.6, 0, 1)
-    points[..., 2] += _relief(identity, points[..., 0], points[..., 1]) * facing
-    return (points, _grid_normals(points), colours), points.reshape(-1, 3)[landmarks]
+    colours = np.empty_like(points)
+    colours[:] = identity.skin
+    face = np.s_[np.searchsorted(points[:, 0, 1], -4.5) :, np.searchsorted(angle, -1.57) : np.searchsorted(angle, 1.57)]
+    turned, (x, y, z) = np.abs(angle[face[1]]).astype(np.float32), np.moveaxis(points[face], -1, 0)
+    colours[face] = _face_colours(identity, x, y, turned, rng)
+    colours *= (1 - 0.35 * _soft(points[..., 1] - 11.3, 0.8) + 0.02 * _noise(rng, (rows, columns), (6, 6)))[..., None]
+    if identity.style != "bald":  # so that nothing shines through where the hair is thin
+        _mix(colours, np.array(identity.hair) * 0.6, _soft(_hairline(identity, angle) - points[..., 1] - 0.4, 0.4))
+    landmarks = _landmarks(identity, x, y, angle[face[1]].astype(np.float32))
+    z += _relief(identity, x, y) * np.clip(np.cos(turned) * 1.6, 0, 1)
+    return (points, _grid_normals(points), colours), points[face].reshape(-1, 3)[landmarks]
 
 
-def _landmarks(identity, points, angle):
-    """Flat indices into the skin grid of the 68 landmarks: the jaw by angle and height, the face by x and y."""
-    columns = np.flatnonzero(np.abs(angle) < np.pi / 2)
-    x, y, _ = np.moveaxis(points[:, columns], -1, 0)
-    around = np.broadcast_to(angle[columns] * 7.0, x.shape)
-    steps = np.arange(-8, 9)
-    jaw = zip(np.radians(11.0 * steps) * 7.0, np.array(JAW_HEIGHTS)[8 - np.abs(steps)], strict=True)
+def _landmarks(identity, x, y, angle):
+    """Flat indices into the face's grid of the 68 landmarks: the jaw by angle and height, the rest by x and y."""
     face = FACE_POINTS.copy()
     face[14:19, 0] *= identity.nose_width
     face[31:, 0] *= identity.mouth_width
-    nearest = [np.argmin((around - a) ** 2 + (y - height) ** 2) for a, height in jaw]
-    nearest += [np.argmin((x - px) ** 2 + (y - py) ** 2) for px, py in face.astype(np.float32)]
-    rows, near = np.unravel_index(nearest, x.shape)
-    return rows * len(angle) + columns[near]
+    steps = np.arange(-8, 9)
+    jaw = zip(np.radians(11.2 * steps).tolist(), np.array(JAW_HEIGHTS)[8 - np.abs(steps)].tolist(), strict=True)
+    nearest = [np.argmin(49 * (angle - turn) ** 2 + (y - height) ** 2) for turn, height in jaw]
+    return nearest + [np.argmin((x - px) ** 2 + (y - py) ** 2) for px, py in face.tolist()]
 
 
 def _strands(identity, shape, rng):
     """Hair colours: streaks that run down the columns of the grid."""
-    fine = cv2.GaussianBlur(rng.normal(0, 1, shape).astype(np.float32), (0, 0), sigmaX=1.2, sigmaY=25)
-    broad = cv2.GaussianBlur(rng.normal(0, 1, shape).astype(np.float32), (0, 0), sigmaX=8, sigmaY=60)
-    light = 1 + np.clip(fine / fine.std() * 0.16 + broad / broad.std() * 0.12, -0.45, 0.6)
+    streaks = 0.15 * _noise(rng, shape, (70, 1.6)) + 0.12 * _noise(rng, shape, (150, 10))
+    light = 1 + np.clip(streaks, -0.45, 0.6)
     return (np.array(identity.hair, np.float32) * light[..., None]).astype(np.float32)
 
 
-def _hair_cap(identity, rng, rows=360, columns=480):
-    """The hair on the skull: a shell over the skin, cut off at the hairline."""
-    style, angle = identity.style, _columns(columns)
-    points = _loft(identity, _even_rows(identity, rows), angle)
-    line = np.interp(np.degrees(np.abs(angle)), HAIRLINE_ANGLE, HAIRLINE)
+def _hairline(identity, angle):
+    """How low (y) the hair grows at each angle from the face."""
     forehead = _soft(np.radians(60) - np.abs(angle), 0.5)
-    drop = {"fringe": 3.6, "full": 0.6}.get(style, 0.0) + identity.hairline
-    ragged = cv2.GaussianBlur(rng.normal(0, 1, (1, columns)).astype(np.float32), (0, 0), 2.5)[0] * 1.1
-    depth = line + drop * forehead + ragged * (0.4 if style == "fringe" else 0.15) - points[..., 1]
+    drop = {"fringe": 3.6, "full": 0.6}.get(identity.style, 0.0) + identity.hairline
+    return (np.interp(np.degrees(np.abs(angle)), HAIRLINE_ANGLE, HAIRLINE) + drop * forehead).astype(np.float32)
+
+
+def _hair_cap(identity, rng, rows=320, columns=430):
+    """The hair on the skull: a shell over the skin, cut off at the hairline."""
+    style, angle = identity.style, np.linspace(-np.pi, np.pi, columns)
+    points = _loft(identity, _even_rows(identity, rows), angle)
+    ragged = _noise(rng, (2, columns), (2, 4))[0]
+    depth = _hairline(identity, angle) + ragged * (0.3 if style == "fringe" else 0.12) - points[..., 1]
     thick = {"short": 0.7, "full": 1.7, "fringe": 1.2, "long": 1.2, "bun": 0.6, "afro": 3.4}[style]
-    lumps = cv2.GaussianBlur(rng.normal(0, 1, depth.shape).astype(np.float32), (0, 0), 9 if style == "afro" else 14)
-    thickness = thick * (0.3 + 0.7 * np.clip(depth / 3.5, 0, 1)) * (1 + lumps / lumps.std() * 0.05)
+    lumps = _noise(rng, depth.shape, (18, 14) if style == "afro" else (40, 26))
+    thickness = thick * (0.3 + 0.7 * np.clip(depth / 3.5, 0, 1)) * (1 + 0.05 * lumps)
     points = points + _grid_normals(points) * thickness[..., None]
     colours = _strands(identity, depth.shape, rng) * (0.75 + 0.25 * np.clip(depth / 1.5, 0, 1))[..., None]
     return points, _grid_normals(points), colours, depth > 0
 
 
-def _hair_curtain(identity, rng, rows=420, columns=420):
+def _hair_curtain(identity, rng, rows=330, columns=300):
     """Long hair below the cap: a curtain open towards the face, seen from outside and from inside."""
     s, angle = np.linspace(0, 1, rows)[:, None], np.linspace(np.radians(74), np.radians(286), columns)
     y = -4.5 + (identity.hair_length + 4.5) * s
@@ -296,7 +301,7 @@ def _hair_curtain(identity, rng, rows=420, columns=420):
     radius = 8.3 + 1.1 * np.sin(np.pi * np.clip(s * 0.8, 0, 1)) + wave
     points = np.stack([radius * np.sin(angle), y + 0 * angle, -1.2 + (radius + 1.6) * np.cos(angle)], axis=-1)
     normals, colours = _grid_normals(points), _strands(identity, points.shape[:2], rng)
-    ends = cv2.GaussianBlur(rng.normal(0, 1, (1, columns)).astype(np.float32), (0, 0), 3)[0] * 0.25
+    ends = 0.06 * _noise(rng, (2, columns), (2, 8))[0]
     kept = (s < 0.94 + ends) & np.ones(columns, bool)
     inside = (points - normals * 0.5, -normals, colours * 0.45, kept)
     return (points, normals, colours, kept), inside
@@ -314,7 +319,7 @@ def _ellipsoid(centre, radii, turn, rows, columns):
 
 def _ear(identity, sign):
     """One ear: a flat ellipsoid whose back edge stands off, its hollow painted."""
-    points, normals, ball = _ellipsoid((sign * 7.7, 1.4, -1.5), (0.6, 3.1, 1.8), -sign * 0.5, 150, 120)
+    points, normals, ball = _ellipsoid((sign * 7.7, 1.4, -1.5), (0.6, 3.1, 1.8), -sign * 0.5, 90, 80)
     colours = np.empty(points.shape, np.float32)
     colours[:] = np.array(identity.skin) * (1.0, 0.9, 0.88)
     outward = sign * ball[..., 0] > 0
@@ -360,7 +365,7 @@ def _surfaces(identity):
     if identity.style == "long":
         parts.extend(_hair_curtain(identity, rng))
     if identity.style == "bun":
-        points, normals, _ = _ellipsoid((0, -6.5, -11.0), (3.0, 2.8, 2.8), 0.0, 150, 200)
+        points, normals, _ = _ellipsoid((0, -6.5, -11.0), (3.0, 2.8, 2.8), 0.0, 90, 130)
         parts.append((points, normals, _strands(identity, points.shape[:2], rng)))
     if identity.glasses:
         parts.extend(_glasses())
@@ -372,12 +377,12 @@ def _surfaces(identity):
     return points * stretch[:, None].astype(np.float32), normals, colours, (landmarks * stretch).T
 
 
-def _neck(identity, relative, rows=150, columns=260):
+def _neck(identity, relative, rows=110, columns=220):
     """The neck in the head's frame: a tube from the skull to the collar, which turns by `relative` against the head."""
     s, angle = np.linspace(0, 1, rows)[:, None], np.linspace(-np.pi, np.pi, columns)
     around = np.stack([np.sin(angle), 0 * angle, np.cos(angle)], axis=-1)
     upper = around * (5.2 * identity.width) + (0, 5.0, -2.6)
-    lower = (around * (6.3, 1, 5.8) + (0, 18.0, -4.0)) @ relative.T
+    lower = (around * (6.3, 1, 5.8) + (0, 15.8, -4.0)) @ relative.T
     points = upper + (lower - upper) * s[..., None]
     points -= around * (0.5 * np.sin(np.pi * s))[..., None]
     colours = np.array(identity.skin) * (0.55 + 0.4 * _soft(s - 0.55, 0.7))[..., None] * np.ones((1, columns, 1))
@@ -401,7 +406,7 @@ def _rasterise(parts, rotation, offset, side, step):
     r = rotation.astype(np.float32)
     for points, normals, _ in parts:
         facing = np.flatnonzero(r[2, 0] * normals[0] + r[2, 1] * normals[1] + r[2, 2] * normals[2] > 0)
-        x, y, z = _turn(rotation, points[:, facing])
+        x, y, z = _turn(rotation, np.take(points, facing, axis=1))
         column, row = (x * step + offset[0]).astype(np.int32), (y * step + offset[1]).astype(np.int32)
         seen = np.flatnonzero((column >= 0) & (column < side - 1) & (row >= 0) & (row < side - 1))
         columns.append(column[seen]), rows.append(row[seen]), depths.append(z[seen])
@@ -413,8 +418,8 @@ def _rasterise(parts, rotation, offset, side, step):
     nearest = np.full(side * side, -1, np.int32)
     nearest[corner[:, None] + np.array([0, 1, side, side + 1], np.int32)] = np.concatenate(numbers)[order][:, None]
     nearest = nearest.reshape(side, side)
-    closed = cv2.morphologyEx((nearest >= 0).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
-    filled = cv2.dilate(nearest.astype(np.float32), np.ones((7, 7), np.uint8)).astype(np.int32)
+    closed = cv2.morphologyEx((nearest >= 0).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    filled = cv2.dilate(nearest.astype(np.float32), np.ones((5, 5), np.uint8)).astype(np.int32)
     return np.where((nearest < 0) & (closed > 0), filled, nearest)
 
 
@@ -425,13 +430,13 @@ def _shade(parts, nearest, rotation, scene):
     for _, normals, colours in parts:
         here = np.flatnonzero((nearest >= first) & (nearest < first + normals.shape[1]))
         index = nearest.reshape(-1)[here] - first
-        nx, ny, nz = _turn(rotation, normals[:, index])
+        nx, ny, nz = _turn(rotation, np.take(normals, index, axis=1))
         lx, ly, lz = scene.light
         lit = np.clip((nx * lx + ny * ly + nz * lz + 0.25) / 1.25, 0, 1)
         gloss = np.clip(nx * lx / 1.6 + ny * ly / 1.6 + nz * (lz + 1) / 1.6, 0, 1) ** 8
         amount = (scene.ambient * (0.9 - 0.1 * ny) + (1.15 - scene.ambient) * lit) * (0.8 + 0.2 * nz)
         flat = picture.reshape(-1, 4)
-        flat[here, :3] = (colours[:, index] * amount + 16 * gloss * gloss * gloss).T
+        flat[here, :3] = (np.take(colours, index, axis=1) * amount + 16 * gloss * gloss * gloss).T
         flat[here, 3] = 1
         first += normals.shape[1]
     return picture
@@ -468,18 +473,24 @@ def random_scene(rng, height=450, width=450):
 
 def _background(rng, height, width):
     """Blurred clutter: a coloured gradient, shapes out of focus, and now and then a black border."""
-    cells = rng.uniform(0, 255, (*rng.integers(2, 7, 2), 3)).astype(np.float32)
-    contrast = rng.uniform(0.15, 0.9)
-    cells = cells * contrast + rng.uniform(0, 255, 3) * (1 - contrast)
-    picture = np.clip(cv2.resize(cells.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC), 0, 255)
+    small, vividness = np.array([width, height]) // 3, rng.uniform(0.1, 0.6)
+
+    def colours(*shape):
+        grey = rng.uniform(10, 245, (*shape, 1))
+        return np.clip(grey + vividness * rng.uniform(-160, 160, (*shape, 3)), 0, 255).astype(np.float32)
+
+    cells = colours(*rng.integers(2, 7, 2))
+    cells += (colours() - cells) * rng.uniform(0.1, 0.85)
+    picture = cv2.resize(cells, small.tolist(), interpolation=cv2.INTER_CUBIC)
     for _ in range(rng.integers(0, 14)):
-        colour = rng.uniform(0, 255, 3).tolist()
-        corners = rng.uniform(-0.2, 1.2, 2) * (width, height) + rng.normal(0, 0.15 * width, (rng.integers(3, 6), 2))
+        corners = rng.uniform(-0.2, 1.2, 2) * small + rng.normal(0, 0.15 * small[0], (rng.integers(3, 6), 2))
         if rng.random() < 0.5:
-            cv2.fillPoly(picture, [corners.astype(np.int32)], colour)
+            cv2.fillPoly(picture, [corners.astype(np.int32)], colours().tolist())
         else:
-            cv2.circle(picture, corners[0].astype(int).tolist(), int(rng.uniform(0.02, 0.2) * width), colour, -1)
-    picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(1, 9)))
+            radius = int(rng.uniform(0.02, 0.2) * small[0])
+            cv2.circle(picture, corners[0].astype(int).tolist(), radius, colours().tolist(), -1)
+    picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.5, 3)))
+    picture = np.clip(cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC), 0, 255)
     if rng.random() < 0.12:
         edge = int(rng.uniform(0.03, 0.2) * height)
         picture[:edge] = 0
@@ -489,12 +500,12 @@ def _background(rng, height, width):
 def _draw_body(picture, identity, rotation, origin, scale, light):
     """Paint shoulders into the picture: a flat shape at the collar, narrower as the body turns aside."""
     right, down = rotation[:2, 0], rotation[:2, 1]
-    flank = [(5.8, 15.8), (7.2, 16.8), (12, 18.6), (17, 20.2), (20, 22.6), (22, 27), (24, 75)]
+    flank = [(5.8, 14.6), (7.2, 15.6), (12, 17.4), (17, 19.0), (20, 21.4), (22, 26), (24, 75)]
     outline = np.array([(-x, y) for x, y in flank[::-1]] + flank)
     outline[:, 0] *= max(0.6, float(np.hypot(*right)))
     axis = down / max(float(np.hypot(*down)), 1e-6)
-    centre = down * 17 + rotation[:2, 2] * -3.5
-    places = outline[:, :1] * (axis[1], -axis[0]) + (outline[:, 1:] - 17) * axis + centre
+    centre = down * 15.8 + rotation[:2, 2] * -3.5
+    places = outline[:, :1] * (axis[1], -axis[0]) + (outline[:, 1:] - 15.8) * axis + centre
     shape = np.zeros(picture.shape[:2], np.uint8)
     cv2.fillPoly(shape, [np.round((places * scale + origin) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     across = (np.arange(picture.shape[1]) - origin[0]) / (20 * scale)
@@ -536,7 +547,7 @@ def render_head(identity, angles, *, size=450, scale=None, centre=None, scene=No
 
     pixels = int(np.ceil(WINDOW * scale))
     corner = np.floor(origin - pixels / 2 + 0.5).astype(int)
-    side = round(WINDOW * RESOLUTION)
+    side = round(WINDOW * min(RESOLUTION, 2 * scale))
     zoom = side / pixels
     nearest = _rasterise(parts, rotation, (origin - corner + 0.5) * zoom, side, scale * zoom)
     drawn = _shade(parts, nearest, rotation, scene)
@@ -576,7 +587,7 @@ def _photograph(picture, scene, rng):
         picture = np.repeat(picture @ np.array([[0.299], [0.587], [0.114]]), 3, axis=2)
     if scene.blur > 0.3:
         picture = cv2.GaussianBlur(picture, (0, 0), scene.blur)
-    picture = picture + rng.standard_normal(picture.shape, np.float32) * np.float32(scene.noise)
+    picture = picture + rng.standard_normal((*picture.shape[:2], 1), np.float32) * np.float32(scene.noise)
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
@@ -773,17 +784,17 @@ def write_data_set(data_dir, train=1500, test=300, videos=4, frames=60, seed=0, 
     """
     arguments = {"train": train, "test": test, "videos": videos, "frames": frames, "seed": seed}
     _check_folder(Path(data_dir), arguments)
-    for name in (*PARTS, "lists"):
-        shutil.rmtree(Path(data_dir, name), ignore_errors=True)
+    for folder in (Path(data_dir, name) for name in (*PARTS, "lists")):
+        if folder.exists():
+            shutil.rmtree(folder)
     Path(data_dir, "lists").mkdir(parents=True)
     manifest = {"program": "synthetic_heads.py", "version": VERSION, "arguments": arguments, "complete": False}
     _write_manifest(data_dir, manifest)
     per_person = 2 * POSES_PER_IDENTITY
     jobs = [(n, min(per_person, train - n * per_person)) for n in range(-(-train // per_person))]
     jobs = [("300W_LP", *job) for job in jobs] + [("AFLW2000", n, 1) for n in range(test)]
-    jobs = [
-        ("BIWI", n, frames) for n in range(videos)
-    ] + jobs  # the longest first: no worker ends long after the others
+    # The longest come first, so that no worker ends long after the others.
+    jobs = [("BIWI", n, frames) for n in range(videos)] + jobs
     rows = {part: [] for part in PARTS}
     total = sum(job[-1] for job in jobs)
     for part, drawn in _run([(str(data_dir), seed, *job) for job in jobs], workers or multiprocessing.cpu_count()):
@@ -812,11 +823,18 @@ def _check_folder(data_dir, arguments):
     wrong = {name: value for name, value in arguments.items() if not isinstance(value, int) or value < 0}
     if wrong or not any(list(arguments.values())[:3]):
         raise DataError(f"cannot draw {wrong or arguments}: give whole numbers from 0, and at least one picture")
-    if data_dir.exists() and any(data_dir.iterdir()) and _read_manifest(data_dir) is None:
+    files, manifest = sum(path.is_file() for path in data_dir.rglob("*")), _read_manifest(data_dir)
+    mine = _file_count(**manifest["arguments"]) if manifest else 0
+    if files > mine:
         raise DataError(
-            f"{data_dir} holds files, but no {MANIFEST}, so they are not this program's: nothing was written. "
-            "Give a new folder for the synthetic heads."
+            f"{data_dir} holds {files} files, of which {MANIFEST} explains {mine}: nothing was written, so that no "
+            "other data is lost. Give a new folder for the synthetic heads."
         )
+
+
+def _file_count(train, test, videos, frames, **_):
+    """The most files that a data set with these arguments has."""
+    return 2 * (train + test) + videos * (2 * frames + 1) + 2 * len(PARTS) + 1
 
 
 def _write_manifest(data_dir, manifest):
@@ -843,17 +861,15 @@ def ensure_data_set(data_dir, train=1500, test=300, videos=4, frames=60, seed=0,
 
 # --- By hand ----------------------------------------------------------------------------------------------------------
 def contact_sheet(seed=0, cell=240):
-    """RGB picture of heads over the grid of yaw (columns) and pitch (rows), and of roll in the last row."""
+    """RGB picture of heads over the grid of yaw (columns) and pitch (rows, a person each), and of roll (last row)."""
     rng, rows = np.random.default_rng(seed), []
     poses = [[(yaw, pitch, 0) for yaw in range(90, -91, -30)] for pitch in (60, 30, 0, -30, -60)]
     poses.append([(0, 0, roll) for roll in (60, 40, 20, 0, -20, -40, -60)])
     for row in poses:
-        heads = []
+        heads, person = [], random_identity(rng)
         for pose in row:
             scene = random_scene(rng, cell, cell)
-            head, _ = render_head(
-                random_identity(rng), np.radians(pose), size=cell, scene=scene, rng=rng, scale=cell / 36
-            )
+            head, _ = render_head(person, np.radians(pose), size=cell, scene=scene, rng=rng, scale=cell / 36)
             label = "  ".join(f"{axis[0]} {angle:+d}" for axis, angle in zip(AXES, pose, strict=True))
             for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
                 cv2.putText(head, label, (6, cell - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thick, cv2.LINE_AA)
@@ -862,7 +878,7 @@ def contact_sheet(seed=0, cell=240):
     title = np.full((56, 7 * cell, 3), 255, np.uint8)
     lines = (
         "Drawn heads of known pose (degrees): y yaw, p pitch, r roll",
-        "yaw > 0: the nose points to the left of the picture.  pitch > 0: looks up.  roll > 0: tilts counter-clockwise.",
+        "yaw > 0: the nose points to the left of the picture; pitch > 0: looks up; roll > 0: tilts counter-clockwise",
     )
     for n, line in enumerate(lines):
         cv2.putText(title, line, (8, 22 + 24 * n), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
