@@ -7,20 +7,49 @@
 Reference: "Rotation Axis Focused Attention Network (RAFA-Net) for Estimating Head Pose", ACCV 2020.
 """
 
+import contextlib
 import json
+import os
 import re
+import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import keras
-import tensorflow as tf
-from keras import layers, ops
-from keras_self_attention import SeqSelfAttention, SeqWeightedAttention
 
 from data_loaders import AXES
+
+
+@contextlib.contextmanager
+def _kept_back():
+    """Hold back what native code writes to stderr, and show it if something goes wrong.
+
+    TensorFlow greets with a dozen lines that no setting turns off; TF_CPP_MIN_LOG_LEVEL=0 still shows what follows.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(stderr, kept.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+with _kept_back():
+    import keras
+    import tensorflow as tf
+    from keras import layers, ops
+    from keras_self_attention import SeqSelfAttention, SeqWeightedAttention
 
 INPUT_SHAPE = (224, 224, 3)  # one RGB crop, 0...255
 BATCH_NORM_EPSILON = 1e-3  # the authors' Keras 2.2.4 default; Keras 3's ResNet50 has 1.001e-5

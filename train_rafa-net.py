@@ -52,6 +52,7 @@ PAPER = {
     "watch_every": 5,
 }
 SYNTHETIC = {"backbone": "tiny", "weights": "none", "epochs": 12, "decay_every": 5, "data_dir": "data/synthetic"}
+LOGGED = ("learning_rate", "loss", *(f"{axis}_loss" for axis in AXES))
 MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir"}
 
 
@@ -197,18 +198,30 @@ def main():
         log.unlink(missing_ok=True)
     record = {"options": vars(options), "lists": lists, "steps_per_epoch": steps, **evaluate.environment()}
     (run_dir / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(f"{model.name}: {model.count_params():,} parameters, {steps} steps an epoch, everything goes to {run_dir}")
+    print(f"{model.name}: {model.count_params():,} parameters, {steps} steps an epoch, on {record['hardware']}")
+    print(f"everything goes to {run_dir}")
 
-    class Watch(keras.callbacks.Callback):
-        """Scores the test list every few epochs, as the released code does.  No epoch is chosen by it."""
+    class Log(keras.callbacks.Callback):
+        """One row of metrics.csv per epoch.
+
+        Every few epochs it holds the scores on the test list: watched as the released code does, nothing is chosen by
+        them.
+        """
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.start = time.monotonic()
 
         def on_epoch_end(self, epoch, logs=None):
-            logs |= {f"test_{key}": float("nan") for key in evaluate.MAE_KEYS}
+            row = {"epoch": epoch + 1, "seconds": f"{time.monotonic() - self.start:.1f}"}
+            row |= {name: f"{logs[name]:.6g}" for name in LOGGED}
+            watched = dict.fromkeys(evaluate.MAE_KEYS, "")
             if options.watch_every and (epoch + 1) % options.watch_every == 0:
                 found = evaluate.predict(model, test, options.test_margin, options.batch_size, options.workers)
-                means = {key: values.mean() for key, values in metrics.per_image(found).items()}
-                logs |= {f"test_{key}": float(means[key]) for key in evaluate.MAE_KEYS}
-                print(f"  watched on the test list: mean absolute error {means['mae']:.2f}°")
+                watched = {key: f"{metrics.per_image(found)[key].mean():.4f}" for key in evaluate.MAE_KEYS}
+                logs |= {f"test_{key}": float(value) for key, value in watched.items()}  # for TensorBoard
+                print(f"  watched on the test list: mean absolute error {float(watched['mae']):.2f}°")
+            row |= {f"test_{key}": value for key, value in watched.items()}
+            append_row(log, row)
 
     class Checkpoint(keras.callbacks.Callback):
         """Network and optimizer state after every epoch; written beside and put in place whole."""
@@ -249,8 +262,7 @@ def main():
         callbacks=[
             keras.callbacks.LearningRateScheduler(rate),
             ExpectedTime(),
-            Watch(),
-            keras.callbacks.CSVLogger(log, append=True),
+            Log(),
             keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
             Checkpoint(),
         ],
@@ -267,12 +279,22 @@ def main():
     print(f"\n{table}\n\n{run_dir}: last.keras, metrics.csv, predictions.csv, result.md, run.json, tensorboard/")
 
 
+def append_row(log, row):
+    """Add a row to a CSV file, after a header if the file is new."""
+    new = not log.is_file()
+    with log.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
 def keep_rows(log, epochs):
     """Drop what an interrupted run logged after its last checkpoint."""
     if log.is_file():
-        rows = list(csv.reader(log.read_text(encoding="utf-8").splitlines()))
-        kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) < epochs]
-        log.write_text("".join(",".join(row) + "\n" for row in kept), encoding="utf-8")
+        header, *rows = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [row for row in rows if row.endswith("\n") and int(row.split(",", maxsplit=1)[0]) <= epochs]
+        log.write_text("".join([header, *kept]), encoding="utf-8")
 
 
 if __name__ == "__main__":
