@@ -25,9 +25,9 @@ from data_loaders import AXES, LIST_ORDER, DataError, rotation_matrix
 
 VERSION = 1  # raise it whenever the same seed draws other pictures: folders of an older version are then redrawn
 MANIFEST = "synthetic.json"
-SKIN_TONES = np.array([(238, 202, 182), (222, 176, 148), (190, 140, 105), (141, 94, 66), (88, 60, 46)], float)
+SKIN_TONES = np.array([(238, 202, 182), (222, 176, 148), (190, 140, 105), (141, 94, 66), (104, 72, 56)], float)
 HAIR_TONES = np.array(
-    [(30, 24, 22), (62, 42, 30), (108, 72, 44), (198, 162, 104), (152, 78, 42), (158, 156, 152)], float
+    [(30, 24, 22), (62, 42, 30), (158, 156, 152), (108, 72, 44), (198, 162, 104), (152, 78, 42)], float
 )
 IRIS_TONES = np.array([(70, 45, 28), (95, 68, 36), (74, 100, 84), (84, 118, 150)], float)
 HAIR_STYLES = ("bald", "short", "full", "fringe", "long", "bun", "afro")
@@ -86,18 +86,17 @@ class Identity:
 def random_identity(rng):
     """One `Identity` drawn from the `numpy.random.Generator` rng."""
 
-    def tone(palette):
-        base = palette[rng.integers(len(palette))]
-        return tuple(np.clip(base * rng.uniform(0.88, 1.1) + rng.normal(0, 4, 3), 5, 250).round(1).tolist())
+    def tone(palette, index):
+        return tuple(np.clip(palette[index] * rng.uniform(0.88, 1.1) + rng.normal(0, 4, 3), 5, 250).round(1).tolist())
 
     factors = {name: round(float(np.clip(rng.normal(1, sd), 1 - 2 * sd, 1 + 2 * sd)), 3) for name, sd in _SPREAD}
-    style = HAIR_STYLES[rng.integers(len(HAIR_STYLES))]
+    style, complexion = HAIR_STYLES[rng.integers(len(HAIR_STYLES))], rng.integers(len(SKIN_TONES))
     return Identity(
         **factors,
         smile=round(float(rng.uniform(-0.3, 1)), 3),
-        skin=tone(SKIN_TONES),
-        hair=tone(HAIR_TONES),
-        iris=tone(IRIS_TONES),
+        skin=tone(SKIN_TONES, complexion),
+        hair=tone(HAIR_TONES, rng.integers(len(HAIR_TONES) if complexion < 3 else 3)),
+        iris=tone(IRIS_TONES, rng.integers(len(IRIS_TONES) if complexion < 3 else 2)),
         shirt=tuple(rng.uniform(20, 235, 3).round(1).tolist()),
         style=style,
         hair_length=round(float(rng.uniform(8, 19)), 2),
@@ -462,9 +461,9 @@ def random_scene(rng, height=450, width=450):
     return Scene(
         background=_background(rng, height, width),
         light=tuple(light / np.linalg.norm(light)),
-        ambient=float(rng.uniform(0.3, 0.75)),
+        ambient=float(rng.uniform(0.4, 0.8)),
         follow=float(rng.uniform(0.15, 0.8)),
-        gain=tuple(rng.uniform(0.75, 1.2) * rng.uniform(0.93, 1.07, 3)),
+        gain=tuple(rng.uniform(0.8, 1.25) * rng.uniform(0.93, 1.07, 3)),
         blur=float(rng.uniform(0, 1.1)),
         noise=float(rng.uniform(0, 6)),
         grey=bool(rng.random() < 0.08),
@@ -532,10 +531,18 @@ def render_head(identity, angles, *, size=450, scale=None, centre=None, scene=No
         `landmarks` (2, 68) its x, y; `box` (row, column, size) of the face; `mask` (height, width) bool, true on
         head, hair and ears; `nose_base`, `nose_tip` (x, y): a step along the head's forward axis; `origin`,
         `scale` as drawn.
+
+    Raises:
+        DataError: if the background of the scene does not have the size of the picture.
     """
     height, width = (size, size) if np.isscalar(size) else size
     rng = np.random.default_rng(0) if rng is None else rng
     scene = random_scene(rng, height, width) if scene is None else scene
+    if scene.background.shape != (height, width, 3):
+        raise DataError(
+            f"the scene's background has the shape {scene.background.shape}, the picture {(height, width, 3)}: "
+            "draw the scene for the size of the picture."
+        )
     scale = 13 / 450 * height if scale is None else float(scale)
     origin = np.array([(width - 1) / 2, (height - 1) / 2] if centre is None else centre, float)
     rotation, body = (
@@ -612,7 +619,7 @@ LISTS = {
     "AFLW2000": ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt"),
     "BIWI": ("biwi_rect.txt", "biwi_angle.txt"),
 }
-POSES_PER_IDENTITY = 6  # in the training part; 300W-LP too turns each photograph into several
+TRAINING_POSES, TEST_POSES = 6, 2  # of each person: to build a head takes longer than to draw it
 FOCAL_LENGTH = 520.0  # pixels, of the camera of the videos
 # The 68 landmarks of a mirrored face, as indices into those of the face.
 MIRRORED = np.r_[
@@ -638,8 +645,8 @@ def _test_angles(rng):
 
 
 def _framing(rng):
-    """Scale and place of a head in a 450 × 450 picture; one in eight lies near a border."""
-    spread = (32, 24) if rng.random() < 7 / 8 else (130, 110)
+    """Scale and place of a head in a 450 × 450 picture; one in eight is cut by a border."""
+    spread = (32, 24) if rng.random() < 7 / 8 else (85, 70)
     return {"scale": float(rng.uniform(8.5, 16)), "centre": np.array([225, 212]) + rng.uniform(-1.7, 1.7, 2) * spread}
 
 
@@ -711,11 +718,15 @@ def _draw_training(data_dir, rng, number, count):
     return rows
 
 
-def _draw_test(data_dir, rng, number, _count):
-    """One picture of a person of its own."""
-    identity, angles = random_identity(rng), _test_angles(rng)
-    picture, facts = render_head(identity, angles, rng=rng, **_framing(rng))
-    return [_write_picture(data_dir, f"AFLW2000/image{number + 2:05d}.jpg", picture, facts, angles, rng)]
+def _draw_test(data_dir, rng, number, count):
+    """`count` pictures of one person; they are numbered from 2 as in AFLW2000."""
+    identity, rows = random_identity(rng), []
+    for n in range(count):
+        angles = _test_angles(rng)
+        picture, facts = render_head(identity, angles, rng=rng, **_framing(rng))
+        name = f"AFLW2000/image{number * TEST_POSES + n + 2:05d}.jpg"
+        rows.append(_write_picture(data_dir, name, picture, facts, angles, rng))
+    return rows
 
 
 def _draw_video(data_dir, rng, number, count):
@@ -771,7 +782,7 @@ def write_data_set(data_dir, train=1500, test=300, videos=4, frames=60, seed=0, 
     Args:
         data_dir: folder to make; one that this program wrote before is replaced, any other data is left alone.
         train: pictures in 300W_LP, mirrored copies included.
-        test: pictures in AFLW2000, each of a person whom no other part shows.
+        test: pictures in AFLW2000, of people whom no other part shows.
         videos, frames: videos in BIWI and frames in each.
         seed: whole number from 0.
         workers: processes; one for each core if None.
@@ -783,21 +794,20 @@ def write_data_set(data_dir, train=1500, test=300, videos=4, frames=60, seed=0, 
         DataError: if data_dir holds data that this program did not write, or a number makes no sense.
     """
     arguments = {"train": train, "test": test, "videos": videos, "frames": frames, "seed": seed}
-    _check_folder(Path(data_dir), arguments)
+    workers = multiprocessing.cpu_count() if workers is None else workers
+    _check_folder(Path(data_dir), {**arguments, "workers": workers})
     for folder in (Path(data_dir, name) for name in (*PARTS, "lists")):
         if folder.exists():
             shutil.rmtree(folder)
     Path(data_dir, "lists").mkdir(parents=True)
     manifest = {"program": "synthetic_heads.py", "version": VERSION, "arguments": arguments, "complete": False}
     _write_manifest(data_dir, manifest)
-    per_person = 2 * POSES_PER_IDENTITY
-    jobs = [(n, min(per_person, train - n * per_person)) for n in range(-(-train // per_person))]
-    jobs = [("300W_LP", *job) for job in jobs] + [("AFLW2000", n, 1) for n in range(test)]
+    jobs = _shares("300W_LP", train, 2 * TRAINING_POSES) + _shares("AFLW2000", test, TEST_POSES)
     # The longest come first, so that no worker ends long after the others.
     jobs = [("BIWI", n, frames) for n in range(videos)] + jobs
     rows = {part: [] for part in PARTS}
     total = sum(job[-1] for job in jobs)
-    for part, drawn in _run([(str(data_dir), seed, *job) for job in jobs], workers or multiprocessing.cpu_count()):
+    for part, drawn in _run([(str(data_dir), seed, *job) for job in jobs], workers):
         rows[part] += drawn
         print(f"\rdrawing heads: {sum(map(len, rows.values()))}/{total}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
@@ -807,6 +817,11 @@ def write_data_set(data_dir, train=1500, test=300, videos=4, frames=60, seed=0, 
     counts = {part: len(lines) for part, lines in rows.items()}
     _write_manifest(data_dir, {**manifest, "complete": True, "counts": counts})
     return counts
+
+
+def _shares(part, pictures, per_person):
+    """Split a part's pictures over its people: part, number of the person, how many pictures."""
+    return [(part, n, min(per_person, pictures - n * per_person)) for n in range(-(-pictures // per_person))]
 
 
 def _run(jobs, workers):
@@ -820,9 +835,14 @@ def _run(jobs, workers):
 
 
 def _check_folder(data_dir, arguments):
-    wrong = {name: value for name, value in arguments.items() if not isinstance(value, int) or value < 0}
-    if wrong or not any(list(arguments.values())[:3]):
-        raise DataError(f"cannot draw {wrong or arguments}: give whole numbers from 0, and at least one picture")
+    least = {"workers": 1}
+    wrong = {name: n for name, n in arguments.items() if not isinstance(n, int) or n < least.get(name, 0)}
+    pictures = arguments["train"], arguments["test"], arguments["videos"] and arguments["frames"]
+    if wrong or not any(pictures):
+        raise DataError(
+            f"cannot draw a data set with {wrong or arguments}: give whole numbers from 0, one worker and one picture "
+            "at least."
+        )
     files, manifest = sum(path.is_file() for path in data_dir.rglob("*")), _read_manifest(data_dir)
     mine = _file_count(**manifest["arguments"]) if manifest else 0
     if files > mine:

@@ -144,7 +144,9 @@ def test_lists_name_the_same_pictures_and_all_of_them(data_set, part, boxes, ang
     assert {data_set / path for path in named} == {
         p for p in (data_set / part).rglob("*") if p.suffix in (".jpg", ".png")
     }
-    assert all(row[2] == row[3] > 20 for row in named.values())
+    for row, column, size, again in named.values():
+        assert size == again > 20
+        assert 0 < row + size / 2 < 480 and 0 < column + size / 2 < 640
     for line in (data_set / "lists" / boxes).read_text().splitlines():
         assert line.startswith(f"./{part}/") and line.endswith(" ")
 
@@ -262,11 +264,16 @@ def test_folder_with_other_data_is_left_alone(tmp_path):
     assert stranger.read_bytes() == b"someone else's"
 
 
-@pytest.mark.parametrize("wrong", [{"train": -1}, {"test": 1.5}, {"train": 0, "test": 0, "videos": 0}])
+@pytest.mark.parametrize("wrong", [{"train": -1}, {"test": 1.5}, {"train": 0, "test": 0, "frames": 0}, {"workers": 0}])
 def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
     with pytest.raises(DataError, match="whole numbers from 0"):
         synthetic_heads.write_data_set(tmp_path / "data", **{**SMALL, **wrong})
     assert not (tmp_path / "data").exists()
+
+
+def test_scene_of_another_size_is_refused(person, empty_room):
+    with pytest.raises(DataError, match="size of the picture"):
+        synthetic_heads.render_head(person, (0, 0, 0), size=200, scene=empty_room)
 
 
 def test_command_draws_a_set_and_a_contact_sheet(tmp_path):
