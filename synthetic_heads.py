@@ -601,8 +601,9 @@ def _photograph(picture, scene, rng):
 def _face_box(landmarks, rotation, rng):
     """Row, column, size of a square box as the published AFLW2000 list has it, with a detector's jitter.
 
-    Measured against `pt3d_68` of 394 listed images: the size falls from 1.06 to 0.83 of the landmarks' mean side
-    between the frontal and the profile view, and the box moves by 0.37 of its size to where the nose points.
+    Fitted by eye to medians over bins of yaw, measured against `pt3d_68` of 394 listed images: the size falls from
+    1.06 (below 15°) to 0.83 (above 75°) of the landmarks' mean side, while the box moves by up to 0.37 of its size
+    to where the nose points.
     """
     low, high = landmarks.min(axis=1), landmarks.max(axis=1)
     sideways = rotation[0, 2]
@@ -640,7 +641,7 @@ def _training_angles(rng):
 
 
 def _test_angles(rng):
-    """Like AFLW2000, whose quartiles and tails of 5 % these Laplace distributions have.  Radians, AXES order."""
+    """Laplace distributions near the 5, 25, 50, 75, 95 % points of 394 AFLW2000 images.  Radians, AXES order."""
     return np.radians(np.clip(rng.laplace((0, -7, 0), (27, 11, 13)), (-90, -65, -65), (90, 65, 65)))
 
 
