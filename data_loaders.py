@@ -417,14 +417,13 @@ def crop(picture, row, column, size, margin):
     """
     grow = int(int(size) * float(np.float32(margin)))
     top, left, side = int(row) - grow, int(column) - grow, int(size) + 2 * grow
-    bottom, right = min(top + side, picture.shape[0]), min(left + side, picture.shape[1])
-    first_row, first_column = max(top, 0), max(left, 0)
-    square = picture[first_row:bottom, first_column:right]
+    (first_row, last_row), (first_column, last_column) = np.clip([[top, top + side], [left, left + side]], 0, None)
+    square = picture[first_row:last_row, first_column:last_column]
     if square.shape[:2] != (side, side):
-        inside = square
-        square = np.zeros((side, side, 3), np.uint8)
+        inside, square = square, np.zeros((side, side, 3), np.uint8)
+        rows, columns = inside.shape[:2]
         if inside.size:
-            square[first_row - top : bottom - top, first_column - left : right - left] = inside
+            square[first_row - top :, first_column - left :][:rows, :columns] = inside
     return cv2.resize(square, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
 
 

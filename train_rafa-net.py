@@ -172,9 +172,7 @@ def main():
     lists = describe(listed)
 
     # TensorFlow is loaded only now, when the options are right and the data is there.
-    import keras
-
-    from rafa_model import build_rafa_net, compile_rafa_net
+    from rafa_model import build_rafa_net, compile_rafa_net, keras, tf
 
     name = "synthetic" if options.synthetic else f"protocol{options.protocol}"
     run_dir = Path(options.run_dir or f"runs/{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
@@ -251,22 +249,39 @@ def main():
         decay = epoch // options.decay_every if options.decay_every else 0
         return options.learning_rate * 0.1**decay
 
-    start = time.monotonic()
-    model.fit(
-        training_batches(train, options.batch_size, options.train_margin, options.seed, options.workers, first_epoch),
-        shuffle=False,  # the batches come shuffled
-        steps_per_epoch=steps,
-        initial_epoch=first_epoch,
-        epochs=options.epochs,
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            keras.callbacks.LearningRateScheduler(rate),
-            ExpectedTime(),
-            Log(),
-            keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
-            Checkpoint(),
-        ],
+    batches = training_batches(
+        train, options.batch_size, options.train_margin, options.seed, options.workers, first_epoch
     )
+    failures = []
+
+    def watched_batches():
+        try:
+            yield from batches
+        except DataError as error:
+            failures.append(error)
+            raise
+
+    start = time.monotonic()
+    try:
+        model.fit(
+            watched_batches(),
+            shuffle=False,  # the batches come shuffled
+            steps_per_epoch=steps,
+            initial_epoch=first_epoch,
+            epochs=options.epochs,
+            verbose=1 if sys.stdout.isatty() else 2,
+            callbacks=[
+                keras.callbacks.LearningRateScheduler(rate),
+                ExpectedTime(),
+                Log(),
+                keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
+                Checkpoint(),
+            ],
+        )
+    except tf.errors.OpError:
+        if failures:  # TensorFlow wraps what a generator raises in a page of its own
+            raise failures[0] from None
+        raise
     print(f"trained {options.epochs - first_epoch} epochs in {time.monotonic() - start:.0f} s")
 
     predictions = evaluate.predict(model, test, options.test_margin, options.batch_size, options.workers)

@@ -254,8 +254,16 @@ def test_crops_are_those_of_the_released_code(case):
     assert found.sum(dtype=np.int64) == parity["crop_sums"][case]
 
 
-def test_a_box_beside_the_picture_is_black():
-    assert not crop(np.full((50, 50, 3), 9, np.uint8), 60, -200, 40, 0.1).any()
+@pytest.mark.parametrize(("row", "column"), [(60, 0), (0, 60), (-50, 0), (0, -50), (0, -500), (-500, -500), (500, 500)])
+def test_a_box_beside_the_picture_is_black(row, column):
+    assert not crop(np.full((50, 50, 3), 9, np.uint8), row, column, 40, 0.1).any()
+
+
+@pytest.mark.parametrize(("row", "column"), [(-10, -10), (-10, 40), (40, -10), (40, 40), (-10, 5)])
+def test_what_lies_outside_the_picture_is_black_and_the_rest_is_in_place(row, column):
+    picture = np.random.default_rng(0).integers(1, 256, (60, 60, 3), np.uint8)
+    padded = np.pad(picture, ((100, 100), (100, 100), (0, 0)))[row + 100 :, column + 100 :][:32, :32]
+    np.testing.assert_array_equal(crop(picture, row, column, 32, 0), cv2.resize(padded, (224, 224)))
 
 
 def test_the_network_gets_red_first(folder):
