@@ -172,10 +172,10 @@ def test_pictures_and_boxes_of_any_size_are_drawn(shape, box):
 
 @pytest.mark.parametrize("signs", SIGNS)
 def test_the_nose_axis_follows_the_nose_of_a_rendered_head(signs):
-    import synthetic_heads
+    import head_renderer
 
     angles, rng = np.array(signs) * (0.7, 0.4, 0.3), np.random.default_rng(4)
-    _, facts = synthetic_heads.render_head(synthetic_heads.random_identity(rng), angles, size=120, rng=rng)
+    _, facts = head_renderer.render_head(head_renderer.random_identity(rng), angles, size=120, rng=rng)
     nose, drawn = facts["nose_tip"] - facts["nose_base"], figures.axis_points(angles, (0, 0), 40)[2]
     turn = np.arctan2(nose[0] * drawn[1] - nose[1] * drawn[0], nose @ drawn)
     assert abs(np.degrees(turn)) < 2

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
+import head_renderer
 import synthetic_heads
 from data_loaders import DataError, rotation_angles, rotation_matrix
 
@@ -40,14 +41,14 @@ def data_set(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def person():
-    return synthetic_heads.random_identity(np.random.default_rng(3))
+    return head_renderer.random_identity(np.random.default_rng(3))
 
 
 @pytest.fixture(scope="module")
 def empty_room():
     light = (0.0, -0.6, 0.8)
     background = np.zeros((300, 300, 3), np.uint8)
-    return synthetic_heads.Scene(background, light, 0.6, 0.5, gain=(1.0, 1.0, 1.0), blur=0.0, noise=0.0, grey=False)
+    return head_renderer.Scene(background, light, 0.6, 0.5, gain=(1.0, 1.0, 1.0), blur=0.0, noise=0.0, grey=False)
 
 
 def rows_of(folder, name):
@@ -62,7 +63,7 @@ def digests(folder):
 
 
 def turned(person, scene, degrees, **options):
-    return synthetic_heads.render_head(person, np.radians(degrees), size=300, scene=scene, **options)
+    return head_renderer.render_head(person, np.radians(degrees), size=300, scene=scene, **options)
 
 
 @pytest.mark.parametrize("yaw", [-70, 70])
@@ -130,9 +131,9 @@ def test_box_lies_on_the_face_as_in_the_published_list(person, empty_room):
     assert boxes.std(axis=0).min() > 0
 
 
-@pytest.mark.parametrize("style", synthetic_heads.HAIR_STYLES)
+@pytest.mark.parametrize("style", head_renderer.HAIR_STYLES)
 def test_every_hair_style_draws(style, empty_room):
-    identity = synthetic_heads.Identity(style=style, glasses=True, beard=0.5)
+    identity = head_renderer.Identity(style=style, glasses=True, beard=0.5)
     _, facts = turned(identity, empty_room, (150, 0, 0))
     assert facts["mask"].mean() > 0.1
 
@@ -273,7 +274,7 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
 
 def test_scene_of_another_size_is_refused(person, empty_room):
     with pytest.raises(DataError, match="size of the picture"):
-        synthetic_heads.render_head(person, (0, 0, 0), size=200, scene=empty_room)
+        head_renderer.render_head(person, (0, 0, 0), size=200, scene=empty_room)
 
 
 def test_command_draws_a_set_and_a_contact_sheet(tmp_path):
