@@ -1,46 +1,60 @@
-"""Score a network, or anyone's predictions, by the published lists.
+"""Score head-pose predictions, this network's or any other's, with 95 % intervals and a protocol card.
 
-    python evaluate.py aflw2000 --weights FILE --margin 0.2 0.3
-    python evaluate.py biwi --split 16-8 --weights FILE --margin 0.1
+    python evaluate.py table1 --weights FILE                  the paper's Table 1 with our rows in place; also table2
+    python evaluate.py aflw2000 --weights FILE --margin 0.2   one data set; also biwi, synthetic
     python evaluate.py lists --lists CROP ANGLES --angle-unit degrees --weights FILE
+    python evaluate.py score FILE.csv --roll-sign mat --truth aflw2000
+    python evaluate.py compare A.csv B.csv
+    python evaluate.py results RESULT.json --out doc/results.md
 
-Every number comes with its 95 % bootstrap interval and a protocol card: what was scored, how, and with what.
+The columns of a predictions file are described at the top of metrics.py.
 """
 
 import argparse
-import datetime
-import hashlib
-import importlib.metadata
-import json
 import os
-import platform
-import subprocess
+import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
 import metrics
+import reports
 from data_loaders import (
     AXES,
     BIWI_SPLITS,
     DATA_SETS,
     DataError,
+    find_list,
     keep_present,
     load_data_set,
+    picture_path,
     read_lists,
     scoring_batches,
 )
+from reports import result_table
+from scoring import (
+    compare_pair,
+    environment,
+    pairs_of,
+    paper_rows,
+    paper_tables,
+    parts_of,
+    read_file,
+    read_results,
+    score,
+    truth_of,
+    weights_facts,
+    write_results,
+    write_text,
+)
 
-ROOT = Path(__file__).resolve().parent
-PAPER = json.loads((ROOT / "doc" / "paper_tables.json").read_text(encoding="utf-8"))
-SCORED_SETS = ("aflw2000", "biwi", "synthetic")
+SWEEP = tuple(round(0.05 * step, 2) for step in range(11))
+FILLED_TO = 16  # images; see `predict`
 
 
 # --- Predicting -------------------------------------------------------------------------------------------------------
-
-
 def predict(model, listed, margin, batch_size=16, workers=2, progress=False):
     """The network's answers for every record of `listed`, in order, as `metrics.Predictions` (degrees, list signs).
 
@@ -48,236 +62,312 @@ def predict(model, listed, margin, batch_size=16, workers=2, progress=False):
         model: from `rafa_model.build_rafa_net` or `load_rafa_net`.
         listed: `data_loaders.Listed` whose pictures are all present.
         margin: γ of the crops.
+        batch_size: rounded up to a multiple of 16, as is the last batch, with black crops whose answers are dropped:
+            small batches take other kernels, which round differently (by up to 1e-3 degrees for a batch of one).
     """
-    angles, total = [], len(listed.records)
+    batch_size = -(-batch_size // FILLED_TO) * FILLED_TO
+    angles, total, done = [], len(listed.records), 0
     for crops in scoring_batches(listed, batch_size, margin, workers):
-        answers = model.predict_on_batch(crops)
-        angles.append(np.concatenate([answers[axis] for axis in AXES], axis=1))  # (b, 3) radians
+        filled = np.zeros((-(-len(crops) // FILLED_TO) * FILLED_TO, *crops.shape[1:]), crops.dtype)
+        filled[: len(crops)] = crops
+        answers = model.predict_on_batch(filled)
+        angles.append(np.concatenate([answers[axis] for axis in AXES], axis=1)[: len(crops)])  # (b, 3) radians
+        done += len(crops)
         if progress:
-            done = sum(map(len, angles))
-            print(
-                f"\r{listed.data_set.title}, margin {margin:g}: {done:,} of {total:,} images", end="", file=sys.stderr
-            )
-    if progress:
-        print(file=sys.stderr)
-    records = listed.records
-    return metrics.Predictions(
-        path=records["path"],
-        true=np.degrees(records["angles"]),
-        predicted=np.degrees(np.concatenate(angles)),
-        split=listed.split,
-        video=records["video"],
-        person=records["person"],
-        margin=margin,
-    )
+            text = f"{listed.data_set.title}, margin {margin:g}: {done:,} of {total:,} images"
+            if sys.stderr.isatty() or done == total:
+                print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    angles = np.degrees(np.concatenate(angles, dtype=float))
+    return replace(truth_of(listed), predicted=angles, margin=np.full(total, float(margin)))
 
 
-def clusters_of(predictions):
-    """What a bootstrap resamples: persons where all are known, else videos where all are known, else None: images."""
-    return next((names for names in (predictions.person, predictions.video) if (names != "").all()), None)
+def stack(parts):
+    """Several `metrics.Predictions` as one, say those at several margins."""
+    names = [field.name for field in fields(metrics.Predictions)]
+    return metrics.Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-# --- The protocol card ------------------------------------------------------------------------------------------------
+# --- Reading what is to be scored -------------------------------------------------------------------------------------
+def load_listed(name, options, split="all"):
+    """The lists of a data set, or one's own; pictures are not looked for."""
+    if name == "lists":
+        return read_lists(*options.lists, options.angle_unit, options.data_dir)
+    if name == "synthetic" and not Path(options.data_dir).is_dir():
+        raise DataError(f"no generated heads in {options.data_dir}; draw them: {DATA_SETS[name].source}")
+    return load_data_set(name, options.data_dir, split)
 
 
-def environment():
-    """What a result was made with: versions, commit, hardware class, command, date."""
-    names = ("keras", "tensorflow", "keras-self-attention", "opencv-python", "numpy", "scipy", "scikit-learn")
-    versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in names}
-    return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "hardware": _hardware(),
-        "versions": versions,
-    }
+def available(name, options, split):
+    """A data set for a table: ("", `Listed`) with its pictures, or (why there is none of it, None).
 
-
-def _commit():
-    """The commit of this suite, "+changes" where files differ from it, or "unknown" outside a git checkout."""
-    git = ["git", "-C", str(ROOT)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+changes" if status.strip() else "")
-
-
-def _hardware():
-    """The class of machine: number of processors, and the graphics cards that TensorFlow sees once it is loaded."""
-    cards = []
-    if "tensorflow" in sys.modules:
-        devices = sys.modules["tensorflow"].config
-        cards = [
-            devices.experimental.get_device_details(card).get("device_name", "GPU")
-            for card in devices.list_physical_devices("GPU")
-        ]
-    return ", ".join([f"{os.cpu_count()} CPU cores, {platform.machine()}", *cards])
-
-
-def sha256(path):
-    """The SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def protocol_card(listed, margin, seed, rounds, clusters):
-    """Everything a reader needs to know what was scored, as a dict for JSON; see `paper_protocol` for its verdict."""
-    data_set = listed.data_set
-    doubts = _departures(listed, margin)
-    return {
-        "data_set": data_set.title,
-        "split": listed.split,
-        "lists": [asdict(file) for file in listed.files],
-        "notes": list(listed.notes),
-        "images": {
-            "expected": data_set.usable if listed.split == "all" else None,
-            "listed": listed.files[0].rows,
-            "usable": len(listed.records) + listed.missing,
-            "rejected": {reason: len(paths) for reason, paths in listed.rejected.items()},
-            "missing": listed.missing,
-            "scored": len(listed.records),
-        },
-        "box": "square boxes of the crop list",
-        "margin": margin,
-        "channel_order": "RGB minus (103.939, 116.779, 123.68), inside the network",
-        "roll_sign": "list: the negative of the .mat files' roll",
-        "euler_order": "R = Rx(pitch) Ry(-yaw) Rz(-roll) in image axes (x right, y down, z to the viewer), list signs",
-        "wrap": "errors wrap at 360 degrees only: 170 off counts as 170",
-        "units": "degrees",
-        "intervals": f"95 % percentile bootstrap over {clusters}, {rounds} rounds, seed {seed}",
-        "paper_protocol": not doubts,
-        "departures": doubts,
-    }
-
-
-def _departures(listed, margin):
-    """Why a result is not the paper's protocol; empty if it is."""
-    reasons = []
-    expected = listed.data_set.usable
-    if listed.data_set not in (DATA_SETS["aflw2000"], DATA_SETS["biwi"]):
-        reasons.append(f"{listed.data_set.title}: not a data set of the paper")
-    elif not listed.published:
-        reasons.append("not the published lists")
-    if listed.split != "all":
-        reasons.append("which videos the paper's split has is unknown")
-    elif expected and len(listed.records) != expected:
-        reasons.append(f"{len(listed.records):,} images scored; the published lists hold {expected:,} usable")
-    if margin not in {row["margin"] for row in _paper_rows(listed)}:
-        reasons.append(f"the paper has no row for the margin {margin:g}")
-    return reasons
-
-
-def _paper_rows(listed):
-    """RAFA-Net's own rows of the paper's table for this data set and split: dicts with margin and the four numbers."""
-    if listed.data_set is DATA_SETS["aflw2000"]:
-        table, column = "table1", "aflw2000"
-    elif listed.data_set is DATA_SETS["biwi"]:
-        table, column = ("table1" if listed.split == "all" else "table2"), "biwi"
-    else:
-        return []
-    return [{"margin": row["margin"], "table": table, "mae": row[column]} for row in PAPER[table] if "margin" in row]
-
-
-# --- Printing ---------------------------------------------------------------------------------------------------------
-
-MAE_KEYS = (*(f"mae_{axis}" for axis in AXES), "mae")
-
-
-def result_table(results):
-    """Markdown: mean absolute errors with intervals, a row per result, each with the paper's row under it if it has one.
-
-    Args:
-        results: list of dicts with `card`, `estimates` and `paper`, from `score`.
+    Raises:
+        DataError: what is there is malformed, or, without --allow-missing, incomplete.
     """
-    lines = ["| Result | Margin | Images scored | Yaw | Pitch | Roll | MAE |", "|---|---|---|---|---|---|---|"]
+    try:
+        for file in (DATA_SETS[name].crop_list, DATA_SETS[name].angle_list):
+            find_list(options.data_dir, file)
+    except DataError:
+        if not options.allow_missing:
+            raise
+        return f"no lists of {DATA_SETS[name].title} in {options.data_dir}", None
+    listed = load_listed(name, options, split)
+    if options.allow_missing and not any(picture_path(listed, record).is_file() for record in listed.records):
+        return f"none of its {len(listed.records):,} listed pictures in {options.data_dir}", None
+    return "", keep_present(listed, options.allow_missing)
+
+
+def load_network(options):
+    """The network of --weights, and what the card says of it.  TensorFlow is loaded here, when all else is in order."""
+    from rafa_model import WeightsError, load_rafa_net  # before TensorFlow, whose greeting it holds back
+
+    import tensorflow as tf  # isort: skip
+
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # ten bits of mantissa are too few for a score
+    try:
+        model = load_rafa_net(options.weights)
+    except WeightsError as error:
+        raise DataError(str(error)) from error
+    return model, weights_facts(options.weights, model.name.removeprefix("rafa_net_"))
+
+
+# --- The commands -----------------------------------------------------------------------------------------------------
+def run_data_set(options):
+    """Score the network on one data set at the margins asked for, and at those of the sweep."""
+    listed = keep_present(load_listed(options.what, options, options.split), options.allow_missing)
+    margins = options.margin or sorted({row["margin"] for row in paper_rows(listed)}) or [0.2]
+    found, results = predict_and_score(options, {options.what: listed}, [*margins, *(SWEEP if options.sweep else ())])
+    asked = [results[options.what, margin] for margin in dict.fromkeys(margins)]
+    print(f"{result_table(asked)}\n")
+    print_details(asked)
+    sweep = [results[options.what, margin] for margin in SWEEP] if options.sweep else []
+    if sweep:
+        print(f"\nError against the margin at test time:\n\n{result_table(sweep)}")
+    if options.predictions:
+        write_predictions(options.predictions, found.values())
+    if options.result:
+        write_results(options.result, asked, sweep=sweep)
+    if options.figures:
+        draw(options, listed, found, asked, sweep)
+
+
+def predict_and_score(options, listed, margins):
+    """One pass over the pictures per data set and margin: ({(name, margin): predictions}, {(name, margin): result})."""
+    model, weights = load_network(options)
+    made = environment(options.command)
+    found, results = {}, {}
+    for name, part in listed.items():
+        for margin in dict.fromkeys(margins):
+            predictions = predict(model, part, margin, options.batch_size, options.workers, progress=True)
+            found[name, margin] = predictions
+            results[name, margin] = score(
+                part, predictions, options.rounds, options.seed, weights=weights, made=made, worst=options.worst
+            )
+    return found, results
+
+
+def run_table(options):
+    """Score the network on every data set and margin of a table of the paper."""
+    reasons, listed = {}, {}
+    for name in reports.GROUPS[options.what]:
+        reasons[name], part = available(name, options, "all" if options.what == "table1" else "16-8")
+        if part:
+            listed[name] = part
+    if not listed:
+        raise DataError("nothing to score: " + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+    margins = [row["margin"] for row in paper_tables()[options.what] if "margin" in row]
+    found, results = predict_and_score(options, listed, margins)
+    print(f"{reports.paper_table(options.what, results, reasons)}\n")
+    print_details(results.values())
+    if options.predictions:
+        out = Path(options.predictions)
+        for name in listed:
+            parts = [part for (other, _), part in found.items() if other == name]
+            write_predictions(out.with_stem(f"{out.stem}-{name}"), parts)
+    if options.result:
+        write_results(options.result, list(results.values()), absent={k: v for k, v in reasons.items() if v})
+
+
+def print_details(results):
+    """What stands below the mean absolute errors: further metrics, set sizes, worst images, protocol cards."""
+    print(reports.metric_table(results))
     for result in results:
-        card = result["card"]
-        images = f"{card['images']['scored']:,} of {card['images']['usable']:,}"
-        cells = [_with_interval(result["estimates"][key]) for key in MAE_KEYS]
-        split = "" if card["split"] == "all" else f", {card['split']}"
-        lines.append(f"| {card['data_set']}{split} | {card['margin']:g} | {images} | {' | '.join(cells)} |")
-        for row in result["paper"]:
-            numbers = [f"{number:.2f}" for number in row["mae"]]
-            lines.append(f"| paper, {row['table']} | {row['margin']:g} | not stated | {' | '.join(numbers)} |")
-    return "\n".join(lines) + "\n\nMean absolute error in degrees [95 % interval]; MAE is the mean of the three axes."
+        if result["set_sizes"]:
+            title = reports.heading(result["card"])
+            print(f"\nThe same predictions on the sets of images in use, {title}:\n\n{reports.set_size_table(result)}")
+    for result in results:
+        print(f"\n{reports.heading(result['card'])}:\n\n{reports.worst_table(result)}")
+    for result in results:
+        print(f"\n{reports.card_text(result['card'])}")
 
 
-def _with_interval(estimate):
-    value, low, high = estimate[:3]
-    return f"{value:.2f}" if np.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+def write_predictions(path, parts):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    metrics.write_predictions(path, stack(list(parts)))
 
 
-def score(listed, predictions, rounds=1000, seed=0):
-    """Metrics, intervals and protocol card of one data set at one margin, as a dict for printing and for JSON."""
-    margin = float(predictions.margin[0])
-    clusters = clusters_of(predictions)
-    estimates = metrics.summarise(predictions, rounds, seed, clusters)
-    unit = "images" if clusters is None else "persons" if clusters is predictions.person else "videos"
-    paper = [row for row in _paper_rows(listed) if row["margin"] == margin]
-    return {"card": protocol_card(listed, margin, seed, rounds, unit), "estimates": estimates, "paper": paper}
+def draw(options, listed, found, asked, sweep):
+    """The pictures of a data set: error by angle and worst images at each margin asked for, and the sweep."""
+    folder = Path(options.figures)
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in asked:
+        margin = result["card"]["margin"]
+        name = f"{options.what}-{margin:g}"
+        reports.draw_error_by_angle(folder / f"{name}-error-by-angle.png", found[options.what, margin], result["card"])
+        reports.draw_worst(folder / f"{name}-worst.png", listed, result)
+    if sweep:
+        paper = sorted({row["margin"] for row in paper_rows(listed)}) or [0.2, 0.3]
+        marked = [(0, "released code: 0"), *((margin, f"paper: {margin:g}") for margin in paper)]
+        reports.draw_sweep(folder / f"{options.what}-margin-sweep.png", sweep, marked)
+    print(f"\nPictures: {folder}", file=sys.stderr)
+
+
+def run_score(options):
+    """Score predictions files; several are the seeds of one method."""
+    listed = load_listed(options.truth, options, options.split) if options.truth else None
+    made, groups, results = environment(options.command), {}, []
+    for path in options.files:
+        predictions, facts = read_file(path, options.roll_sign, listed, options.common_only)
+        for part in parts_of(predictions):
+            result = score(listed, part, options.rounds, options.seed, file=facts, made=made, worst=options.worst)
+            results.append(result)
+            groups.setdefault(reports.heading(result["card"]), []).append((part, result))
+    print(f"{result_table(results)}\n")
+    if len(options.files) > 1:
+        print(
+            f"{reports.spread_table([(title, spread_of(title, group, options)) for title, group in groups.items()])}\n"
+        )
+    print_details(results)
+    if options.result:
+        write_results(options.result, results)
+
+
+def spread_of(title, group, options):
+    """Mean and standard deviation over files that must have scored the same images."""
+    if len(group) != len(options.files):
+        raise DataError(f"{title}: in {len(group)} of {len(options.files)} files; expected in all or in none")
+    for part, _ in group[1:]:
+        metrics.compare(group[0][0], part, rounds=1, clusters=part.path)  # a DataError if images or truth differ
+    return metrics.across_seeds([result["estimates"] for _, result in group])
+
+
+def run_compare(options):
+    """Paired differences of two predictions files, at every margin that both have."""
+    listed = load_listed(options.truth, options, options.split) if options.truth else None
+    (a, facts_a), (b, facts_b) = (
+        read_file(path, sign, listed, options.common_only)
+        for path, sign in ((options.a, options.roll_sign_a), (options.b, options.roll_sign_b))
+    )
+    print(f"A: {facts_a['file']}, SHA-256 {facts_a['sha256']}\nB: {facts_b['file']}, SHA-256 {facts_b['sha256']}")
+    for first, second, margin in pairs_of(a, b, options.common_only):
+        pair = compare_pair(first, second, common_only=options.common_only, rounds=options.rounds, seed=options.seed)
+        print(f"\n{reports.comparison_text(pair, margin)}")
+
+
+def run_results(options):
+    """Write the document of results from result files."""
+    found = [result for path in options.files for result in read_results(path)]
+    write_text(options.out, reports.results_document(found))
+    print(f"{options.out}: {len(found)} results of {len(options.files)} files")
 
 
 # --- The script -------------------------------------------------------------------------------------------------------
+COMMANDS = {
+    "table1": (run_table, "the paper's Table 1: AFLW2000 and all of BIWI at the margins 0.3 and 0.2"),
+    "table2": (run_table, "the paper's Table 2: test videos of BIWI, our split 16-8, at the margins 0.2 and 0.1"),
+    "aflw2000": (run_data_set, "AFLW2000 by the published lists"),
+    "biwi": (run_data_set, "BIWI by the published lists"),
+    "synthetic": (run_data_set, "generated heads"),
+    "lists": (run_data_set, "one's own lists"),
+    "score": (run_score, "predictions files of any model; several: mean and standard deviation over seeds"),
+    "compare": (run_compare, "two predictions files, paired"),
+    "results": (run_results, "write the document of results from result files"),
+}
 
 
 def parse_options(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=(*SCORED_SETS, "lists"), help="what to score on")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="the network: .keras or .weights.h5")
-    parser.add_argument("--data-dir", help="the data folder (data; data/synthetic for synthetic)")
-    parser.add_argument("--lists", nargs=2, metavar=("CROP", "ANGLES"), help="one's own lists, in the published format")
-    parser.add_argument("--angle-unit", choices=("radians", "degrees"), help="of one's own angle list")
-    parser.add_argument("--split", default="all", choices=("all", *BIWI_SPLITS), help="of BIWI: its test videos (all)")
-    parser.add_argument("--margin", nargs="+", type=float, default=[0.2, 0.3], help="test margins γ (0.2 0.3)")
-    parser.add_argument("--predictions", metavar="OUT.csv", help="write one row per image and margin")
-    parser.add_argument("--result", metavar="OUT.json", help="write metrics, intervals and protocol cards")
-    parser.add_argument("--allow-missing", action="store_true", help="score the pictures that are there")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that read pictures (all cores)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (0)")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    parsers = {name: commands.add_parser(name, help=text, description=text) for name, (_, text) in COMMANDS.items()}
+    for name, command in parsers.items():
+        if name in ("score", "compare"):
+            add_truth_options(command, name)
+        elif name != "results":
+            add_network_options(command, name)
+    parsers["results"].add_argument("files", nargs="+", metavar="RESULT.json", help="from --result")
+    parsers["results"].add_argument("--out", default="doc/results.md", help="(doc/results.md)")
     options = parser.parse_args(arguments)
-    if (options.what == "lists") != bool(options.lists and options.angle_unit):
-        parser.error("`lists` needs --lists CROP ANGLES and --angle-unit, and nothing else takes them")
-    if not all(0 <= margin <= 5 for margin in options.margin):
-        parser.error(f"a margin is a share of the box between 0 and 5, not {options.margin}")
-    options.data_dir = options.data_dir or ("data/synthetic" if options.what == "synthetic" else "data")
+    if options.what != "results":
+        check_options(parsers[options.what], options)
+    options.command = shlex.join(["evaluate.py", *(sys.argv[1:] if arguments is None else arguments)])
     return options
 
 
-def load_listed(options):
-    if options.what == "lists":
-        listed = read_lists(*options.lists, options.angle_unit, options.data_dir)
-    else:
-        listed = load_data_set(options.what, options.data_dir, options.split)
-    return keep_present(listed, options.allow_missing)
+def add_network_options(parser, name):
+    parser.add_argument("--weights", required=True, metavar="FILE", help="the network: .keras or .weights.h5")
+    parser.add_argument("--allow-missing", action="store_true", help="score the pictures that are there, and say so")
+    if not name.startswith("table"):
+        parser.add_argument("--margin", nargs="+", type=float, help="test margins γ (the paper's, or 0.2)")
+        parser.add_argument("--sweep", action="store_true", help="also score at the margins 0, 0.05 ... 0.5")
+        parser.add_argument("--figures", metavar="DIR", help="draw the error by angle, the worst images and the sweep")
+    parser.add_argument(
+        "--predictions", metavar="OUT.csv", help="write a row per image and margin; a file per data set"
+    )
+    parser.add_argument("--batch-size", type=int, default=16, help="rounded up to a multiple of 16 (16)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that read pictures (all cores)")
+    add_list_options(parser, name)
+
+
+def add_truth_options(parser, name):
+    for side, sign in {"score": [("files", "")], "compare": [("a", "-a"), ("b", "-b")]}[name]:
+        parser.add_argument(side, nargs="+" if name == "score" else None, metavar="FILE.csv", help="predictions")
+        text = "whose roll the file has: that of the lists or of the .mat files (list)"
+        parser.add_argument(f"--roll-sign{sign}", choices=("list", "mat"), default="list", help=text)
+    text = "join the true angles of these lists by path, and say what was left out"
+    parser.add_argument("--truth", choices=("aflw2000", "biwi", "synthetic", "lists"), help=text)
+    parser.add_argument(
+        "--common-only", action="store_true", help="where images differ, score those in both, and say so"
+    )
+    add_list_options(parser, name)
+
+
+def add_list_options(parser, name):
+    if name not in ("table1", "table2"):
+        parser.add_argument("--lists", nargs=2, metavar=("CROP", "ANGLES"), help="one's own, in the published format")
+        parser.add_argument("--angle-unit", choices=("radians", "degrees"), help="of one's own angle list")
+        parser.add_argument("--split", default="all", choices=("all", *BIWI_SPLITS), help="of BIWI: test videos (all)")
+    parser.add_argument("--data-dir", help="the data folder (data; data/synthetic for synthetic)")
+    parser.add_argument("--rounds", type=int, default=1000, help="of the bootstrap (1000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (0)")
+    if name != "compare":
+        parser.add_argument("--worst", type=int, default=10, metavar="K", help="name the worst images (10)")
+        parser.add_argument("--result", metavar="OUT.json", help="write metrics, intervals and protocol cards")
+
+
+def check_options(parser, options):
+    """Options that argparse cannot judge one by one."""
+    source = getattr(options, "truth", options.what)
+    if "lists" in options and (source == "lists") != bool(options.lists and options.angle_unit):
+        parser.error("one's own lists need --lists CROP ANGLES and --angle-unit, and nothing else takes them")
+    if getattr(options, "split", "all") != "all" and source != "biwi":
+        parser.error("only biwi has splits")
+    for margin in getattr(options, "margin", None) or ():
+        if not 0 <= margin <= 5:
+            parser.error(f"a margin is a share of the box between 0 and 5, not {margin:g}")
+    for name in ("batch_size", "workers", "rounds", "worst"):
+        if getattr(options, name, 1) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1, not {getattr(options, name)}")
+    if "weights" in options and not Path(options.weights).is_file():
+        raise DataError(f"{options.weights}: no such file; --weights wants the .keras or .weights.h5 file of a network")
+    options.data_dir = options.data_dir or ("data/synthetic" if source == "synthetic" else "data")
 
 
 def main(arguments=None):
     options = parse_options(arguments)
-    listed = load_listed(options)  # before TensorFlow is loaded: missing data is said at once
-    from rafa_model import load_rafa_net
-
-    model = load_rafa_net(options.weights)
-    results, rows = [], []
-    for margin in options.margin:
-        predictions = predict(model, listed, margin, options.batch_size, options.workers, progress=True)
-        rows.append(predictions)
-        results.append(score(listed, predictions, seed=options.seed))
-    if options.predictions:
-        metrics.write_predictions(options.predictions, rows)
-    print(result_table(results))
-    for note in listed.notes:
-        print(f"Note: {note}.")
+    COMMANDS[options.what][0](options)
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (DataError, ValueError) as error:
+    except (DataError, OSError) as error:
         sys.exit(f"error: {error}")

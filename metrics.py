@@ -87,7 +87,7 @@ class Predictions:
         return Predictions(**{field.name: getattr(self, field.name)[mask] for field in fields(self)})
 
 
-def read_predictions(path, roll_sign="list", truth=None):
+def read_predictions(path, roll_sign="list", truth=None, common_only=False):
     """Read a predictions file (schema: top of this module) as `Predictions`, in the order of the file, in list signs.
 
     Args:
@@ -95,7 +95,8 @@ def read_predictions(path, roll_sign="list", truth=None):
         roll_sign: "list", or "mat" where the file has the roll of the `.mat` files (as Hopenet and FSA-Net do): then
             *both* `roll_true` and `roll_predicted` of this file are negated on reading.  `truth` is never negated.
         truth: `Predictions` of exactly the same paths, joined by path.  It gives the true angles, and whichever of
-            split, video and person the file has no column for.  True angles in the file must then agree with it.
+            split, video and person the file does not give.  True angles in the file must then agree with it.
+        common_only: with `truth`: leave out, instead of refusing, what only one of the two has.
 
     Raises:
         DataError, with file and line: an empty file, missing columns, a wrong number of columns, anything but a finite
@@ -104,6 +105,8 @@ def read_predictions(path, roll_sign="list", truth=None):
     if roll_sign not in ("list", "mat"):
         raise DataError(f"roll_sign is {roll_sign!r}; expected 'list' or 'mat'")
     columns, lines = _read_columns(path)
+    if truth is not None and common_only and "path" in columns:
+        truth, columns, lines = _common(path, truth, columns, lines)
     has_true = truth is None or any(name in columns for name in TRUE_COLUMNS)
     missing = [n for n in ("path", *TRUE_COLUMNS[: 3 * has_true], *PREDICTED_COLUMNS) if n not in columns]
     if missing:
@@ -119,7 +122,7 @@ def read_predictions(path, roll_sign="list", truth=None):
     _refuse_duplicates(f"{path}, line", _keys(known["path"], known["margin"]), lines)
     if truth is not None:
         known |= _join_truth(path, known, truth)
-    return Predictions(**known | {name: columns[name] for name in LABELS if name in columns})
+    return Predictions(**known | {name: columns[name] for name in LABELS if any(columns.get(name, ()))})
 
 
 def write_predictions(path, predictions):
@@ -162,6 +165,15 @@ def _read_columns(path):
         if len(row) != len(header):
             raise DataError(f"{path}, line {line}: {len(row)} columns; the header has {len(header)}")
     return dict(zip(header, zip(*rows[1:], strict=True), strict=True)), lines[1:]
+
+
+def _common(source, truth, columns, lines):
+    """Truth, columns and line numbers without what only the truth or only the file has."""
+    rows = np.flatnonzero(np.isin(columns["path"], truth.path))
+    if not len(rows):
+        raise DataError(f"{source}: no image of the truth; it has {columns['path'][0]}, the truth {truth.path[0]}")
+    columns = {name: tuple(texts[row] for row in rows) for name, texts in columns.items()}
+    return truth.select(np.isin(truth.path, columns["path"])), columns, [lines[row] for row in rows]
 
 
 def _numbers(path, name, texts, lines, may_be_empty=False):
@@ -426,9 +438,7 @@ def _resampled_means(sums, sizes, rounds, seed):
     rng = np.random.default_rng(seed)
     units, both, totals = len(sums), np.hstack([sums, sizes]), []
     at_once = max(1, COUNTS_AT_ONCE // units)
-    with threadpool_limits(
-        1
-    ):  # memory is the limit: more threads gain nothing, and on a busy machine they cost 8 times
+    with threadpool_limits(1):  # memory is the limit: more threads gain nothing, and cost 8 times on a busy machine
         for start in range(0, rounds, at_once):
             drawn = rng.integers(units, size=(min(at_once, rounds - start), units))
             totals.append(np.stack([np.bincount(row, minlength=units) for row in drawn]).astype(float) @ both)

@@ -1,0 +1,409 @@
+"""Results for people: Markdown tables, protocol cards, doc/results.md and pictures, all from result dicts.
+
+A result is what `evaluate.score` returns: a dict of `card` (the protocol card), `estimates` ({metric: Estimate}),
+`paper` (RAFA-Net's own rows for that protocol and margin), `set_sizes` and `worst`.  A result file holds a list of them
+as JSON: estimates are objects of value, low, high, n and clusters there, and null stands for NaN.
+"""
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import figures
+import metrics
+from data_loaders import AXES, crop, picture_path, read_picture
+from scoring import MAE_KEYS, paper_tables
+
+GROUPS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # what the columns of a table of the paper stand for
+MAE_LEGEND = "Mean absolute error in degrees [95 % interval]; MAE is the mean of the three axes."
+
+
+# --- Cells ------------------------------------------------------------------------------------------------------------
+def table(header, rows):
+    """A Markdown table; a cell without text is a mistake of the program."""
+    rows = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    if not all(len(row) == len(header) and all(row) for row in rows):
+        raise ValueError(f"a table of {len(header)} columns has a row with an empty or missing cell")
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
+
+
+def with_interval(estimate):
+    """A value with its interval, "no images" where none counts."""
+    value, low, high, n, _ = estimate
+    if not n:
+        return "no images"
+    return f"{value:.2f} (no interval)" if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def count(number):
+    return "unknown" if number is None else f"{number:,}"
+
+
+def heading(card):
+    """A result's name over a table."""
+    return f"{title_of(card)}, margin γ {margin_text(card['margin'])}"
+
+
+def margin_text(margin):
+    return "not stated" if margin is None else f"{margin:g}"
+
+
+def title_of(card):
+    """Data set and split, for a row of a table."""
+    doubt = "" if is_published(card) or not is_licensed(card) else " (NOT the published lists)"
+    return card["data_set"] + doubt + ("" if card["split"] == "all" else f", {card['split']}")
+
+
+def is_licensed(card):
+    """Whether the result names a data set of the paper."""
+    return card["data_set"] in ("AFLW2000", "BIWI")
+
+
+def is_published(card):
+    """Whether both lists are the published ones, byte for byte."""
+    return bool(card["lists"]) and all(file["published"] for file in card["lists"])
+
+
+def images_text(card):
+    """Images expected / found / scored; that pictures were left out cannot be overlooked."""
+    images = card["images"]
+    text = " / ".join(count(images[key]) for key in ("expected", "found", "scored"))
+    return text + (f" ({images['left_out']:,} LEFT OUT: {images['left_out_by']})" if images["left_out"] else "")
+
+
+def _row_cells(result):
+    card = result["card"]
+    values = [with_interval(result["estimates"][key]) for key in MAE_KEYS]
+    return [title_of(card), margin_text(card["margin"]), images_text(card), *values]
+
+
+# --- Tables -----------------------------------------------------------------------------------------------------------
+MAE_HEADER = ("Result", "Margin γ", "Images expected / found / scored", "Yaw", "Pitch", "Roll", "MAE")
+
+
+def result_table(results):
+    """Markdown: mean absolute errors with intervals, each result followed by the paper's row if it has one."""
+    rows = []
+    for result in results:
+        rows.append(_row_cells(result))
+        for row in result["paper"]:
+            name = f"paper, {_name_of_table(row['table'])}, RAFA-Net"
+            rows.append([name, f"{row['margin']:g}", "not known", *(f"{number:.2f}" for number in row["mae"])])
+    return f"{table(MAE_HEADER, rows)}\n\n{MAE_LEGEND}"
+
+
+def _name_of_table(key):
+    return {"table1": "Table 1", "table2": "Table 2 (its split is unknown)"}[key]
+
+
+def metric_table(results):
+    """Markdown: every metric but the mean absolute errors of `result_table`, a column per result."""
+    columns = [heading(r["card"]) for r in results]
+    rows = []
+    for key, title, unit in metrics.METRICS:
+        if key not in MAE_KEYS:
+            cells = []
+            for result in results:
+                estimate = result["estimates"][key]
+                part = 0 < estimate.n < result["card"]["images"]["scored"]
+                cells.append(with_interval(estimate) + (f", {estimate.n:,} images" if part else ""))
+            rows.append([f"{title} ({unit})", *cells])
+    return table(["Metric [95 % interval]", *columns], rows)
+
+
+def set_size_table(result):
+    """Markdown: the same predictions on the sets of images in circulation."""
+    rows = [
+        [
+            size["name"],
+            f"{size['scored']:,} of {size['size']:,}",
+            *(with_interval(size["estimates"][k]) for k in MAE_KEYS),
+        ]
+        for size in result["set_sizes"]
+    ]
+    return table(["Set of images", "Scored", "Yaw", "Pitch", "Roll", "MAE"], rows)
+
+
+def worst_table(result):
+    """Markdown: the images with the largest mean error of the three axes."""
+    rows = []
+    for row in result["worst"]:
+        pairs = zip(row["true"], row["predicted"], strict=True)
+        rows.append([row["path"], f"{row['mae']:.1f}", *(f"{true:+.1f} → {found:+.1f}" for true, found in pairs)])
+    return table(["Worst images", "Mean error", *(f"{axis}, true → predicted" for axis in AXES)], rows)
+
+
+def paper_table(name, results, absent):
+    """Markdown: a whole table of the paper with our rows in place, the differences to the paper beside our numbers.
+
+    Args:
+        name: "table1" or "table2".
+        results: {(data set, margin): result}; absent: {data set: why it could not be scored}.
+    """
+    groups = GROUPS[name]
+    first = ["Method"] if name == "table1" else ["Input", "Method"]
+    titles = {"aflw2000": "AFLW2000", "biwi": "BIWI"}
+    header = first + [f"{titles[group]} {column}" for group in groups for column in ("yaw", "pitch", "roll", "MAE")]
+    rows = []
+    for row in paper_tables()[name]:
+        start = [row["input"]] if "input" in row else []
+        numbers = [number for group in groups for number in row[group]]
+        rows.append([*start, row["method"], *("-" if number is None else f"{number:.2f}" for number in numbers)])
+        if "margin" in row:
+            remarks, cells = [], []
+            for group in groups:
+                result = results.get((group, row["margin"]))
+                remarks.append(f"{titles[group]}: {_remark(result, absent.get(group))}")
+                cells += _with_differences(result, row[group])
+            rows.append([*start, f"**this network, γ={row['margin']:g}** ({'; '.join(remarks)})", *cells])
+    legend = (
+        f"{MAE_LEGEND} Behind an interval: this network minus the paper's row above it. -: the paper has no number."
+    )
+    return f"{table(header, rows)}\n\n{legend}"
+
+
+def _remark(result, reason):
+    if result is None:
+        return f"not available here: {reason}"
+    card = result["card"]
+    split = "" if is_published(card) else "NOT the published lists; "
+    split += "" if card["split"] == "all" else f"split {card['split']}, ours: the paper's own split is unknown; "
+    return f"{split}images expected / found / scored {images_text(card)}"
+
+
+def _with_differences(result, paper):
+    if result is None:
+        return ["not available here"] * 4
+    found = [result["estimates"][key] for key in MAE_KEYS]
+    return [f"{with_interval(e)}, {e.value - number:+.2f}" for e, number in zip(found, paper, strict=True)]
+
+
+def spread_table(groups):
+    """Markdown: mean ± standard deviation over runs, from a list of (title, {metric: Spread})."""
+    rows = []
+    for key, title, unit in metrics.METRICS:
+        spreads = [spread[key] for _, spread in groups]
+        cells = ["no images" if math.isnan(s.mean) else f"{s.mean:.2f} ± {s.sd:.2f} (n = {s.n})" for s in spreads]
+        rows.append([f"{title} ({unit})", *cells])
+    return table(["Mean ± standard deviation", *(name for name, _ in groups)], rows)
+
+
+def comparison_text(pair, margin):
+    """Markdown: every metric of A and of B, and the paired difference B - A with its interval.
+
+    Args:
+        pair: from `scoring.compare_pair`; margin: as text.
+    """
+    rows = []
+    for key, title, unit in metrics.METRICS:
+        estimate = pair["differences"][key]
+        if estimate.n:
+            decided = estimate.low > 0 or estimate.high < 0
+            better = "B" if (estimate.value < 0) == (unit == "°") else "A"
+            reading = f"{better} is better" if decided else "undecided"
+            values = f"{pair['a'][key]:.2f}", f"{pair['b'][key]:.2f}", with_interval(estimate)
+            rows.append([f"{title} ({unit})", *values, f"{estimate.n:,}", reading])
+        else:
+            rows.append([f"{title} ({unit})", *["no images"] * 3, "0", "-"])
+    left = pair["left_out"]
+    left = f"; LEFT OUT by --common-only: {left[0]:,} images of A, {left[1]:,} of B" if any(left) else ""
+    return (
+        f"Margin γ {margin}: {pair['images']:,} images, the same in both{left}\n\n"
+        f"{table(['Metric', 'A', 'B', 'B - A [95 % interval]', 'Images', 'Reading'], rows)}\n\n"
+        f"Intervals of the paired difference: {pair['intervals']}."
+    )
+
+
+# --- The protocol card as text ----------------------------------------------------------------------------------------
+def card_text(card):
+    """The protocol card, a line per fact; the result file has it in full."""
+    images = card["images"]
+    rejected = "".join(f", {number:,} {reason}" for reason, number in images["rejected"].items())
+    facts = {
+        "paper protocol": "yes" if card["paper_protocol"] else "no: " + "; ".join(card["departures"]),
+        "images": f"expected {count(images['expected'])}, listed {count(images['listed'])}{rejected}, usable "
+        f"{count(images['usable'])}, found {count(images['found'])}, scored {images['scored']:,}",
+        "lists": "; ".join(map(_list_text, card["lists"])) or "unknown: none was given (--truth)",
+        "crops": f"{card['boxes']}; margin γ {margin_text(card['margin'])}; {card['crop']}; {card['channel_order']}",
+        "angles": f"{card['units']}; roll sign: {card['roll_sign']}; wrap: {card['wrap']}",
+        "rotation": card["euler_order"],
+        "intervals": card["intervals"],
+        **_source_facts(card),
+        "made": "{date}, commit {commit}, {hardware}".format(**card["made"]),
+        "versions": ", ".join(f"{name} {version}" for name, version in card["made"]["versions"].items()),
+        "command": card["made"]["command"],
+    }
+    lines = [f"Protocol card: {heading(card)}"]
+    lines += [f"  {name:15} {text}" for name, text in facts.items()]
+    return "\n".join([*lines, *(f"  {'note':15} {note}" for note in card["notes"])])
+
+
+def _list_text(file):
+    kind = "published" if file["published"] else "not a published list"
+    return f"{Path(file['path']).name} ({file['rows']:,} rows, {kind}, SHA-256 {file['sha256'][:12]}…)"
+
+
+def _source_facts(card):
+    """What the predictions came from: a network or a file."""
+    facts = {}
+    if card["weights"]:
+        weights = card["weights"]
+        facts["network"] = f"{weights['file']} ({weights['backbone']}), SHA-256 {weights['sha256'][:12]}…"
+        facts["trained by"] = trained_by_text(weights["trained_by"])
+    if card["predictions"]:
+        facts["predictions"] = "{file}, SHA-256 {sha256}, roll sign of the file: {roll_sign}".format(
+            **card["predictions"]
+        )
+    return facts
+
+
+def trained_by_text(run):
+    return (
+        "unknown: no run.json beside the weights"
+        if run is None
+        else "{command} ({date}, commit {commit})".format(**run)
+    )
+
+
+# --- doc/results.md ---------------------------------------------------------------------------------------------------
+_ABOUT = """# Results
+
+Written by a program from the result files of runs; to change it, run `python evaluate.py results RESULT.json... --out
+doc/results.md` again.  The number in front of a row leads to its command, seed, commit, hardware and date below.
+"""
+_FREE = """## What can be run without the licensed data sets
+
+Generated heads and lists of one's own.  **These are not the paper's data: nothing here compares with its tables.**
+"""
+_PAPER = """## The paper's protocols
+
+Rows of RAFA-Net in the paper, and beside them what this program measured under the very protocol: the published lists,
+every image, the same margin.
+"""
+_PART = """## Other runs on the paper's data sets
+
+Parts of the images, other splits, other margins or another training: **not the paper's protocol**; why, is said below.
+"""
+
+
+def results_document(results):
+    """The text of doc/results.md: rows by what they may be compared with, and how each was made."""
+    numbered = list(enumerate(results, start=1))
+    licensed = [(n, r) for n, r in numbered if is_licensed(r["card"]) and is_published(r["card"])]
+    free = [(n, r) for n, r in numbered if (n, r) not in licensed]
+    paper = [(n, r) for n, r in licensed if r["card"]["paper_protocol"]]
+    parts = [_ABOUT, _FREE, _numbered_table(free), _PAPER, _paper_rows_table(paper), _PART]
+    parts += [_numbered_table([pair for pair in licensed if pair not in paper])]
+    parts += ["## How each row was made", "\n".join(_provenance(n, result["card"]) for n, result in numbered)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _numbered_table(numbered):
+    if not numbered:
+        return "Not measured here."
+    return f"{table(['Row', *MAE_HEADER], [[n, *_row_cells(result)] for n, result in numbered])}\n\n{MAE_LEGEND}"
+
+
+def _paper_rows_table(measured):
+    """The paper's own rows, each with the results under its protocol or "not measured here" under it."""
+    rows = []
+    for name, groups in GROUPS.items():
+        for row in (row for row in paper_tables()[name] if "margin" in row):
+            for group in groups:
+                title, margin = {"aflw2000": "AFLW2000", "biwi": "BIWI"}[group], row["margin"]
+                label = f"paper, {_name_of_table(name)}: {title}"
+                rows.append(["paper", label, f"{margin:g}", "not known", *(f"{number:.2f}" for number in row[group])])
+                ours = [(n, r) for n, r in measured if (r["card"]["data_set"], r["card"]["margin"]) == (title, margin)]
+                ours = ours if name == "table1" else []
+                rows += [[n, *_row_cells(result)] for n, result in ours]
+                if not ours:
+                    why = (
+                        "not measured here"
+                        if name == "table1"
+                        else "not measured here: which videos it used is unknown"
+                    )
+                    rows.append(["-", why, f"{margin:g}", *["not measured here"] * 5])
+    return f"{table(['Row', *MAE_HEADER], rows)}\n\n{MAE_LEGEND}"
+
+
+def _provenance(number, card):
+    made, weights = card["made"], card["weights"]
+    lines = [f"{number}. {heading(card)}: `{made['command']}`"]
+    lines.append(f"seed {card['seed']}; commit {made['commit']}; {made['hardware']}; {made['date']}")
+    if weights:
+        run = weights["trained_by"]
+        seed = f"; seed {run['seed']}; {run['hardware']}" if run else ""
+        lines.append(f"network: {weights['backbone']}, SHA-256 {weights['sha256']}")
+        lines.append(f"trained by: {trained_by_text(run)}{seed}")
+    if card["predictions"]:
+        lines.append("predictions: {file}, SHA-256 {sha256}, roll sign {roll_sign}".format(**card["predictions"]))
+    lines.append(card["intervals"])
+    lines += [f"not the paper's protocol: {reason}" for reason in card["departures"]]
+    return "\n".join([lines[0], *(f"   - {line}" for line in lines[1:])])
+
+
+# --- Pictures ---------------------------------------------------------------------------------------------------------
+_SHEET_NOTE = (
+    "Each tile: the box of the list (yellow) with half its size around it; black lies outside the picture.  Predicted "
+    f"pose in colours ({figures.AXES_LEGEND}), true pose in white; the nose ends in a disc.  Angles in degrees."
+)
+_TILE = 336  # pixels
+
+
+def draw_worst(path, listed, result):
+    """The contact sheet of the worst images, with the box, the true and the predicted pose drawn on each."""
+    record_of = {record["path"]: record for record in listed.records}
+    tiles, captions = [], []
+    for row in result["worst"]:
+        record = record_of[row["path"]]
+        tiles.append(pose_tile(read_picture(picture_path(listed, record))[..., ::-1], record, row))
+        angles = [
+            f"{axis} {true:+.0f} → {found:+.0f}"
+            for axis, true, found in zip(AXES, row["true"], row["predicted"], strict=True)
+        ]
+        captions.append(f"{Path(row['path']).name}: {row['mae']:.1f}° off\n" + "\n".join(angles))
+    card = result["card"]
+    title = (
+        f"{heading(card)}: the {len(tiles)} images with the largest mean error of the three angles (true → predicted)"
+    )
+    figures.save_picture(figures.contact_sheet(tiles, captions, 5, title=title, footnote=_SHEET_NOTE), path)
+
+
+def pose_tile(picture, record, row):
+    """(336, 336, 3) RGB: a box and its surroundings, the true pose in white and the predicted one in colours."""
+    grow = int(record["size"] * 0.5)
+    scale = _TILE / (record["size"] + 2 * grow)
+    tile = cv2.resize(crop(picture, record["row"], record["column"], record["size"], 0.5), (_TILE, _TILE))
+    tile = figures.draw_box(tile, grow * scale, grow * scale, record["size"] * scale)
+    centre, length = (_TILE / 2, _TILE / 2), 0.55 * record["size"] * scale
+    tile = figures.draw_axes(tile, np.radians(row["true"]), centre, length, colour=figures.WHITE)
+    return figures.draw_axes(tile, np.radians(row["predicted"]), centre, 0.85 * length)
+
+
+def draw_error_by_angle(path, predictions, card):
+    """Absolute error against true angle, an axis beside the other."""
+    title = f"{heading(card)}, {len(predictions):,} images: error against true angle"
+    errors = metrics.angle_errors(predictions.true, predictions.predicted)
+    figures.plot_error_by_angle(predictions.true, errors, path, title=title)
+
+
+def draw_sweep(path, results, marked):
+    """Mean absolute error against the margin at test time, with the margins of `marked` (margin, label) named."""
+    bands = {}
+    for field in ("value", "low", "high"):
+        rows = [[_edge(result["estimates"][key], field) for result in results] for key in MAE_KEYS]
+        bands[field] = dict(zip((*AXES, "mean of the three"), rows, strict=True))
+    card = results[0]["card"]
+    title = (
+        f"{title_of(card)}, {card['images']['scored']:,} images: error against the margin at test time (bands: 95 %)"
+    )
+    margins = [result["card"]["margin"] for result in results]
+    low, high = bands["low"], bands["high"]
+    figures.plot_margin_sweep(margins, bands["value"], path, marked=marked, low=low, high=high, title=title)
+
+
+def _edge(estimate, field):
+    number = getattr(estimate, field)
+    return estimate.value if math.isnan(number) else number
