@@ -173,11 +173,12 @@ def run_table(options):
         if part:
             listed[name] = part
     if not listed:
-        raise DataError("nothing to score: " + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+        print(f"{reports.paper_table(options.what, {}, reasons)}\n\nNothing was scored.")
+        return
     margins = [row["margin"] for row in paper_tables()[options.what] if "margin" in row]
     found, results = predict_and_score(options, listed, margins)
     print(f"{reports.paper_table(options.what, results, reasons)}\n")
-    print_details(results.values())
+    print_details(list(results.values()))
     if options.predictions:
         out = Path(options.predictions)
         for name in listed:
@@ -196,8 +197,7 @@ def print_details(results):
             print(f"\nThe same predictions on the sets of images in use, {title}:\n\n{reports.set_size_table(result)}")
     for result in results:
         print(f"\n{reports.heading(result['card'])}:\n\n{reports.worst_table(result)}")
-    for result in results:
-        print(f"\n{reports.card_text(result['card'])}")
+    print(f"\n{reports.card_texts([result['card'] for result in results])}")
 
 
 def write_predictions(path, parts):

@@ -6,6 +6,7 @@ as JSON: estimates are objects of value, low, high, n and clusters there, and nu
 """
 
 import math
+import textwrap
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 import figures
 import metrics
 from data_loaders import AXES, crop, picture_path, read_picture
-from scoring import MAE_KEYS, paper_tables
+from scoring import MAE_KEYS, counted, paper_tables
 
 GROUPS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # what the columns of a table of the paper stand for
 MAE_LEGEND = "Mean absolute error in degrees [95 % interval]; MAE is the mean of the three axes."
@@ -70,6 +71,8 @@ def images_text(card):
     """Images expected / found / scored; that pictures were left out cannot be overlooked."""
     images = card["images"]
     text = " / ".join(count(images[key]) for key in ("expected", "found", "scored"))
+    if card["resampled"]["unit"] != "images":
+        text += f" of {counted(card['resampled']['number'], card['resampled']['unit'])}"
     return text + (f" ({images['left_out']:,} LEFT OUT: {images['left_out_by']})" if images["left_out"] else "")
 
 
@@ -217,11 +220,25 @@ def comparison_text(pair, margin):
 
 
 # --- The protocol card as text ----------------------------------------------------------------------------------------
-def card_text(card):
-    """The protocol card, a line per fact; the result file has it in full."""
+def card_texts(cards):
+    """Protocol cards, a line per fact, those after the first without what they share with it."""
+    first, *others = [_card_facts(card) for card in cards]
+    texts = [_lines(f"Protocol card: {heading(cards[0])}", first)]
+    for card, facts in zip(cards[1:], others, strict=True):
+        differing = {name: text for name, text in facts.items() if first.get(name) != text}
+        texts.append(_lines(f"Protocol card: {heading(card)}: as the first, but", differing))
+    return "\n\n".join(texts)
+
+
+def _lines(title, facts):
+    return "\n".join([title, *(f"  {name:15} {text}" for name, text in facts.items())])
+
+
+def _card_facts(card):
+    """The protocol card as {name: text}; the result file has it in full."""
     images = card["images"]
     rejected = "".join(f", {number:,} {reason}" for reason, number in images["rejected"].items())
-    facts = {
+    return {
         "paper protocol": "yes" if card["paper_protocol"] else "no: " + "; ".join(card["departures"]),
         "images": f"expected {count(images['expected'])}, listed {count(images['listed'])}{rejected}, usable "
         f"{count(images['usable'])}, found {count(images['found'])}, scored {images['scored']:,}",
@@ -234,10 +251,8 @@ def card_text(card):
         "made": "{date}, commit {commit}, {hardware}".format(**card["made"]),
         "versions": ", ".join(f"{name} {version}" for name, version in card["made"]["versions"].items()),
         "command": card["made"]["command"],
+        "notes": "; ".join(card["notes"]) or "none",
     }
-    lines = [f"Protocol card: {heading(card)}"]
-    lines += [f"  {name:15} {text}" for name, text in facts.items()]
-    return "\n".join([*lines, *(f"  {'note':15} {note}" for note in card["notes"])])
 
 
 def _list_text(file):
@@ -396,9 +411,8 @@ def draw_sweep(path, results, marked):
         rows = [[_edge(result["estimates"][key], field) for result in results] for key in MAE_KEYS]
         bands[field] = dict(zip((*AXES, "mean of the three"), rows, strict=True))
     card = results[0]["card"]
-    title = (
-        f"{title_of(card)}, {card['images']['scored']:,} images: error against the margin at test time (bands: 95 %)"
-    )
+    title = f"{title_of(card)}, {card['images']['scored']:,} images: error by margin, bands: 95 %"
+    title = "\n".join(textwrap.wrap(title, 34))  # the legend stands to the right of it
     margins = [result["card"]["margin"] for result in results]
     low, high = bands["low"], bands["high"]
     figures.plot_margin_sweep(margins, bands["value"], path, marked=marked, low=low, high=high, title=title)
