@@ -21,6 +21,8 @@ import numpy as np
 
 import evaluate
 import metrics
+import reports
+import scoring
 from data_loaders import (
     AXES,
     BIWI_SPLITS,
@@ -194,9 +196,15 @@ def main():
         compile_rafa_net(model, options.learning_rate)
         run_dir.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
-    record = {"options": vars(options), "lists": lists, "steps_per_epoch": steps, **evaluate.environment()}
+    record = {"options": vars(options), "lists": lists, "steps_per_epoch": steps, **scoring.environment()}
+    if first_epoch:  # keep what the run began with
+        begun = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+        again = {"after_epoch": first_epoch, **record}
+        record = {**begun, "options": vars(options), "resumed": [*begun.get("resumed", []), again]}
     (run_dir / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(f"{model.name}: {model.count_params():,} parameters, {steps} steps an epoch, on {record['hardware']}")
+    print(
+        f"{model.name}: {model.count_params():,} parameters, {steps} steps an epoch, on {scoring.environment()['hardware']}"
+    )
     print(f"everything goes to {run_dir}")
 
     class Log(keras.callbacks.Callback):
@@ -212,10 +220,10 @@ def main():
         def on_epoch_end(self, epoch, logs=None):
             row = {"epoch": epoch + 1, "seconds": f"{time.monotonic() - self.start:.1f}"}
             row |= {name: f"{logs[name]:.6g}" for name in LOGGED}
-            watched = dict.fromkeys(evaluate.MAE_KEYS, "")
+            watched = dict.fromkeys(scoring.MAE_KEYS, "")
             if options.watch_every and (epoch + 1) % options.watch_every == 0:
                 found = evaluate.predict(model, test, options.test_margin, options.batch_size, options.workers)
-                watched = {key: f"{metrics.per_image(found)[key].mean():.4f}" for key in evaluate.MAE_KEYS}
+                watched = {key: f"{metrics.per_image(found)[key].mean():.4f}" for key in scoring.MAE_KEYS}
                 logs |= {f"test_{key}": float(value) for key, value in watched.items()}  # for TensorBoard
                 print(f"  watched on the test list: mean absolute error {float(watched['mae']):.2f}°")
             row |= {f"test_{key}": value for key, value in watched.items()}
@@ -282,13 +290,13 @@ def main():
         if failures:  # TensorFlow wraps what a generator raises in a page of its own
             raise failures[0] from None
         raise
-    print(f"trained {options.epochs - first_epoch} epochs in {time.monotonic() - start:.0f} s")
+    print(f"trained {max(0, options.epochs - first_epoch)} epochs in {time.monotonic() - start:.0f} s")
 
     predictions = evaluate.predict(model, test, options.test_margin, options.batch_size, options.workers)
     metrics.write_predictions(run_dir / "predictions.csv", predictions)
     baseline = metrics.mean_pose_baseline(np.degrees(train.records["angles"]), predictions.true)
-    result = evaluate.score(test, predictions)
-    table = evaluate.result_table([result])
+    result = scoring.score(test, predictions)
+    table = reports.result_table([result])
     table += f"\n\nAlways answering the mean pose of the training list: {baseline['mae']:.2f} degrees."
     (run_dir / "result.md").write_text(table + "\n", encoding="utf-8")
     print(f"\n{table}\n\n{run_dir}: last.keras, metrics.csv, predictions.csv, result.md, run.json, tensorboard/")
