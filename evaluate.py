@@ -51,7 +51,7 @@ from scoring import (
 )
 
 SWEEP = tuple(round(0.05 * step, 2) for step in range(11))
-FILLED_TO = 16  # images; see `predict`
+NETWORK_BATCH = 16  # crops; see `predict`
 
 
 # --- Predicting -------------------------------------------------------------------------------------------------------
@@ -62,21 +62,22 @@ def predict(model, listed, margin, batch_size=16, workers=2, progress=False):
         model: from `rafa_model.build_rafa_net` or `load_rafa_net`.
         listed: `data_loaders.Listed` whose pictures are all present.
         margin: γ of the crops.
-        batch_size: rounded up to a multiple of 16, as is the last batch, with black crops whose answers are dropped:
-            small batches take other kernels, which round differently (by up to 1e-3 degrees for a batch of one).
+        batch_size: how many crops are held at a time, rounded up to a multiple of 16.  The network always gets 16, the
+            last time filled up with black: other sizes take other kernels, which round differently (measured: by up
+            to 1e-3 degrees).
     """
-    batch_size = -(-batch_size // FILLED_TO) * FILLED_TO
-    angles, total, done = [], len(listed.records), 0
-    for crops in scoring_batches(listed, batch_size, margin, workers):
-        filled = np.zeros((-(-len(crops) // FILLED_TO) * FILLED_TO, *crops.shape[1:]), crops.dtype)
-        filled[: len(crops)] = crops
-        answers = model.predict_on_batch(filled)
-        angles.append(np.concatenate([answers[axis] for axis in AXES], axis=1)[: len(crops)])  # (b, 3) radians
-        done += len(crops)
-        if progress:
-            text = f"{listed.data_set.title}, margin {margin:g}: {done:,} of {total:,} images"
-            if sys.stderr.isatty() or done == total:
-                print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    angles, total, done, held = [], len(listed.records), 0, -(-batch_size // NETWORK_BATCH) * NETWORK_BATCH
+    for crops in scoring_batches(listed, held, margin, workers):
+        for start in range(0, len(crops), NETWORK_BATCH):
+            part = crops[start : start + NETWORK_BATCH]
+            filled = np.zeros((NETWORK_BATCH, *crops.shape[1:]), crops.dtype)
+            filled[: len(part)] = part
+            answers = model.predict_on_batch(filled)
+            angles.append(np.concatenate([answers[axis] for axis in AXES], axis=1)[: len(part)])  # (b, 3) radians
+            done += len(part)
+            if progress and (done == total or sys.stderr.isatty()):
+                text = f"\r{listed.data_set.title}, margin {margin:g}: {done:,} of {total:,} images"
+                print(text, end="\n" if done == total else "", file=sys.stderr, flush=True)
     angles = np.degrees(np.concatenate(angles, dtype=float))
     return replace(truth_of(listed), predicted=angles, margin=np.full(total, float(margin)))
 
@@ -133,21 +134,21 @@ def load_network(options):
 # --- The commands -----------------------------------------------------------------------------------------------------
 def run_data_set(options):
     """Score the network on one data set at the margins asked for, and at those of the sweep."""
-    listed = keep_present(load_listed(options.what, options, options.split), options.allow_missing)
+    listed = keep_present(load_listed(options.what, options, getattr(options, "split", "all")), options.allow_missing)
     margins = options.margin or sorted({row["margin"] for row in paper_rows(listed)}) or [0.2]
     found, results = predict_and_score(options, {options.what: listed}, [*margins, *(SWEEP if options.sweep else ())])
     asked = [results[options.what, margin] for margin in dict.fromkeys(margins)]
-    print(f"{result_table(asked)}\n")
-    print_details(asked)
     sweep = [results[options.what, margin] for margin in SWEEP] if options.sweep else []
-    if sweep:
-        print(f"\nError against the margin at test time:\n\n{result_table(sweep)}")
     if options.predictions:
         write_predictions(options.predictions, found.values())
     if options.result:
         write_results(options.result, asked, sweep=sweep)
     if options.figures:
         draw(options, listed, found, asked, sweep)
+    print(f"{result_table(asked)}\n")
+    if sweep:
+        print(f"Error against the margin at test time:\n\n{result_table(sweep)}\n")
+    print_details(asked)
 
 
 def predict_and_score(options, listed, margins):
@@ -177,8 +178,6 @@ def run_table(options):
         return
     margins = [row["margin"] for row in paper_tables()[options.what] if "margin" in row]
     found, results = predict_and_score(options, listed, margins)
-    print(f"{reports.paper_table(options.what, results, reasons)}\n")
-    print_details(list(results.values()))
     if options.predictions:
         out = Path(options.predictions)
         for name in listed:
@@ -186,6 +185,8 @@ def run_table(options):
             write_predictions(out.with_stem(f"{out.stem}-{name}"), parts)
     if options.result:
         write_results(options.result, list(results.values()), absent={k: v for k, v in reasons.items() if v})
+    print(f"{reports.paper_table(options.what, results, reasons)}\n")
+    print_details(list(results.values()))
 
 
 def print_details(results):
@@ -218,7 +219,7 @@ def draw(options, listed, found, asked, sweep):
         paper = sorted({row["margin"] for row in paper_rows(listed)}) or [0.2, 0.3]
         marked = [(0, "released code: 0"), *((margin, f"paper: {margin:g}") for margin in paper)]
         reports.draw_sweep(folder / f"{options.what}-margin-sweep.png", sweep, marked)
-    print(f"\nPictures: {folder}", file=sys.stderr)
+    print(f"pictures: {folder}", file=sys.stderr)
 
 
 def run_score(options):
@@ -230,21 +231,20 @@ def run_score(options):
         for part in parts_of(predictions):
             result = score(listed, part, options.rounds, options.seed, file=facts, made=made, worst=options.worst)
             results.append(result)
-            groups.setdefault(reports.heading(result["card"]), []).append((part, result))
+            groups.setdefault(reports.heading(result["card"], with_file=False), []).append((part, result))
+    spreads = [(title, spread_of(title, group, options.files)) for title, group in groups.items()]
+    if options.result:
+        write_results(options.result, results, spreads=dict(spreads))
     print(f"{result_table(results)}\n")
     if len(options.files) > 1:
-        print(
-            f"{reports.spread_table([(title, spread_of(title, group, options)) for title, group in groups.items()])}\n"
-        )
+        print(f"{reports.spread_table(spreads)}\n")
     print_details(results)
-    if options.result:
-        write_results(options.result, results)
 
 
-def spread_of(title, group, options):
+def spread_of(title, group, files):
     """Mean and standard deviation over files that must have scored the same images."""
-    if len(group) != len(options.files):
-        raise DataError(f"{title}: in {len(group)} of {len(options.files)} files; expected in all or in none")
+    if len(group) != len(files):
+        raise DataError(f"{title}: in {len(group)} of {len(files)} files; several files are the seeds of one method")
     for part, _ in group[1:]:
         metrics.compare(group[0][0], part, rounds=1, clusters=part.path)  # a DataError if images or truth differ
     return metrics.across_seeds([result["estimates"] for _, result in group])
@@ -312,7 +312,9 @@ def add_network_options(parser, name):
     parser.add_argument(
         "--predictions", metavar="OUT.csv", help="write a row per image and margin; a file per data set"
     )
-    parser.add_argument("--batch-size", type=int, default=16, help="rounded up to a multiple of 16 (16)")
+    parser.add_argument(
+        "--batch-size", type=int, default=16, help="crops held at a time; scores do not depend on it (16)"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that read pictures (all cores)")
     add_list_options(parser, name)
 
@@ -331,9 +333,10 @@ def add_truth_options(parser, name):
 
 
 def add_list_options(parser, name):
-    if name not in ("table1", "table2"):
+    if name in ("lists", "score", "compare"):
         parser.add_argument("--lists", nargs=2, metavar=("CROP", "ANGLES"), help="one's own, in the published format")
         parser.add_argument("--angle-unit", choices=("radians", "degrees"), help="of one's own angle list")
+    if name in ("biwi", "score", "compare"):
         parser.add_argument("--split", default="all", choices=("all", *BIWI_SPLITS), help="of BIWI: test videos (all)")
     parser.add_argument("--data-dir", help="the data folder (data; data/synthetic for synthetic)")
     parser.add_argument("--rounds", type=int, default=1000, help="of the bootstrap (1000)")

@@ -18,6 +18,7 @@ from data_loaders import AXES, crop, picture_path, read_picture
 from scoring import MAE_KEYS, counted, paper_tables
 
 GROUPS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # what the columns of a table of the paper stand for
+OUR_SPLIT = ", test videos of our split 16-8: the paper's own split is unknown"
 MAE_LEGEND = "Mean absolute error in degrees [95 % interval]; MAE is the mean of the three axes."
 
 
@@ -42,19 +43,20 @@ def count(number):
     return "unknown" if number is None else f"{number:,}"
 
 
-def heading(card):
-    """A result's name over a table."""
-    return f"{title_of(card)}, margin γ {margin_text(card['margin'])}"
+def heading(card, with_file=True):
+    """A result's name over a table, with or without the predictions file it came from."""
+    return f"{title_of(card, with_file)}, margin γ {margin_text(card['margin'])}"
 
 
 def margin_text(margin):
     return "not stated" if margin is None else f"{margin:g}"
 
 
-def title_of(card):
-    """Data set and split, for a row of a table."""
+def title_of(card, with_file=True):
+    """Data set and split, for a row of a table, and the predictions file."""
     doubt = "" if is_published(card) or not is_licensed(card) else " (NOT the published lists)"
-    return card["data_set"] + doubt + ("" if card["split"] == "all" else f", {card['split']}")
+    file = f", {Path(card['predictions']['file']).name}" if card["predictions"] and with_file else ""
+    return card["data_set"] + doubt + ("" if card["split"] == "all" else f", {card['split']}") + file
 
 
 def is_licensed(card):
@@ -160,7 +162,8 @@ def paper_table(name, results, absent):
                 result = results.get((group, row["margin"]))
                 remarks.append(f"{titles[group]}: {_remark(result, absent.get(group))}")
                 cells += _with_differences(result, row[group])
-            rows.append([*start, f"**this network, γ={row['margin']:g}** ({'; '.join(remarks)})", *cells])
+            label = f"**this network, γ={row['margin']:g}{OUR_SPLIT if name == 'table2' else ''}**"
+            rows.append([*start, f"{label} ({'; '.join(remarks)})", *cells])
     legend = (
         f"{MAE_LEGEND} Behind an interval: this network minus the paper's row above it. -: the paper has no number."
     )
@@ -171,9 +174,8 @@ def _remark(result, reason):
     if result is None:
         return f"not available here: {reason}"
     card = result["card"]
-    split = "" if is_published(card) else "NOT the published lists; "
-    split += "" if card["split"] == "all" else f"split {card['split']}, ours: the paper's own split is unknown; "
-    return f"{split}images expected / found / scored {images_text(card)}"
+    doubt = "" if is_published(card) else "NOT the published lists; "
+    return f"{doubt}images expected / found / scored {images_text(card)}"
 
 
 def _with_differences(result, paper):
@@ -243,7 +245,7 @@ def _card_facts(card):
         "images": f"expected {count(images['expected'])}, listed {count(images['listed'])}{rejected}, usable "
         f"{count(images['usable'])}, found {count(images['found'])}, scored {images['scored']:,}",
         "lists": "; ".join(map(_list_text, card["lists"])) or "unknown: none was given (--truth)",
-        "crops": f"{card['boxes']}; margin γ {margin_text(card['margin'])}; {card['crop']}; {card['channel_order']}",
+        "crops": "; ".join(dict.fromkeys((card["boxes"], card["crop"], card["channel_order"]))),
         "angles": f"{card['units']}; roll sign: {card['roll_sign']}; wrap: {card['wrap']}",
         "rotation": card["euler_order"],
         "intervals": card["intervals"],
@@ -362,7 +364,8 @@ def _provenance(number, card):
 # --- Pictures ---------------------------------------------------------------------------------------------------------
 _SHEET_NOTE = (
     "Each tile: the box of the list (yellow) with half its size around it; black lies outside the picture.  Predicted "
-    f"pose in colours ({figures.AXES_LEGEND}), true pose in white; the nose ends in a disc.  Angles in degrees."
+    f"pose in colours ({figures.AXES_LEGEND}), true pose in white; the nose ends in a disc.  Below: "
+    "mean error of the three angles, and each angle, true → predicted, in degrees."
 )
 _TILE = 336  # pixels
 
@@ -374,15 +377,10 @@ def draw_worst(path, listed, result):
     for row in result["worst"]:
         record = record_of[row["path"]]
         tiles.append(pose_tile(read_picture(picture_path(listed, record))[..., ::-1], record, row))
-        angles = [
-            f"{axis} {true:+.0f} → {found:+.0f}"
-            for axis, true, found in zip(AXES, row["true"], row["predicted"], strict=True)
-        ]
-        captions.append(f"{Path(row['path']).name}: {row['mae']:.1f}° off\n" + "\n".join(angles))
-    card = result["card"]
-    title = (
-        f"{heading(card)}: the {len(tiles)} images with the largest mean error of the three angles (true → predicted)"
-    )
+        pairs = zip(AXES, row["true"], row["predicted"], strict=True)
+        angles = [f"{axis} {true:+.0f} → {found:+.0f}" for axis, true, found in pairs]
+        captions.append("\n".join(["/".join(Path(row["path"]).parts[-2:]), f"{row['mae']:.1f}° off", *angles]))
+    title = f"{heading(result['card'])}: the {len(tiles)} images with the largest mean error of the three angles"
     figures.save_picture(figures.contact_sheet(tiles, captions, 5, title=title, footnote=_SHEET_NOTE), path)
 
 
