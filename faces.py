@@ -136,21 +136,23 @@ def read_frames(sources):
         try:
             _check_announced_size(source.path)
             yield Frame(source, None, read_picture(source.path))
-        except DataError as error:
-            yield Frame(source, None, problem=str(error))
+        except (DataError, OSError) as error:
+            yield Frame(source, None, problem=" ".join(str(error).split()))
 
 
 def _check_announced_size(path):
     """Refuse a picture by the size in its header, before anything of that size is decoded."""
     from PIL import Image  # matplotlib needs it too
 
+    if Path(path).stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty; get it again")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")  # what is wrong with a file is said once, below or by OpenCV
         try:
             with Image.open(path) as header:
                 columns, rows = header.size
         except Image.DecompressionBombError as error:
-            raise DataError(f"{path}: too large: {error}; shrink it first") from error
+            raise DataError(f"{path}: announces more than {MOST_PIXELS:,} pixels; shrink it first") from error
         except (OSError, SyntaxError, ValueError):
             return  # not a format that Pillow knows: OpenCV has the last word
     if rows * columns > MOST_PIXELS:

