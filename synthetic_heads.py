@@ -287,7 +287,7 @@ def ensure_data_set(data_dir, train=1200, test=240, videos=3, frames=20, seed=0,
 
 
 # --- By hand ----------------------------------------------------------------------------------------------------------
-def contact_sheet(seed=0, cell=240):
+def contact_sheet(seed=0, cell=170):
     """RGB picture of heads over the grid of yaw (columns) and pitch (rows, a person each), and of roll (last row)."""
     rng, rows = np.random.default_rng(seed), []
     poses = [[(yaw, pitch, 0) for yaw in range(90, -91, -30)] for pitch in (60, 30, 0, -30, -60)]
@@ -326,7 +326,7 @@ def main(arguments=None):
     if not options.out and not options.contact_sheet:
         parser.error("give --out DIR, --contact-sheet FILE.png, or both")
     if options.contact_sheet:
-        cv2.imwrite(options.contact_sheet, contact_sheet(options.seed)[..., ::-1])
+        cv2.imwrite(options.contact_sheet, contact_sheet(options.seed)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     if options.out:
         names = ("train", "test", "videos", "frames", "seed", "workers")
         try:

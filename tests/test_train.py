@@ -62,7 +62,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(folder):
     assert record["options"]["batch_size"] == 4 and record["options"]["seed"] == 0
     assert len(record["lists"]) == 2 and len(record["lists"][0][0]["sha256"]) == 64
     assert {"keras", "tensorflow", "python"} <= set(record["versions"])
-    assert "8 / 8 / 8" in (run_dir / "result.md").read_text()
+    assert "| unknown / 8 / 8 |" in (run_dir / "result.md").read_text()
     assert len((run_dir / "predictions.csv").read_text().splitlines()) == 9
     assert list((run_dir / "tensorboard").rglob("events.out.*"))
 
