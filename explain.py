@@ -5,14 +5,18 @@
 The maps of the pictures of one's own come from `python predict.py PATH --weights FILE --explain DIR`.
 
 Grad-CAM.  The released code shows Grad-CAM pictures and does not name their layer.  Here it is the output of each
-branch's self-attention, (7, 7, C): the last map with places in it, and the first that only one axis uses.  With A the
-map and y the angle of that axis, the weight of channel c is the mean of dy/dA over the 49 cells, and the map is
-M = sum over c of weight · A.  For a class, Grad-CAM keeps what is positive in M: evidence for the class.  An angle is
-no class: negative M is evidence too, for turning the other way, and ReLU would show for a head turned left something
-else than for its mirror picture.  So the map here is |M|.  RULES has others, and `doc/explanations.md` compares them.
+branch's self-attention, A (7, 7, C): the last map with places in it, and the first that only one axis uses.  With y the
+angle of that axis, two maps are made, both sums over the channels c, and drawn by one of RULES:
 
-Reference: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
-ICCV 2017.
+1. M = Σ mean(∂y/∂A) · A, with the mean over the 49 cells: Grad-CAM as published, for networks that average after A.
+2. L = Σ ∂y/∂A · A, with each cell's own gradient.  RAFA-Net takes maxima after A, so most of ∂y/∂A is 0, and M
+   gives those cells what others have caused.  L is drawn unless another rule is asked for.
+
+For a class, Grad-CAM keeps what is positive: evidence for it.  For an angle, what is negative is evidence too, for
+turning the other way.  So the absolute value is taken.  `doc/explanations.md` measures the rules against each other.
+
+References: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
+2017; Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations", 2020.
 """
 
 import argparse
@@ -26,11 +30,11 @@ import numpy as np
 import figures
 from data_loaders import AXES, crop
 
-RULES = {
-    "absolute": ("\\|M\\|, which is drawn", lambda signed, local, angle: np.abs(signed)),
+RULES = {  # name → how a document calls it, and the map, not negative, from M, L and the angle
+    "local": ("\\|L\\|", lambda signed, local, angle: np.abs(local)),
+    "absolute": ("\\|M\\|", lambda signed, local, angle: np.abs(signed)),
     "towards": ("M · sign(angle) above 0", lambda signed, local, angle: np.maximum(signed * np.sign(angle), 0)),
     "positive": ("M above 0, as for a class", lambda signed, local, angle: np.maximum(signed, 0)),
-    "local": ("\\|L\\|, gradients not averaged", lambda signed, local, angle: np.abs(local)),
 }
 PANEL_LETTERS = "abc"
 
@@ -42,8 +46,7 @@ PANEL_LETTERS = "abc"
 class Explanation:
     """What a network made of b crops; dicts have the keys of AXES.
 
-    `signed`: axis → (b, 7, 7) the map M of Grad-CAM, before a rule makes it positive.
-    `local`: axis → (b, 7, 7) L, the sum over c of dy/dA · A: as M, with each cell's own gradient instead of the mean.
+    `signed`, `local`: axis → (b, 7, 7) the maps M and L of Grad-CAM, before a rule makes them positive.
     `attention`: axis → (b, 49, 49) self-attention; row i says where cell i looks and sums to 1.
     `regions`: axis → (b, 35) how much each region of `region_boxes` counts in what the regressor sees; sums to 1.
     `gates`: axis → γ of the self-attention: 0 says that it changes nothing, whatever it looks at.
@@ -56,7 +59,7 @@ class Explanation:
     regions: dict
     gates: dict
 
-    def cam(self, axis, rule="absolute"):
+    def cam(self, axis, rule="local"):
         """(b, 7, 7) not negative; the rules are the keys of RULES."""
         angle = self.angles[:, AXES.index(axis), None, None]
         return RULES[rule][1](self.signed[axis], self.local[axis], angle)
@@ -126,19 +129,19 @@ def stretched(heat):
     return heat / heat.max() if heat.max() > 0 else heat
 
 
-def explanation_tiles(picture, found, index, cell=(3, 3)):
+def explanation_tiles(picture, found, index, cell=(3, 3), rule="local"):
     """The twelve overlays of one crop, RGB: a dict kind → {axis: (title, picture)}.
 
     Args:
         picture: (224, 224, 3) uint8 RGB.
         found: `Explanation`; index: the crop's place in it.
-        cell: row and column of the cell of the 7 × 7 map whose attention is drawn.
+        cell: row and column of the cell of the 7 × 7 map whose attention is drawn; rule: of Grad-CAM, see RULES.
     """
     asks, boxes = cell[0] * 7 + cell[1], region_boxes()
     tiles = {kind: {} for kind in ("gradcam", "attention", "cell", "regions")}
     for letter, axis, angle in zip(PANEL_LETTERS, AXES, np.degrees(found.angles[index]), strict=True):
         attention, gate = found.attention[axis][index], found.gates[axis]
-        heat = figures.overlay_heat(picture, stretched(found.cam(axis)[index]))
+        heat = figures.overlay_heat(picture, stretched(found.cam(axis, rule)[index]))
         tiles["gradcam"][axis] = f"({letter}) {axis} {angle:+.1f}°: Grad-CAM", heat
         average = figures.overlay_attention(picture, attention.mean(axis=0))
         tiles["attention"][axis] = f"{axis}: self-attention, mean of all cells, γ = {gate:+.3f}", average
@@ -153,7 +156,7 @@ def explanation_panel(tiles, title):
     """The tiles of `explanation_tiles` on one sheet: a column per axis, Grad-CAM in the first row."""
     flat = [tiles[kind][axis] for kind in tiles for axis in AXES]
     footnote = (
-        "Grad-CAM: absolute value, of the self-attention's output. Every map is stretched for itself, lowest to "
+        "Grad-CAM: of the self-attention's output. Every map is stretched for itself, lowest to "
         "highest (Grad-CAM from 0). γ is the gate of the self-attention: near 0 it hardly changes the answer."
     )
     return figures.panel([tile for _, tile in flat], [text for text, _ in flat], 3, title=title, footnote=footnote)
@@ -162,14 +165,15 @@ def explanation_panel(tiles, title):
 class Explanations:
     """Writes the panel of every face into a folder, and each of its pictures by itself if asked for."""
 
-    def __init__(self, model, folder, cell=(3, 3), singles=False):
-        self.explainer, self.folder, self.cell, self.singles = Explainer(model), Path(folder), cell, singles
+    def __init__(self, model, folder, cell=(3, 3), rule="local", singles=False):
+        self.explainer, self.folder, self.singles = Explainer(model), Path(folder), singles
+        self.cell, self.rule = cell, rule
 
     def write(self, frame):
         """Explain the faces of a `faces.Frame`."""
         for number, face in enumerate(frame.faces):
             found = self.explainer(face.crop[None])
-            tiles = explanation_tiles(np.ascontiguousarray(face.crop), found, 0, self.cell)
+            tiles = explanation_tiles(np.ascontiguousarray(face.crop), found, 0, self.cell, self.rule)
             at = "" if frame.number is None else f"-frame{frame.number:06d}"
             copy = frame.source.copy
             target = self.folder / copy.with_name(f"{copy.stem}{copy.suffix.replace('.', '-')}{at}-face{number}.png")
@@ -214,7 +218,7 @@ def share_inside(heat, mask):
 
 
 def measure_shares(model, crops, masks, batch_size=10):
-    """Shares inside the masks for each rule and axis: a dict rule → (n, 3), and the shares of area (n,)."""
+    """Shares inside the masks for each rule and axis: a dict rule → (n, 3)."""
     explainer = Explainer(model)
     shares = {rule: np.zeros((len(crops), len(AXES))) for rule in RULES}
     for start in range(0, len(crops), batch_size):
@@ -223,7 +227,34 @@ def measure_shares(model, crops, masks, batch_size=10):
             for column, axis in enumerate(AXES):
                 for index, heat in enumerate(found.cam(axis, rule), start=start):
                     shares[rule][index, column] = share_inside(heat, masks[index])
-    return shares, masks.mean(axis=(1, 2))
+    return shares
+
+
+def occlusion_effect(model, picture):
+    """(3, 49) radians: how much each angle changes when one cell's 32 × 32 pixels get the crop's mean colour."""
+    side = picture.shape[0] // 7
+    covered = np.repeat(picture[None], 50, axis=0)  # the last one stays as it is
+    for cell in range(49):
+        row, column = (side * place for place in divmod(cell, 7))
+        covered[cell, row : row + side, column : column + side] = picture.mean(axis=(0, 1))
+    answers = model.predict_on_batch(covered)
+    return np.stack([np.abs(answers[axis][:49, 0] - answers[axis][49, 0]) for axis in AXES])
+
+
+def measure_agreement(model, crops):
+    """Spearman's rank correlation of each map with `occlusion_effect`: a dict rule → (n, 3)."""
+    from scipy.stats import spearmanr
+
+    explainer, found = Explainer(model), {rule: [] for rule in RULES}
+    for picture in crops:
+        explanation, effects = explainer(picture[None]), occlusion_effect(model, picture)
+        for rule, rows in found.items():
+            maps = [explanation.cam(axis, rule).ravel() for axis in AXES]
+            # A map without any mass, or an angle that nothing changes, agrees with nothing: 0.
+            rows.append(
+                [spearmanr(*pair)[0] if min(map(np.ptp, pair)) > 0 else 0.0 for pair in zip(maps, effects, strict=True)]
+            )
+    return {rule: np.array(rows) for rule, rows in found.items()}
 
 
 def interval(values, seed=0, rounds=2000):
@@ -233,95 +264,107 @@ def interval(values, seed=0, rounds=2000):
     return values.mean(), *np.percentile(means, (2.5, 97.5))
 
 
-def share_rows(shares, areas, network):
-    """Markdown rows: network, rule, and for each axis mean share, interval, and how many heads exceed their area."""
-    rows = []
-    for rule, values in shares.items():
-        cells = []
-        for column in values.T:
-            mean, low, high = interval(column)
-            above = f"{(column > areas).sum()} of {len(areas)}"
-            cells.append(f"{mean:.1%} [{low:.1%}, {high:.1%}]; {above}")
-        rows.append(f"| {network} | {rule}: {RULES[rule][0]} | {' | '.join(cells)} |")
-    return rows
+def table_rows(values, network, show):
+    """Markdown rows: network, rule, and for each axis what `show` makes of the values (n,) of that axis."""
+    return [
+        f"| {network} | {rule}: {RULES[rule][0]} | {' | '.join(map(show, found.T))} |" for rule, found in values.items()
+    ]
+
+
+def share_text(values, areas):
+    return "{:.1%} [{:.1%}, {:.1%}]".format(*interval(values)) + f"; {(values > areas).sum()} of {len(areas)}"
 
 
 # --- The documents ----------------------------------------------------------------------------------------------------
 
 
-def explanations_text(weights, heads, seed, measured, control):
+def explanations_text(weights, seed, shares, control, areas, agreement):
     """doc/explanations.md as text.
 
     Args:
-        measured, control: what `measure_shares` says of the network, and of an untrained one of the same shape.
+        shares, control: rule → (n, 3) of `measure_shares`, of the network and of an untrained one of the same shape.
+        areas: (n,) shares of area; agreement: of `measure_agreement`.
     """
     from scoring import environment, sha256
 
-    card, (shares, areas) = environment(), measured
-    mean, low, high = interval(areas)
+    card, (mean, low, high) = environment(), interval(areas)
+    header = [f"| Network | Map | {' | '.join(AXES)} |", "|---" * (2 + len(AXES)) + "|"]
     verdicts = []
-    for column, axis in enumerate(AXES):
-        gain, least, most = interval(shares["absolute"][:, column] - areas)
-        where = "on the head" if least > 0 else "beside the head" if most < 0 else "no more on the head than by chance"
-        verdicts.append(f"- {axis}: {gain:+.1%} [{least:+.1%}, {most:+.1%}] of the mass against the area: {where}.")
-    header = f"| Network | Map | {' | '.join(AXES)} |"
-    lines = [
-        "# Explanations: what is drawn, and whether it lies on the head",
-        "",
-        "This file is written by a program:",
-        f"`{card['command']}`,",
-        f"on {card['date'][:10]}, commit {card['commit']}, weights SHA-256 {sha256(weights)}.",
-        "",
-        *(line.strip() for line in METHOD.splitlines()),
-        "",
-        f"## Measured on {heads} generated heads, seed {seed}",
-        "",
-        "Each head is a person whom the network has not seen; yaw within 60°, pitch and roll within 40°, margin 0.2.",
-        f"Head, hair and ears cover {mean:.1%} [{low:.1%}, {high:.1%}] of the crop: the share that a map without any",
-        "preference would have. A cell of the table: mean share of the map's mass inside the head's mask [95 %",
-        "interval over heads]; on how many heads the share exceeds the mask's own area.",
-        "",
-        header,
-        "|---" * (2 + len(AXES)) + "|",
-        *share_rows(shares, areas, "trained"),
-        *share_rows(*control, "untrained"),
-        "",
-        "The difference to the area for the map that is drawn, head by head:",
-        "",
-        *verdicts,
-        "",
-        "A 7 × 7 map has cells of 32 pixels, each of which sees far more of the crop than its own square: mass beside",
-        "the head may still be caused by it. The untrained network shows what the place of the head in the crop gives",
-        "alone.",
+    for axis, drawn, chance in zip(AXES, shares["local"].T, control["local"].T, strict=True):
+        gains = ["{:+.1%} [{:+.1%}, {:+.1%}]".format(*interval(drawn - other)) for other in (areas, chance)]
+        verdicts.append(f"- {axis}: {gains[0]} against the area, {gains[1]} against the untrained network")
+    share, rank = (
+        lambda values: share_text(values, areas),
+        lambda values: "{:.2f} [{:.2f}, {:.2f}]".format(*interval(values)),
+    )
+    made = f"{card['date'][:10]}, commit {card['commit']}, weights SHA-256 {sha256(weights)}"
+    text = RESULTS.format(heads=len(areas), seed=seed, area=f"{mean:.1%} [{low:.1%}, {high:.1%}]")
+    first, second, third = text.split("TABLE\n")
+    parts = [METHOD.format(command=card["command"], made=made), first.rstrip() + "\n"]
+    parts += [
+        *header,
+        *table_rows(shares, "trained", share),
+        *table_rows(control, "untrained", share),
+        second.rstrip() + "\n",
     ]
-    return "\n".join(lines) + "\n"
+    parts += [*verdicts, third, *header, *table_rows(agreement, "trained", rank)]
+    return "\n".join(parts) + "\n"
 
 
 METHOD = """\
+# Explanations: what is drawn, and whether it lies on the head
+
+Written by a program, numbers included: `{command}`,
+{made}.
+
 ## Grad-CAM
 
-The released code shows Grad-CAM pictures, one per axis, and does not name their layer. Here it is the output of
-each branch's self-attention, a map of 7 × 7 cells: the last one with places in it, and the first that belongs to one
-axis alone. Channel weights are the means of the gradient of that axis' angle; M is the weighted sum of the channels.
+The released code shows Grad-CAM pictures, one per axis, and does not name their layer. Here it is the output of each
+branch's self-attention, a map A of 7 × 7 cells: the last one with places in it, and the first that belongs to one axis
+alone. With y the angle of that axis there are two ways to weigh its channels:
 
-Grad-CAM was made for classes and drops what is negative in M, evidence against the class. An angle has no against:
-negative M is evidence for turning the other way. The angle of a head and of its mirror picture differ only in
-sign, and their maps should only be mirrored; dropping a sign would show two different halves of the evidence. Taking
-M in the direction of the angle instead flips at 0°, where the sign is a matter of noise. So |M| is drawn; the others
-are measured below. L is M with each cell's own gradient instead of the mean over cells: behind maximum pooling, only
-the cells that were a maximum somewhere have one.
+- **M**, Grad-CAM as published: the weight of a channel is the mean of ∂y/∂A over all cells.
+- **L**, drawn by default: every cell keeps its own gradient (known as HiResCAM). RAFA-Net takes maxima after A, so most
+  entries of ∂y/∂A are 0, and M gives those cells what others have caused.
+
+Grad-CAM was made for classes and drops what is negative, evidence against the class. An angle has no against: negative
+is evidence for turning the other way. The angles of a head and of its mirror picture differ only in sign, and their
+maps should only be mirrored; dropping a sign would show two different halves of the evidence. Taking M in the direction
+of the angle flips at 0°, where the sign is a matter of noise. So the absolute value is drawn. `--cam` draws the others.
 
 ## Attention
 
-The self-attention is a 49 × 49 matrix; row i says where cell i of the map looks. The panels show the mean of its
-rows, and the row of one cell (`--cell`). Its gate γ starts at 0 and stands in the panel: near 0 the attention hardly
-changes the answer, wherever it looks.
+The self-attention is a 49 × 49 matrix; row i says where cell i of the map looks. The panels show the mean of its rows,
+and the row of one cell (`--cell`). Its gate γ starts at 0 and stands in the panel: near 0 the attention hardly changes
+the answer, wherever it looks.
 
 The 35 regions of the coarse-to-fine pooling are weighted twice: attentional pooling mixes them (τ, 35 × 35), weighted
 attention sums the mixtures (w). Region n' counts (wᵀτ)ₙ' in what the regressor sees. Each weight is spread evenly over
 its region, and the regions are added up.
 
-Pictures of one's own: `python predict.py PATH --weights FILE --explain DIR`, and `--singles` for single files."""
+Pictures of one's own: `python predict.py PATH --weights FILE --explain DIR`, and `--singles` for single files.
+"""
+
+RESULTS = """\
+## Measured on {heads} generated heads, seed {seed}
+
+The network has seen none of these people; yaw within 60°, pitch and roll within 40°, margin 0.2. Head, hair and ears
+cover {area} of the crop: what a map without any preference would have on them. In the table: mean share
+of the map's mass inside the head's mask [95 % interval over heads]; on how many heads it exceeds the mask's own area.
+The untrained network shows what the place of the head in the crop gives by itself.
+
+TABLE
+
+The map that is drawn, head by head. Gradients end where a maximum was taken, and maxima lie where something is to be
+seen: even an untrained network's lie on the head. What training adds is the second number.
+
+TABLE
+
+A cell of the map has 32 pixels and sees far more of the crop than its own square: mass beside the head may still be
+caused by it. So a second question, which no mask answers: do the cells that the map marks matter? Each cell's pixels
+are covered with the crop's mean colour, and Spearman's rank correlation taken between the map and the change of the
+angle. Mean over the heads [95 % interval]:
+"""
 
 
 def grad_cam_figure(model, seed, heads=3):
@@ -335,10 +378,10 @@ def grad_cam_figure(model, seed, heads=3):
         titles += ["what the network sees", *(tiles[axis][0] for axis in AXES)]
     title = "Grad-CAM: which cells move which angle (generated heads)"
     footnote = (
-        "Absolute value of Grad-CAM on the output of each branch's self-attention, bright: most; every map is "
+        "Grad-CAM (|L|, see explanations.md) of the output of each branch's self-attention, bright: most; every map is "
         "stretched for itself. The angles are the network's answers.  python explain.py --weights FILE --doc doc"
     )
-    return figures.panel(pictures, titles, 1 + len(AXES), title=title, footnote=footnote, tile=140)
+    return figures.panel(pictures, titles, 1 + len(AXES), title=title, footnote=footnote, tile=132)
 
 
 def architecture_stages(model):
@@ -370,15 +413,14 @@ def write_documents(weights, folder, heads, seed):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     title = "RAFA-Net with ResNet-50: one trunk, one branch for each rotation axis"
-    figures.draw_architecture(
-        *architecture_stages(build_rafa_net("resnet50", weights=None)), folder / "architecture.png", title
-    )
+    stages = architecture_stages(build_rafa_net("resnet50", weights=None))
+    figures.draw_architecture(*stages, folder / "architecture.png", title)
     model = load_rafa_net(weights)
     figures.save_picture(grad_cam_figure(model, seed + 1), folder / "grad_cam.png")
     crops, masks = generated_heads(heads, seed)
-    measured = measure_shares(model, crops, masks)
-    control = measure_shares(untrained(model, seed), crops, masks)
-    text = explanations_text(weights, heads, seed, measured, control)
+    areas = masks.mean(axis=(1, 2))
+    shares, control = (measure_shares(network, crops, masks) for network in (model, untrained(model, seed)))
+    text = explanations_text(weights, seed, shares, control, areas, measure_agreement(model, crops))
     (folder / "explanations.md").write_text(text, encoding="utf-8")
     return text
 

@@ -97,7 +97,7 @@ def find_sources(paths):
 def _in_folder(folder):
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     known = [path for path in files if path.suffix.lower() in PICTURES | VIDEOS]
-    if others := Counter(path.suffix or "no suffix" for path in files if path not in set(known)):
+    if others := Counter(path.suffix or "no suffix" for path in files if path.suffix.lower() not in PICTURES | VIDEOS):
         names = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
         print(f"{folder}: left out by their names, neither pictures nor videos: {names}", file=sys.stderr)
     if not known:

@@ -26,6 +26,7 @@ import numpy as np
 
 import figures
 from data_loaders import AXES, DataError, rotation_matrix
+from explain import RULES, Explanations
 from faces import SMALLEST_FACE, HaarDetector, ListedBoxes, YuNetDetector, cut_faces, find_sources, read_frames
 
 PENDING_PIXELS = 2**26  # of the frames that wait for a full batch
@@ -248,6 +249,8 @@ def parse_options(arguments=None):
     pictures.add_argument("--explain", metavar="DIR", help="write for each face Grad-CAM and attention of each axis")
     help_text = "the cell of the 7 × 7 map whose self-attention is shown, from 0 (3 3)"
     pictures.add_argument("--cell", nargs=2, type=int, default=(3, 3), metavar=("ROW", "COLUMN"), help=help_text)
+    help_text = "of Grad-CAM, see doc/explanations.md (local)"
+    pictures.add_argument("--cam", choices=tuple(RULES), default="local", help=help_text)
     pictures.add_argument("--singles", action="store_true", help="with --explain: also every picture by itself")
     export = parser.add_argument_group("export", "instead of predicting")
     help_text = "write the network as ONNX, LiteRT or (a folder) SavedModel, and check its answers"
@@ -318,9 +321,7 @@ def run(options):
             stack.callback(copies.close)
             sinks.append(copies)
         if options.explain:
-            from explain import Explanations
-
-            sinks.append(Explanations(model, options.explain, tuple(options.cell), options.singles))
+            sinks.append(Explanations(model, options.explain, tuple(options.cell), options.cam, options.singles))
         writer = RowWriter(stream, options.format, options.rotation)
         frames = read_frames(sources)
         try:
