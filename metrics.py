@@ -110,7 +110,7 @@ def read_predictions(path, roll_sign="list", truth=None, common_only=False):
     has_true = truth is None or any(name in columns for name in TRUE_COLUMNS)
     missing = [n for n in ("path", *TRUE_COLUMNS[: 3 * has_true], *PREDICTED_COLUMNS) if n not in columns]
     if missing:
-        found = f"found {', '.join(columns)}; only the true angles may be absent, with truth="
+        found = f"found {', '.join(columns)}; only the true angles may be absent, where the truth is given"
         raise DataError(f"{path}, line 1: missing columns {', '.join(missing)}; {found}")
     sign = np.where(np.array(AXES) == "roll", -1.0, 1.0) if roll_sign == "mat" else 1.0
     known = {"path": np.array(columns["path"], dtype=str)}
@@ -223,7 +223,7 @@ def _join_truth(source, known, truth):
     missing, extra = sorted(row_of.keys() - set(paths)), sorted(set(paths) - row_of.keys())
     if missing or extra:
         names = f"missing in the file {_some(missing)}, unknown to the truth {_some(extra)}"
-        raise DataError(f"{source}: not the images of the truth: {names}; expected the same under the same names")
+        raise DataError(f"{source}: not the images of the truth: {names}; expected the same names, or common_only")
     matched = truth.select([row_of[name] for name in paths])
     _check_same_truth(f"{source} against the truth", matched.path, known.get("true", matched.true), matched.true)
     return {"true": matched.true} | {name: getattr(matched, name) for name in LABELS}

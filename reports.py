@@ -228,7 +228,7 @@ def card_texts(cards):
     texts = [_lines(f"Protocol card: {heading(cards[0])}", first)]
     for card, facts in zip(cards[1:], others, strict=True):
         differing = {name: text for name, text in facts.items() if first.get(name) != text}
-        texts.append(_lines(f"Protocol card: {heading(card)}: as the first, but", differing))
+        texts.append(_lines(f"Protocol card: {heading(card)}: as the first{', but' if differing else ''}", differing))
     return "\n\n".join(texts)
 
 
@@ -299,22 +299,26 @@ _PAPER = """## The paper's protocols
 Rows of RAFA-Net in the paper, and beside them what this program measured under the very protocol: the published lists,
 every image, the same margin.
 """
-_PART = """## Other runs on the paper's data sets
+_PART = """## Other runs
 
-Parts of the images, other splits, other margins or another training: **not the paper's protocol**; why, is said below.
+Parts of the paper's images, other splits, other margins, another training, or predictions that came without their
+lists: **not the paper's protocol**; why, is said below.
 """
 
 
 def results_document(results):
     """The text of doc/results.md: rows by what they may be compared with, and how each was made."""
     numbered = list(enumerate(results, start=1))
-    licensed = [(n, r) for n, r in numbered if is_licensed(r["card"]) and is_published(r["card"])]
-    free = [(n, r) for n, r in numbered if (n, r) not in licensed]
-    paper = [(n, r) for n, r in licensed if r["card"]["paper_protocol"]]
+    paper = [(n, r) for n, r in numbered if r["card"]["paper_protocol"]]
+    free = [(n, r) for n, r in numbered if r["card"]["lists"] and not _is_paper_data(r["card"])]
     parts = [_ABOUT, _FREE, _numbered_table(free), _PAPER, _paper_rows_table(paper), _PART]
-    parts += [_numbered_table([pair for pair in licensed if pair not in paper])]
+    parts += [_numbered_table([pair for pair in numbered if pair not in paper and pair not in free])]
     parts += ["## How each row was made", "\n".join(_provenance(n, result["card"]) for n, result in numbered)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _is_paper_data(card):
+    return is_licensed(card) and is_published(card)
 
 
 def _numbered_table(numbered):

@@ -40,7 +40,8 @@ def truth_of(listed):
 
 def clusters_of(predictions):
     """What a bootstrap resamples: ("persons", names) where all are known, else videos, else ("images", None)."""
-    for unit, names in (("persons", predictions.person), ("videos", predictions.video)):
+    persons_known = (predictions.person != predictions.video).any()  # where they are not, a video's name stands in
+    for unit, names in (("persons", predictions.person), ("videos", predictions.video))[not persons_known :]:
         if (names != "").all():
             return unit, names
     return "images", None
@@ -388,7 +389,7 @@ def write_text(path, text):
 
 def write_results(path, results, **more):
     """Write results, and `more` beside them, as a result file."""
-    text = json.dumps(_plain({"results": results, **more}), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain({"results": results, **more}), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
 
@@ -408,14 +409,14 @@ def _estimate(value, low, high, n, clusters):
     return metrics.Estimate(*(math.nan if number is None else number for number in (value, low, high)), n, clusters)
 
 
-def _plain(value):
+def plain(value):
     """What JSON can hold: named tuples become objects, NaN becomes null."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and math.isnan(value) else value
