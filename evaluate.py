@@ -257,7 +257,7 @@ def run_compare(options):
         read_file(path, sign, listed, options.common_only)
         for path, sign in ((options.a, options.roll_sign_a), (options.b, options.roll_sign_b))
     )
-    print(f"A: {facts_a['file']}, SHA-256 {facts_a['sha256']}\nB: {facts_b['file']}, SHA-256 {facts_b['sha256']}")
+    print(reports.comparison_card(facts_a, facts_b, listed, environment(options.command)))
     for first, second, margin in pairs_of(a, b, options.common_only):
         pair = compare_pair(first, second, common_only=options.common_only, rounds=options.rounds, seed=options.seed)
         print(f"\n{reports.comparison_text(pair, margin)}")

@@ -7,6 +7,7 @@ as JSON: estimates are objects of value, low, high, n and clusters there, and nu
 
 import math
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 
 import figures
 import metrics
-from data_loaders import AXES, crop, picture_path, read_picture
+from data_loaders import AXES, DATA_SETS, crop, picture_path, read_picture
 from scoring import MAE_KEYS, counted, paper_tables
 
 GROUPS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # what the columns of a table of the paper stand for
@@ -149,8 +150,9 @@ def paper_table(name, results, absent):
     """
     groups = GROUPS[name]
     first = ["Method"] if name == "table1" else ["Input", "Method"]
-    titles = {"aflw2000": "AFLW2000", "biwi": "BIWI"}
-    header = first + [f"{titles[group]} {column}" for group in groups for column in ("yaw", "pitch", "roll", "MAE")]
+    header = first + [
+        f"{DATA_SETS[group].title} {column}" for group in groups for column in ("yaw", "pitch", "roll", "MAE")
+    ]
     rows = []
     for row in paper_tables()[name]:
         start = [row["input"]] if "input" in row else []
@@ -160,7 +162,7 @@ def paper_table(name, results, absent):
             remarks, cells = [], []
             for group in groups:
                 result = results.get((group, row["margin"]))
-                remarks.append(f"{titles[group]}: {_remark(result, absent.get(group))}")
+                remarks.append(f"{DATA_SETS[group].title}: {_remark(result, absent.get(group))}")
                 cells += _with_differences(result, row[group])
             label = f"**this network, γ={row['margin']:g}{OUR_SPLIT if name == 'table2' else ''}**"
             rows.append([*start, f"{label} ({'; '.join(remarks)})", *cells])
@@ -250,9 +252,7 @@ def _card_facts(card):
         "rotation": card["euler_order"],
         "intervals": card["intervals"],
         **_source_facts(card),
-        "made": "{date}, commit {commit}, {hardware}".format(**card["made"]),
-        "versions": ", ".join(f"{name} {version}" for name, version in card["made"]["versions"].items()),
-        "command": card["made"]["command"],
+        **_made_facts(card["made"]),
         "notes": "; ".join(card["notes"]) or "none",
     }
 
@@ -270,10 +270,20 @@ def _source_facts(card):
         facts["network"] = f"{weights['file']} ({weights['backbone']}), SHA-256 {weights['sha256'][:12]}…"
         facts["trained by"] = trained_by_text(weights["trained_by"])
     if card["predictions"]:
-        facts["predictions"] = "{file}, SHA-256 {sha256}, roll sign of the file: {roll_sign}".format(
-            **card["predictions"]
-        )
+        facts["predictions"] = _predictions_text(card["predictions"])
     return facts
+
+
+def _predictions_text(file):
+    return "{file}, SHA-256 {sha256}, roll sign of the file: {roll_sign}".format(**file)
+
+
+def _made_facts(made):
+    return {
+        "made": "{date}, commit {commit}, {hardware}".format(**made),
+        "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
+        "command": made["command"],
+    }
 
 
 def trained_by_text(run):
@@ -282,6 +292,15 @@ def trained_by_text(run):
         if run is None
         else "{command} ({date}, commit {commit})".format(**run)
     )
+
+
+def comparison_card(a, b, listed, made):
+    """What stands above a comparison: both files, where the truth came from, what was left out, how it was made."""
+    facts = {name: _predictions_text(file) for name, file in (("A", a), ("B", b))}
+    facts["truth"] = "; ".join(_list_text(asdict(file)) for file in listed.files) if listed else "that of the files"
+    facts |= _made_facts(made)
+    facts["notes"] = "; ".join(f"{name}: {n}" for name, file in (("A", a), ("B", b)) for n in file["notes"]) or "none"
+    return _lines("Comparison of B with A, paired by image", facts)
 
 
 # --- doc/results.md ---------------------------------------------------------------------------------------------------
@@ -330,23 +349,23 @@ def _numbered_table(numbered):
 def _paper_rows_table(measured):
     """The paper's own rows, each with the results under its protocol or "not measured here" under it."""
     rows = []
-    for name, groups in GROUPS.items():
-        for row in (row for row in paper_tables()[name] if "margin" in row):
-            for group in groups:
-                title, margin = {"aflw2000": "AFLW2000", "biwi": "BIWI"}[group], row["margin"]
-                label = f"paper, {_name_of_table(name)}: {title}"
-                rows.append(["paper", label, f"{margin:g}", "not known", *(f"{number:.2f}" for number in row[group])])
-                ours = [(n, r) for n, r in measured if (r["card"]["data_set"], r["card"]["margin"]) == (title, margin)]
-                ours = ours if name == "table1" else []
-                rows += [[n, *_row_cells(result)] for n, result in ours]
-                if not ours:
-                    why = (
-                        "not measured here"
-                        if name == "table1"
-                        else "not measured here: which videos it used is unknown"
-                    )
-                    rows.append(["-", why, f"{margin:g}", *["not measured here"] * 5])
+    for name, row, group in _paper_cells():
+        title, margin = DATA_SETS[group].title, row["margin"]
+        label = f"paper, {_name_of_table(name)}: {title}"
+        rows.append(["paper", label, f"{margin:g}", "not known", *(f"{number:.2f}" for number in row[group])])
+        same = [(n, r) for n, r in measured if (r["card"]["data_set"], r["card"]["margin"]) == (title, margin)]
+        ours = [[n, *_row_cells(result)] for n, result in same if name == "table1"]
+        why = "not measured here" + (": which videos it used is unknown" if name == "table2" else "")
+        rows += ours or [["-", why, f"{margin:g}", *["not measured here"] * 5]]
     return f"{table(['Row', *MAE_HEADER], rows)}\n\n{MAE_LEGEND}"
+
+
+def _paper_cells():
+    """RAFA-Net's results in the paper: (table, row, data set)."""
+    for name, groups in GROUPS.items():
+        for row in paper_tables()[name]:
+            if "margin" in row:
+                yield from ((name, row, group) for group in groups)
 
 
 def _provenance(number, card):
@@ -359,7 +378,7 @@ def _provenance(number, card):
         lines.append(f"network: {weights['backbone']}, SHA-256 {weights['sha256']}")
         lines.append(f"trained by: {trained_by_text(run)}{seed}")
     if card["predictions"]:
-        lines.append("predictions: {file}, SHA-256 {sha256}, roll sign {roll_sign}".format(**card["predictions"]))
+        lines.append(f"predictions: {_predictions_text(card['predictions'])}")
     lines.append(card["intervals"])
     lines += [f"not the paper's protocol: {reason}" for reason in card["departures"]]
     return "\n".join([lines[0], *(f"   - {line}" for line in lines[1:])])

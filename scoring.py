@@ -3,6 +3,7 @@
 Knows nothing of the network: predictions come from `evaluate.predict` or from a file of any model.
 """
 
+import contextlib
 import csv
 import datetime
 import functools
@@ -61,8 +62,6 @@ def read_file(path, roll_sign, listed, common_only):
                 facts["notes"].append(f"{len(extra):,} images of the file are not in the lists and were LEFT OUT")
     except OSError as error:
         raise DataError(f"{path}: the predictions cannot be read: {error.strerror}") from error
-    if clusters_of(predictions)[1] is None and (listed is None or listed.data_set == DATA_SETS["biwi"]):
-        facts["notes"].append("no videos or persons are named: images were resampled, too narrow for frames of videos")
     return predictions, facts
 
 
@@ -137,7 +136,9 @@ def environment(command=None):
     """
     names = ("keras", "tensorflow", "keras-self-attention", "opencv-python", "numpy", "scipy", "scikit-learn")
     versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in names}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # OpenCV and TensorFlow have other names too
+            versions[name] = importlib.metadata.version(name)
     return {
         "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -230,7 +231,11 @@ def protocol_card(listed, predictions, intervals, *, weights=None, file=None, ma
         "weights": weights,
         "predictions": file,
         "made": made or environment(),
-        "notes": [*(listed.notes if listed else ()), *(file["notes"] if file else ()), *_few(**intervals)],
+        "notes": [
+            *(listed.notes if listed else ()),
+            *(file["notes"] if file else ()),
+            *_interval_notes(listed, **intervals),
+        ],
         "paper_protocol": not doubts,
         "departures": doubts,
     }
@@ -243,9 +248,13 @@ def _title(listed):
     return listed.data_set.title + ("" if known else f" ({Path(listed.files[0].path).name})")
 
 
-def _few(unit, number, **_):
-    """A warning where so few clusters were resampled that the intervals are too narrow: see `metrics.summarise`."""
-    if unit == "images" or number >= FEW_CLUSTERS:
+def _interval_notes(listed, unit, number, **_):
+    """A warning where intervals are too narrow: few clusters (see `metrics.summarise`), or perhaps frames of videos."""
+    if unit == "images":
+        frames = listed is None or listed.data_set == DATA_SETS["biwi"]
+        note = "no videos or persons are named: images were resampled, which is too narrow for frames of videos"
+        return [note] if frames else []
+    if number >= FEW_CLUSTERS:
         return []
     covered = "in simulations 95 % intervals from 4 videos covered the truth in 79 %, from 8 in 88 %, from 24 in 95 %"
     return [f"with {counted(number, unit)} the intervals are too narrow: {covered}"]

@@ -1,0 +1,60 @@
+"""What the tests of scores share: small data folders, predictions files, and reading what was printed."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import evaluate
+
+HEADER = "path,split,video,person,margin,yaw_true,pitch_true,roll_true,yaw_predicted,pitch_predicted,roll_predicted"
+FACES = 35
+VIDEOS = ("01", "03", "06", "09")  # of which the split 16-8 tests on all but 01
+
+
+def write_lists(folder, names, crop_list, angle_list, unit, rng):
+    """Pictures of noise with a box each, and both lists, in the order of `names`."""
+    boxes, angles = [], []
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = rng.integers(0, 255, (4, 4, 3), np.uint8)
+        cv2.imwrite(str(path), cv2.resize(noise, (60, 50), interpolation=cv2.INTER_CUBIC))
+        boxes.append(f"{name}\t{rng.integers(0, 15)} {rng.integers(0, 15)} 30 30 ")
+        degrees = rng.uniform(-85, 85, 3)
+        angles.append("\t".join([name, *map(str, degrees if unit == "degrees" else np.radians(degrees))]))
+    (folder / crop_list).write_text("\n".join(boxes) + "\n")
+    (folder / angle_list).write_text("\n".join(angles) + "\n")
+
+
+def write_data(folder):
+    """A folder with the layout of AFLW2000 and BIWI, in an order of its own."""
+    rng = np.random.default_rng(5)
+    faces = [f"AFLW2000/image{number:05d}.jpg" for number in rng.permutation(90000)[:FACES]]
+    write_lists(folder, faces, "Aflw2000crop.txt", "Aflw2000_euler_cls.txt", "radians", rng)
+    frames = [f"BIWI/hpdb/{video}/frame_{n:05d}_rgb.png" for video in VIDEOS for n in range(3)]
+    write_lists(folder, frames, "biwi_rect.txt", "biwi_angle.txt", "degrees", rng)
+    return folder
+
+
+def run(capsys, *arguments):
+    evaluate.main([*map(str, arguments), "--rounds", "50"])
+    return capsys.readouterr().out
+
+
+def results_of(path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def rows_of(text):
+    """Cells of every Markdown row of a text."""
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def file_of(path, rows):
+    path.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
+    return path
