@@ -7,6 +7,7 @@ What is written takes RGB crops (b, 224, 224, 3) as float32, 0...255, with any b
 differently.  The subtraction of the channel means is inside.
 """
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -88,6 +89,7 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
+@functools.cache
 def check_crops(seed=0):
     """(8, 224, 224, 3) float32 RGB crops of generated heads: as many as the largest batch has."""
     from head_renderer import random_identity, render_head

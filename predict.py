@@ -86,7 +86,13 @@ def rows_of(frame, roll_sign="list", rotation="none"):
     for number, face in enumerate(frame.faces):
         degrees = dict(zip(AXES, np.degrees(face.angles), strict=True))
         degrees["roll"] *= -1 if roll_sign == "mat" else 1
-        values = (frame.source.path, frame.number, number, *face.box, *(round(degrees[axis], 4) for axis in AXES))
+        values = (
+            frame.source.path,
+            frame.number,
+            number,
+            *face.box,
+            *(round(float(degrees[axis]), 4) for axis in AXES),
+        )
         values += tuple(round(float(value), 6) for value in _rotation(face.angles, rotation))
         rows.append(dict(zip(row_fields(rotation), (*values, "ok"), strict=True)))
     if not rows:
