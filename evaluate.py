@@ -93,9 +93,19 @@ def load_listed(name, options, split="all"):
     """The lists of a data set, or one's own; pictures are not looked for."""
     if name == "lists":
         return read_lists(*options.lists, options.angle_unit, options.data_dir)
-    if name == "synthetic" and not Path(options.data_dir).is_dir():
+    if name == "synthetic" and missing_list(name, options):
         raise DataError(f"no generated heads in {options.data_dir}; draw them: {DATA_SETS[name].source}")
     return load_data_set(name, options.data_dir, split)
+
+
+def missing_list(name, options):
+    """Whether the data folder lacks a list of a data set."""
+    try:
+        for file in (DATA_SETS[name].crop_list, DATA_SETS[name].angle_list):
+            find_list(options.data_dir, file)
+    except DataError:
+        return True
+    return False
 
 
 def available(name, options, split):
@@ -104,12 +114,7 @@ def available(name, options, split):
     Raises:
         DataError: what is there is malformed, or, without --allow-missing, incomplete.
     """
-    try:
-        for file in (DATA_SETS[name].crop_list, DATA_SETS[name].angle_list):
-            find_list(options.data_dir, file)
-    except DataError:
-        if not options.allow_missing:
-            raise
+    if options.allow_missing and missing_list(name, options):
         return f"no lists of {DATA_SETS[name].title} in {options.data_dir}", None
     listed = load_listed(name, options, split)
     if options.allow_missing and not any(picture_path(listed, record).is_file() for record in listed.records):
@@ -216,8 +221,8 @@ def draw(options, listed, found, asked, sweep):
         reports.draw_error_by_angle(folder / f"{name}-error-by-angle.png", found[options.what, margin], result["card"])
         reports.draw_worst(folder / f"{name}-worst.png", listed, result)
     if sweep:
-        paper = sorted({row["margin"] for row in paper_rows(listed)}) or [0.2, 0.3]
-        marked = [(0, "released code: 0"), *((margin, f"paper: {margin:g}") for margin in paper)]
+        paper = {row["margin"]: f": MAE {row['mae'][-1]:.2f}" for row in paper_rows(listed)} or {0.2: "", 0.3: ""}
+        marked = [(0, "released code"), *((margin, f"paper{number}") for margin, number in sorted(paper.items()))]
         reports.draw_sweep(folder / f"{options.what}-margin-sweep.png", sweep, marked)
     print(f"pictures: {folder}", file=sys.stderr)
 

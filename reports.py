@@ -432,7 +432,8 @@ def draw_sweep(path, results, marked):
         rows = [[_edge(result["estimates"][key], field) for result in results] for key in MAE_KEYS]
         bands[field] = dict(zip((*AXES, "mean of the three"), rows, strict=True))
     card = results[0]["card"]
-    title = f"{title_of(card)}, {card['images']['scored']:,} images: error by margin, bands: 95 %"
+    bands_text = "no intervals" if math.isnan(results[0]["estimates"]["mae"].low) else "bands: 95 %"
+    title = f"{title_of(card)}, {card['images']['scored']:,} images: error by margin, {bands_text}"
     title = "\n".join(textwrap.wrap(title, 34))  # the legend stands to the right of it
     margins = [result["card"]["margin"] for result in results]
     low, high = bands["low"], bands["high"]

@@ -292,6 +292,7 @@ def test_the_papers_row_stands_under_a_result_by_the_published_lists(weights, da
     ("arguments", "message"),
     [
         (["biwi", "--weights", "absent.keras"], r"absent\.keras: no such file; --weights wants"),
+        (["synthetic", "--weights", __file__], r"no generated heads in data/synthetic; draw them: python synthetic"),
         (["score", "absent.csv"], r"absent\.csv: the predictions cannot be read"),
     ],
 )
