@@ -212,6 +212,7 @@ class Backbone:
     """A residual network cut in two: a shared trunk conv1...conv4 and the stage conv5 that every branch repeats."""
 
     stem_filters: int
+    stem_stride: int  # 2: a 3×3 maximum halves the map once more, as in ResNet-50; 4: it does not
     trunk: tuple  # ((filters, blocks), ...) of conv2, conv3, conv4
     branch: tuple  # (filters, blocks) of conv5
     block: Callable
@@ -219,10 +220,10 @@ class Backbone:
 
 
 BACKBONES = {
-    "resnet50": Backbone(64, ((64, 3), (128, 4), (256, 6)), (512, 3), bottleneck_block, momentum=0.99),
-    # For tests and demonstrations: the same strides and the same head on 0.85 M parameters.  Short runs need moving
-    # averages that follow quickly.
-    "tiny": Backbone(16, ((16, 1), (32, 1), (64, 1)), (128, 1), basic_block, momentum=0.9),
+    "resnet50": Backbone(64, 2, ((64, 3), (128, 4), (256, 6)), (512, 3), bottleneck_block, momentum=0.99),
+    # For tests and demonstrations: the same head on 0.86 M parameters.  Short runs need moving averages that follow
+    # quickly.
+    "tiny": Backbone(16, 4, ((16, 1), (32, 1), (64, 1)), (128, 1), basic_block, momentum=0.9),
 }
 
 
@@ -238,11 +239,13 @@ def trunk(crops, backbone):
     offset = [-mean for mean in CHANNEL_MEANS]
     x = layers.Rescaling(scale=1.0, offset=offset, name="subtract_means")(crops)
     x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
-    x = layers.Conv2D(backbone.stem_filters, 7, strides=2, name="conv1_conv")(x)  # (b, 112, 112, stem)
+    x = layers.Conv2D(backbone.stem_filters, 7, strides=backbone.stem_stride, name="conv1_conv")(x)
     x = layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=backbone.momentum, name="conv1_bn")(x)
     x = layers.ReLU(name="conv1_relu")(x)
-    x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
-    x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)  # (b, 56, 56, stem)
+    if backbone.stem_stride == 2:
+        x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
+        x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+    # (b, 56, 56, stem)
     for stage, (filters, blocks) in enumerate(backbone.trunk, start=2):
         x = residual_stage(x, filters, blocks, 1 if stage == 2 else 2, f"conv{stage}", backbone)
     return x

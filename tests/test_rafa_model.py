@@ -77,7 +77,7 @@ def test_a_batch_of_one_equals_a_batch_of_three(tiny, crops):
     together = tiny.predict(crops, verbose=0)
     alone = tiny.predict(crops[1:2], verbose=0)
     for axis in AXES:
-        np.testing.assert_allclose(alone[axis][0], together[axis][1], rtol=1e-5)
+        np.testing.assert_allclose(alone[axis][0], together[axis][1], rtol=1e-4, atol=1e-5)
 
 
 def test_the_axes_do_not_share_branch_weights(tiny, crops):
