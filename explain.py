@@ -356,7 +356,7 @@ The untrained network shows what the place of the head in the crop gives by itse
 TABLE
 
 The map that is drawn, head by head. Gradients end where a maximum was taken, and maxima lie where something is to be
-seen: even an untrained network's lie on the head. What training adds is the second number.
+seen: those of an untrained network may lie on the head too. What training adds is the second number.
 
 TABLE
 
@@ -412,16 +412,16 @@ def write_documents(weights, folder, heads, seed):
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    title = "RAFA-Net with ResNet-50: one trunk, one branch for each rotation axis"
-    stages = architecture_stages(build_rafa_net("resnet50", weights=None))
-    figures.draw_architecture(*stages, folder / "architecture.png", title)
-    model = load_rafa_net(weights)
-    figures.save_picture(grad_cam_figure(model, seed + 1), folder / "grad_cam.png")
-    crops, masks = generated_heads(heads, seed)
+    model, (crops, masks) = load_rafa_net(weights), generated_heads(heads, seed)
     areas = masks.mean(axis=(1, 2))
     shares, control = (measure_shares(network, crops, masks) for network in (model, untrained(model, seed)))
     text = explanations_text(weights, seed, shares, control, areas, measure_agreement(model, crops))
+    # Written last: the text names the commit, and whether files differ from it.
     (folder / "explanations.md").write_text(text, encoding="utf-8")
+    figures.save_picture(grad_cam_figure(model, seed + 1), folder / "grad_cam.png")
+    title = "RAFA-Net with ResNet-50: one trunk, one branch for each rotation axis"
+    stages = architecture_stages(build_rafa_net("resnet50", weights=None))
+    figures.draw_architecture(*stages, folder / "architecture.png", title)
     return text
 
 
