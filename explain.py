@@ -124,11 +124,6 @@ def region_boxes():
 # --- Pictures ---------------------------------------------------------------------------------------------------------
 
 
-def stretched(heat):
-    """A map that is not negative, divided by its maximum; all 0 if nothing stands out."""
-    return heat / heat.max() if heat.max() > 0 else heat
-
-
 def explanation_tiles(picture, found, index, cell=(3, 3), rule="local"):
     """The twelve overlays of one crop, RGB: a dict kind → {axis: (title, picture)}.
 
@@ -141,8 +136,9 @@ def explanation_tiles(picture, found, index, cell=(3, 3), rule="local"):
     tiles = {kind: {} for kind in ("gradcam", "attention", "cell", "regions")}
     for letter, axis, angle in zip(PANEL_LETTERS, AXES, np.degrees(found.angles[index]), strict=True):
         attention, gate = found.attention[axis][index], found.gates[axis]
-        heat = figures.overlay_heat(picture, stretched(found.cam(axis, rule)[index]))
-        tiles["gradcam"][axis] = f"({letter}) {axis} {angle:+.1f}°: Grad-CAM", heat
+        heat = found.cam(axis, rule)[index]
+        overlay = figures.overlay_heat(picture, heat / max(heat.max(), np.finfo(heat.dtype).tiny))
+        tiles["gradcam"][axis] = f"({letter}) {axis} {angle:+.1f}°: Grad-CAM", overlay
         average = figures.overlay_attention(picture, attention.mean(axis=0))
         tiles["attention"][axis] = f"{axis}: self-attention, mean of all cells, γ = {gate:+.3f}", average
         chosen = figures.overlay_attention(picture, attention[asks], asks)
