@@ -137,10 +137,10 @@ def test_several_files_are_seeds_with_mean_and_standard_deviation(tmp_path, caps
 
 def foreign(path, listed, rows, offset=2.0):
     """Predictions of some other model, without true angles, with the roll of the .mat files."""
-    lines = ["path,yaw_predicted,pitch_predicted,roll_predicted"]
+    lines = ["path,video,yaw_predicted,pitch_predicted,roll_predicted"]
     for record in listed.records[rows]:
         yaw, pitch, roll = np.degrees(record["angles"])
-        lines.append(f"{record['path']},{yaw + offset},{pitch},{-roll}")
+        lines.append(f"{record['path']},,{yaw + offset},{pitch},{-roll}")
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -163,7 +163,7 @@ def test_common_only_says_what_was_left_out(data, tmp_path, capsys):
     listed = load_data_set("aflw2000", data)
     path = foreign(tmp_path / "p.csv", listed, slice(5, None))
     with path.open("a") as file:
-        file.write("AFLW2000/not_in_the_list.jpg,1,2,3\n")
+        file.write("AFLW2000/not_in_the_list.jpg,,1,2,3\n")
     command = ["score", path, "--roll-sign", "mat", "--data-dir", data, "--truth", "aflw2000"]
     with pytest.raises(DataError, match=r"missing in the file 5 .*unknown to the truth 1 .*common_only"):
         run(capsys, *command)
@@ -236,17 +236,23 @@ def test_the_document_of_results_says_how_each_row_was_made_and_what_was_not_mea
     }
     made["versions"] = {"numpy": "1"}
     right = scoring.score(replace(listed, data_set=DATA_SETS["synthetic"]), found, 5, made=made)
-    heads, paper = json.loads(json.dumps(scoring.plain([right, right])))
+    heads, paper, biwi, unknown = json.loads(json.dumps(scoring.plain([right] * 4)))
     heads["card"]["lists"][0]["published"] = False
     paper["card"] |= {"data_set": "AFLW2000", "paper_protocol": True, "departures": []}
+    biwi["card"] |= {"data_set": "BIWI", "paper_protocol": True, "departures": []}
+    unknown["card"] |= {"data_set": "unknown data set", "lists": []}
     (tmp_path / "r.json").write_text(json.dumps({"results": [paper, heads]}))
+    (tmp_path / "more.json").write_text(json.dumps({"results": [unknown, biwi]}))
     out = tmp_path / "doc" / "results.md"
-    evaluate.main(["results", str(tmp_path / "r.json"), "--out", str(out)])
+    evaluate.main(["results", str(tmp_path / "r.json"), str(tmp_path / "more.json"), "--out", str(out)])
     text = out.read_text(encoding="utf-8")
     free, licensed = (text.index(title) for title in ("without the licensed data sets", "## The paper's protocols"))
-    assert free < licensed < text.index("## Other runs") < text.index("## How each row was made")
+    other, how = (text.index(f"## {title}") for title in ("Other runs", "How each row was made"))
+    assert free < licensed < other < how
     assert "| 2 | generated heads, test part" in text[free:licensed]
-    assert "| 1 | AFLW2000 | 0.2 |" in text[licensed:]
+    assert text[licensed:other].count("| 1 | AFLW2000 | 0.2 |") == 1
+    assert text[licensed:other].count("| 4 | BIWI | 0.2 |") == 1  # under Table 1, whose protocol it is; not Table 2
+    assert "| 3 | unknown data set | 0.2 |" in text[other:how]
     assert text.count("| not measured here |") > 5
     assert "not measured here: which videos it used is unknown" in text
     for fact in ("seed 0", "c0ffee", "9 cores", "2031-05-06", "`evaluate.py aflw2000 --weights w`"):
