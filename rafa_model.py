@@ -367,10 +367,38 @@ def _start_from(model, backbone, weights):
     held = _backbone_of(weights)
     if held != backbone:
         raise WeightsError(f"{weights} holds a RAFA-Net with the backbone {held!r}, this network has {backbone!r}")
+    _check_architecture(model, weights)
     try:
         model.load_weights(weights)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{weights} cannot be loaded as weights of {model.name}: {error}") from error
+
+
+# What makes a layer compute something else without changing the shape of its weights.
+_SETTINGS = ("strides", "padding", "pool_size", "kernel_size", "epsilon", "scale", "offset", "units", "activation")
+
+
+def _check_architecture(model, path):
+    """Refuse a `.keras` file of another version of this network.  A `.weights.h5` file does not tell."""
+    if Path(path).suffix != ".keras":
+        return
+    with zipfile.ZipFile(path) as archive:
+        theirs = json.loads(archive.read("config.json"))
+    ours = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+    ours, theirs = _settings(ours), _settings(theirs)
+    differing = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    if differing:
+        name = differing[0]
+        raise WeightsError(
+            f"{path} is another version of {model.name}: {len(differing)} layers differ, the first is {name!r} with "
+            f"{theirs.get(name)} in the file and {ours.get(name)} here; use the commit it was trained with"
+        )
+
+
+def _settings(config):
+    """Layer name → what the saved config says of _SETTINGS."""
+    layers_of = config["config"]["layers"]
+    return {layer["config"]["name"]: {k: layer["config"].get(k) for k in _SETTINGS} for layer in layers_of}
 
 
 def _is_imagenet_file(path):

@@ -53,7 +53,7 @@ PAPER = {
     "limit": 0,
     "watch_every": 5,
 }
-SYNTHETIC = {"backbone": "tiny", "weights": "none", "epochs": 12, "decay_every": 5, "data_dir": "data/synthetic"}
+SYNTHETIC = {"backbone": "tiny", "weights": "none", "epochs": 16, "decay_every": 11, "data_dir": "data/synthetic"}
 LOGGED = ("learning_rate", "loss", *(f"{axis}_loss" for axis in AXES))
 MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir"}
 
@@ -202,9 +202,8 @@ def main():
         again = {"after_epoch": first_epoch, **record}
         record = {**begun, "options": vars(options), "resumed": [*begun.get("resumed", []), again]}
     (run_dir / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(
-        f"{model.name}: {model.count_params():,} parameters, {steps} steps an epoch, on {scoring.environment()['hardware']}"
-    )
+    size = f"{model.count_params():,} parameters, {steps} steps an epoch"
+    print(f"{model.name}: {size}, on {scoring.environment()['hardware']}")
     print(f"everything goes to {run_dir}")
 
     class Log(keras.callbacks.Callback):
@@ -295,11 +294,13 @@ def main():
     predictions = evaluate.predict(model, test, options.test_margin, options.batch_size, options.workers)
     metrics.write_predictions(run_dir / "predictions.csv", predictions)
     baseline = metrics.mean_pose_baseline(np.degrees(train.records["angles"]), predictions.true)
-    result = scoring.score(test, predictions)
+    result = scoring.score(test, predictions, weights=scoring.weights_facts(checkpoint, options.backbone))
+    scoring.write_results(run_dir / "result.json", [result])
     table = reports.result_table([result])
     table += f"\n\nAlways answering the mean pose of the training list: {baseline['mae']:.2f} degrees."
     (run_dir / "result.md").write_text(table + "\n", encoding="utf-8")
-    print(f"\n{table}\n\n{run_dir}: last.keras, metrics.csv, predictions.csv, result.md, run.json, tensorboard/")
+    files = "last.keras, metrics.csv, predictions.csv, result.md, result.json, run.json, tensorboard/"
+    print(f"\n{table}\n\n{run_dir}: {files}")
 
 
 def append_row(log, row):

@@ -281,21 +281,40 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
     crops = keras.Input((4,))
     model = keras.Model(crops, layers.Lambda(lambda x: x + 1)(crops), name="rafa_net_tiny")
     model.save(tmp_path / "lambda.keras")
-    with pytest.raises(WeightsError, match="cannot be loaded"):
+    with pytest.raises(WeightsError, match="is another version of rafa_net_tiny"):
         load_rafa_net(tmp_path / "lambda.keras")
 
 
-def test_what_a_config_says_is_never_built(tiny, crops, tmp_path):
-    """A file whose config asks for a layer of somebody else's is read for its numbers alone."""
-    tiny.save(tmp_path / "good.keras")
-    with zipfile.ZipFile(tmp_path / "good.keras") as good, zipfile.ZipFile(tmp_path / "evil.keras", "w") as evil:
+def test_another_version_of_the_network_with_the_same_weights_is_refused(tiny, tmp_path):
+    def widen(config):
+        stem = next(layer for layer in config["config"]["layers"] if layer["config"]["name"] == "conv1_conv")
+        stem["config"]["strides"] = [2, 2]
+
+    save_with_config(tiny, tmp_path, "older.keras", widen)
+    with pytest.raises(WeightsError, match=r"1 layers differ, the first is 'conv1_conv' with .*\[2, 2\].* in the file"):
+        load_rafa_net(tmp_path / "older.keras")
+
+
+def save_with_config(model, folder, name, change):
+    """Save a model and change what its config says."""
+    model.save(folder / "good.keras")
+    with zipfile.ZipFile(folder / "good.keras") as good, zipfile.ZipFile(folder / name, "w") as changed:
         for entry in good.namelist():
             content = good.read(entry)
             if entry == "config.json":
                 config = json.loads(content)
-                config["config"]["layers"][1] |= {"module": "os", "class_name": "system", "registered_name": None}
+                change(config)
                 content = json.dumps(config)
-            evil.writestr(entry, content)
+            changed.writestr(entry, content)
+
+
+def test_what_a_config_says_is_never_built(tiny, crops, tmp_path):
+    """A file whose config asks for a layer of somebody else's is read for its numbers alone."""
+
+    def ask_for_something_else(config):
+        config["config"]["layers"][1] |= {"module": "os", "class_name": "system", "registered_name": None}
+
+    save_with_config(tiny, tmp_path, "evil.keras", ask_for_something_else)
     loaded = load_rafa_net(tmp_path / "evil.keras")
     np.testing.assert_array_equal(loaded.predict(crops, verbose=0)["yaw"], tiny.predict(crops, verbose=0)["yaw"])
 
