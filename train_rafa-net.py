@@ -95,7 +95,7 @@ def parse_options(arguments=None):
     if options.resume:
         defaults = resumed_options(parser, options)
     for name, value in defaults.items():
-        if getattr(options, name) in (None, False):
+        if not was_given(options, name):
             setattr(options, name, value)
     check_options(parser, options)
     return options
@@ -111,9 +111,15 @@ def resumed_options(parser, options):
         parser.error(f"{options.run_dir} is not the folder of a run that can be resumed: {error}")
     for name, value in saved.items():
         given = getattr(options, name)
-        if given not in (None, False, value) and name not in {*MAY_CHANGE_ON_RESUME, "run_dir", "resume"}:
+        may_change = name in {*MAY_CHANGE_ON_RESUME, "run_dir", "resume"}
+        if was_given(options, name) and given != value and not may_change:
             parser.error(f"--{name.replace('_', '-')} was {value} in this run and cannot become {given} on the way")
     return saved
+
+
+def was_given(options, name):
+    """Whether an option stands on the command line; 0 may."""
+    return getattr(options, name) is not None and getattr(options, name) is not False
 
 
 def check_options(parser, options):
@@ -172,26 +178,24 @@ def main():
         ensure_data_set(options.data_dir)
     train, test = listed = load_lists(options)
     lists = describe(listed)
+    name = "synthetic" if options.synthetic else f"protocol{options.protocol}"
+    run_dir = Path(options.run_dir or f"runs/{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    checkpoint, log = run_dir / "last.keras", run_dir / "metrics.csv"
+    if run_dir.exists() and any(run_dir.iterdir()) and not options.resume:
+        raise DataError(f"{run_dir} is not empty; give another --run-dir, or --resume to go on with it")
 
     # TensorFlow is loaded only now, when the options are right and the data is there.
     from rafa_model import build_rafa_net, compile_rafa_net, keras, tf
 
-    name = "synthetic" if options.synthetic else f"protocol{options.protocol}"
-    run_dir = Path(options.run_dir or f"runs/{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
-    checkpoint, log = run_dir / "last.keras", run_dir / "metrics.csv"
     steps = batches_per_epoch(train, options.batch_size)
     keras.utils.set_random_seed(options.seed)
     first_epoch = 0
     if options.resume and checkpoint.is_file():
-        model = keras.saving.load_model(
-            checkpoint
-        )  # network, optimizer and its state; safe mode: no code in it can run
+        model = keras.saving.load_model(checkpoint)  # with the optimizer's state; safe mode: no code in it can run
         first_epoch = int(model.optimizer.iterations) // steps
         keep_rows(log, first_epoch)
         print(f"resume after epoch {first_epoch} of {options.epochs}")
     else:
-        if run_dir.exists() and any(run_dir.iterdir()) and not options.resume:
-            raise DataError(f"{run_dir} is not empty; give another --run-dir, or --resume to go on with it")
         model = build_rafa_net(options.backbone, None if options.weights == "none" else options.weights)
         compile_rafa_net(model, options.learning_rate)
         run_dir.mkdir(parents=True, exist_ok=True)

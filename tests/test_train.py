@@ -78,6 +78,15 @@ def test_an_unreadable_picture_stops_the_run_by_name(folder):
     assert "Traceback" not in done.stderr
 
 
+def test_a_run_folder_in_use_is_left_alone_and_zero_counts_as_given(folder):
+    (folder / "run").mkdir()
+    (folder / "run" / "run.json").write_text(json.dumps({"options": {"watch_every": 5, "epochs": 1}}))
+    done = run([*options(folder, folder / "run"), "--epochs", "1"])
+    assert done.returncode == 1 and "is not empty; give another --run-dir, or --resume" in done.stderr
+    done = run([*SCRIPT, "--run-dir", str(folder / "run"), "--resume", "--watch-every", "0"])
+    assert done.returncode == 2 and "--watch-every was 5 in this run and cannot become 0" in done.stderr
+
+
 def test_missing_data_is_said_before_the_network_is_built(tmp_path):
     start = time.monotonic()
     done = run([*SCRIPT, "--data-dir", str(tmp_path), "--run-dir", str(tmp_path / "run")])
@@ -94,6 +103,7 @@ def test_missing_data_is_said_before_the_network_is_built(tmp_path):
         (["--backbone", "vgg"], "invalid choice: 'vgg'"),
         (["--learning-rate", "-1"], "--learning-rate must lie in"),
         (["--learning-rate", "nan"], "--learning-rate must lie in"),
+        (["--synthetic", "--decay-every", "-1"], "--decay-every must lie in"),
         (["--resume"], "--resume needs the --run-dir"),
         (["--resume", "--run-dir", "nowhere"], "not the folder of a run"),
         (["--momentum", "1"], "unrecognized arguments"),
