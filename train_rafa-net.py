@@ -53,7 +53,8 @@ PAPER = {
     "limit": 0,
     "watch_every": 5,
 }
-SYNTHETIC = {"backbone": "tiny", "weights": "none", "epochs": 16, "decay_every": 11, "data_dir": "data/synthetic"}
+SYNTHETIC = {"backbone": "tiny", "weights": "none", "epochs": 15, "batch_size": 32, "decay_every": 11}
+SYNTHETIC |= {"data_dir": "data/synthetic", "watch_every": 0}
 LOGGED = ("learning_rate", "loss", *(f"{axis}_loss" for axis in AXES))
 MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir"}
 
@@ -233,12 +234,19 @@ def main():
             append_row(log, row)
 
     class Checkpoint(keras.callbacks.Callback):
-        """Network and optimizer state after every epoch; written beside and put in place whole."""
+        """Network and optimizer state after an epoch; written beside and put in place whole.
+
+        Epochs of seconds are not all saved: at least 30 s lie between, but for every fifth epoch and the last.
+        """
 
         def on_epoch_end(self, epoch, logs=None):
+            fifth, last = (epoch + 1) % 5 == 0, epoch + 1 == options.epochs
+            if time.monotonic() - getattr(self, "saved", -30) < 30 and not fifth and not last:
+                return
             partial = run_dir / "partial.keras"
             model.save(partial)
-            if (epoch + 1) % 5 == 0:
+            self.saved = time.monotonic()
+            if fifth:
                 shutil.copy(partial, run_dir / f"epoch-{epoch + 1:03d}.keras")
             os.replace(partial, checkpoint)
 
