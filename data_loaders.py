@@ -218,8 +218,8 @@ def read_lists(crop_list, angle_list, unit, data_dir, data_set=None):
     """
     crop_list, angle_list = Path(crop_list), Path(angle_list)
     data_set = data_set or DataSet("one's own lists", crop_list.name, angle_list.name, unit, "as listed", "your own")
-    boxes, crop_file = _read_rows(crop_list, _parse_box)
-    angles, angle_file = _read_rows(angle_list, lambda text: _parse_angles(text, unit))
+    boxes, crop_file = read_rows(crop_list, parse_box)
+    angles, angle_file = read_rows(angle_list, lambda text: _parse_angles(text, unit))
     rejected = {"no box": [path for path, box in boxes.items() if box is None]}
     rejected["not in the angle list"] = [path for path in boxes if path not in angles]
     rejected["not in the crop list"] = [path for path in angles if path not in boxes]
@@ -250,7 +250,7 @@ def read_lists(crop_list, angle_list, unit, data_dir, data_set=None):
     return Listed(data_set, Path(data_dir), records, rejected, files, tuple(notes))
 
 
-def _read_rows(file, parse):
+def read_rows(file, parse):
     """The rows of a list as a dict path → parsed values, in the list's order, and what file it was."""
     try:
         content = file.read_bytes()
@@ -287,7 +287,8 @@ def _picture_path(text):
     return str(path)
 
 
-def _parse_box(text):
+def parse_box(text):
+    """(row, column, size) in pixels of a crop list's row; None where it has no box; ValueError if it is malformed."""
     fields = text.split()
     if not fields:
         return None

@@ -21,13 +21,13 @@ import numpy as np
 from data_loaders import (
     AXES,
     DataError,
-    _parse_box,
-    _read_rows,
     crop,
     keep_present,
     load_data_set,
+    parse_box,
     picture_path,
     read_picture,
+    read_rows,
 )
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -333,7 +333,7 @@ class ListedBoxes:
     """
 
     def __init__(self, file):
-        self.file, self.boxes = file, _read_rows(Path(file), _parse_box)[0]
+        self.file, self.boxes = file, read_rows(Path(file), parse_box)[0]
 
     def __call__(self, frame):
         parts = Path(frame.source.path).resolve().parts
