@@ -197,7 +197,7 @@ def test_the_document_holds_what_was_measured_and_the_figures_are_small(model, t
 
 def test_the_drawn_architecture_has_the_shapes_of_the_model(model):
     trunk, branch = explain.architecture_stages(model)
-    assert [name for name, _ in trunk] == ["RGB crop", "conv1", "conv2", "conv3", "conv4"]
-    assert dict(trunk)["RGB crop"] == (224, 224, 3) and dict(trunk)["conv4"] == (14, 14, 64)
+    assert [name for name, _ in trunk] == ["RGB crop", "conv1", "conv2", "conv3"]
+    assert dict(trunk)["RGB crop"] == (224, 224, 3) and dict(trunk)["conv3"] == (14, 14, 64)
     assert dict(branch)["conv5"] == dict(branch)["self-attention"] == (7, 7, 128)
     assert dict(branch)["coarse-to-fine pooling"] == (35, 128) and branch[-1][1] == (128,)
