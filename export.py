@@ -41,7 +41,6 @@ def export_checked(weights, target):
     form, answers_of = _format(target)
     if not Path(weights).is_file():
         raise DataError(f"{weights}: no such file; --weights takes a .keras or .weights.h5 file")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from rafa_model import load_rafa_net
 
     model, crops = load_rafa_net(weights), check_crops()

@@ -313,7 +313,6 @@ def run(options):
     sources = find_sources(options.paths)
     check_files(options, sources)
     find_boxes = box_finder(options)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own messages, before it is loaded
     from rafa_model import load_rafa_net
 
     model, progress = load_rafa_net(options.weights), Progress(sources)
