@@ -237,7 +237,10 @@ def test_gradients_meet_the_released_code(parity):
 def test_five_rmsprop_steps_meet_the_released_code(parity):
     model = _head(parity)
     model.compile(rafa_model.RMSprop224(), loss="mean_squared_error")
-    losses = [float(model.train_on_batch(parity["input"], parity["target"])) for _ in range(5)]
+    losses = []
+    for _ in range(5):
+        model.reset_metrics()  # Keras before 3.13 hands out the mean over batches
+        losses.append(float(model.train_on_batch(parity["input"], parity["target"])))
     np.testing.assert_allclose(losses, parity["rmsprop.losses_of_5_steps"], atol=1e-4)
     for name, variable in _variables(model).items():
         if name not in ROUNDING_NOISE:
