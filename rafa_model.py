@@ -209,7 +209,7 @@ def basic_block(x, filters, stride, name, momentum):
 
 @dataclass(frozen=True)
 class Backbone:
-    """A residual network cut in two: a shared trunk conv1...conv4 and the stage conv5 that every branch repeats."""
+    """A residual network cut in two: a shared trunk and the stage conv5 that every branch repeats."""
 
     stem_filters: int
     stem_stride: int  # 2: a 3×3 maximum halves the map once more, as in ResNet-50; 4: it does not
