@@ -22,6 +22,8 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
+from util.errors import InputError
+
 # --- Conventions ------------------------------------------------------------------------------------------------------
 # Everything inside the suite is in radians, in the axis order of AXES and in the signs of the published lists:
 #   yaw   > 0  turns the nose to the left of the picture,
@@ -33,10 +35,6 @@ AXES = ("yaw", "pitch", "roll")
 LIST_ORDER = ("roll", "pitch", "yaw")  # the order of the angles in a row of the published angle lists
 EULER_ORDER = "XYZ"  # intrinsic: R = Rx(pitch) Ry(yaw) Rz(roll) in list signs, x mirrored; see rotation_matrix
 _MIRROR_X = np.diag([-1.0, 1.0, 1.0])
-
-
-class DataError(ValueError):
-    """Bad input data: the message says what was given, what was expected, and how to mend it."""
 
 
 def rotation_matrix(angles):
@@ -214,7 +212,7 @@ def read_lists(crop_list, angle_list, unit, data_dir, data_set=None):
         `Listed`, in the order of the crop list.
 
     Raises:
-        DataError: a malformed row (file and line), a picture named twice, lists that name different pictures.
+        InputError: a malformed row (file and line), a picture named twice, lists that name different pictures.
     """
     crop_list, angle_list = Path(crop_list), Path(angle_list)
     data_set = data_set or DataSet("one's own lists", crop_list.name, angle_list.name, unit, "as listed", "your own")
@@ -225,14 +223,14 @@ def read_lists(crop_list, angle_list, unit, data_dir, data_set=None):
     rejected["not in the crop list"] = [path for path in angles if path not in boxes]
     unpaired = rejected["not in the angle list"] + rejected["not in the crop list"]
     if unpaired and not data_set.allow_unpaired:
-        raise DataError(
+        raise InputError(
             f"{crop_list} and {angle_list} disagree: {len(rejected['not in the angle list'])} pictures are only in the "
             f"first, {len(rejected['not in the crop list'])} only in the second ({', '.join(unpaired[:3])}, ...); "
             "both lists must name the same pictures"
         )
     paths = [path for path, box in boxes.items() if box is not None and path in angles]
     if not paths:
-        raise DataError(f"{crop_list} and {angle_list} hold no row with a box and angles")
+        raise InputError(f"{crop_list} and {angle_list} hold no row with a box and angles")
     notes = []
     if not unpaired and list(boxes) != list(angles):
         notes.append("the two lists name their pictures in different orders; they were joined by name")
@@ -256,9 +254,9 @@ def read_rows(file, parse):
         content = file.read_bytes()
         lines = content.decode("utf-8-sig").splitlines()
     except OSError as error:
-        raise DataError(f"{file}: the list cannot be read: {error.strerror}") from error
+        raise InputError(f"{file}: the list cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not a text file: {error}") from error
+        raise InputError(f"{file}: not a text file: {error}") from error
     rows, seen = {}, {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -268,9 +266,9 @@ def read_rows(file, parse):
             path = _picture_path(path)
             values = parse(text)
         except ValueError as error:
-            raise DataError(f"{file}, line {number}: {error}; got {line.strip()!r}") from error
+            raise InputError(f"{file}, line {number}: {error}; got {line.strip()!r}") from error
         if path in rows:
-            raise DataError(f"{file}, line {number}: {path} stands in line {seen[path]} already; name it once")
+            raise InputError(f"{file}, line {number}: {path} stands in line {seen[path]} already; name it once")
         rows[path], seen[path] = values, number
     published = PUBLISHED_BLOBS.get(file.name) == blob_id(content)
     return rows, ListFile(str(file), len(rows), hashlib.sha256(content).hexdigest(), published)
@@ -327,7 +325,7 @@ def load_data_set(name, data_dir, split="all", part="test"):
         `Listed`; its notes say where the lists differ from the published ones.
 
     Raises:
-        DataError: lists that are missing or malformed, a split that does not exist or is empty.
+        InputError: lists that are missing or malformed, a split that does not exist or is empty.
     """
     data_set = DATA_SETS[name]
     crop_list, angle_list = (find_list(data_dir, file) for file in (data_set.crop_list, data_set.angle_list))
@@ -348,10 +346,10 @@ def select_split(listed, split, part):
     if split == "all":
         return listed
     if split not in BIWI_SPLITS or not listed.records["video"].all():
-        raise DataError(f"{listed.data_set.title} has no split {split!r}; BIWI has all, {', '.join(BIWI_SPLITS)}")
+        raise InputError(f"{listed.data_set.title} has no split {split!r}; BIWI has all, {', '.join(BIWI_SPLITS)}")
     chosen = np.isin(listed.records["video"], BIWI_SPLITS[split]) == (part == "test")
     if not chosen.any():
-        raise DataError(f"the {part} part of the split {split} is empty: the lists hold none of its videos")
+        raise InputError(f"the {part} part of the split {split} is empty: the lists hold none of its videos")
     return replace(listed, records=listed.records[chosen], split=f"{split} {part}")
 
 
@@ -360,13 +358,13 @@ def find_list(data_dir, name):
     for path in (Path(data_dir, name), Path(data_dir, "lists", name)):
         if path.is_file():
             return path
-    raise DataError(
+    raise InputError(
         f"{name} is neither in {data_dir} nor in {Path(data_dir, 'lists')}; "
         f"get it with: python data_loaders.py --data-dir {data_dir} --fetch-lists"
     )
 
 
-def picture_path(listed, record):
+def image_path(listed, record):
     """Where the picture of a record lies."""
     return listed.data_dir / record["path"]
 
@@ -375,12 +373,12 @@ def keep_present(listed, allow_missing=False):
     """Leave out the pictures that are listed and absent, where that is allowed; else they are an error.
 
     Raises:
-        DataError: absent pictures without `allow_missing`, or no picture at all.
+        InputError: absent pictures without `allow_missing`, or no picture at all.
     """
-    present = np.array([picture_path(listed, record).is_file() for record in listed.records])
+    present = np.array([image_path(listed, record).is_file() for record in listed.records])
     absent = listed.records["path"][~present]
     if len(absent) and not (allow_missing and present.any()):
-        raise DataError(
+        raise InputError(
             f"{listed.data_set.title}: {len(absent):,} of {len(present):,} listed pictures are not in "
             f"{listed.data_dir} ({', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''})\n"
             f"expected there: {listed.data_set.layout}\nfrom: {listed.data_set.source}"
@@ -394,15 +392,15 @@ def keep_present(listed, allow_missing=False):
 CROP_SIZE = 224
 
 
-def read_picture(path):
-    """A picture as (height, width, 3) uint8 in OpenCV's channel order, blue first."""
+def read_image(path):
+    """An image as (height, width, 3) uint8 RGB."""
     try:
         picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error) as error:
-        raise DataError(f"{path}: the picture cannot be read: {error}") from error
+        raise InputError(f"{path}: the picture cannot be read: {error}") from error
     if picture is None:
-        raise DataError(f"{path}: not a picture that OpenCV can read; get the file again")
-    return picture
+        raise InputError(f"{path}: not a picture that OpenCV can read; get the file again")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def crop(picture, row, column, size, margin):
@@ -430,8 +428,8 @@ def crop(picture, row, column, size, margin):
 
 def load_crop(listed, record, margin):
     """The network's input for a record: (224, 224, 3) uint8 RGB."""
-    picture = read_picture(picture_path(listed, record))
-    return crop(picture, record["row"], record["column"], record["size"], margin)[..., ::-1]
+    picture = read_image(image_path(listed, record))
+    return crop(picture, record["row"], record["column"], record["size"], margin)
 
 
 def labels(angles):
@@ -509,7 +507,7 @@ def fetch_lists(data_dir, base_url=PUBLISHED_LISTS):
     A list that is there already is kept.  Nothing is written until a download is whole and verified.
 
     Raises:
-        DataError: a list that is there and is another one, a download that failed or was not the published list.
+        InputError: a list that is there and is another one, a download that failed or was not the published list.
     """
     folder = Path(data_dir, "lists")
     folder.mkdir(parents=True, exist_ok=True)
@@ -517,16 +515,16 @@ def fetch_lists(data_dir, base_url=PUBLISHED_LISTS):
         target = folder / name
         if target.exists():
             if blob_id(target.read_bytes()) != expected:
-                raise DataError(f"{target} is there and is not the published list; move it away to fetch that one")
+                raise InputError(f"{target} is there and is not the published list; move it away to fetch that one")
             print(f"{name}: there already")
             continue
         try:
             with urllib.request.urlopen(base_url + name, timeout=60) as response:
                 content = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise DataError(f"{base_url + name} could not be downloaded: {error!r}; try again") from error
+            raise InputError(f"{base_url + name} could not be downloaded: {error!r}; try again") from error
         if blob_id(content) != expected:
-            raise DataError(
+            raise InputError(
                 f"{base_url + name} is not the published list: git blob {blob_id(content)}, expected {expected}; "
                 "nothing was written"
             )
@@ -543,7 +541,7 @@ def check_data_folder(data_dir):
         print(f"{DATA_SETS[name].title}")
         try:
             listed = load_data_set(name, data_dir)
-        except DataError as error:
+        except InputError as error:
             complete = False
             print(f"  {error}")
             continue
@@ -552,7 +550,7 @@ def check_data_folder(data_dir):
         print(f"  lists: {rows:,} rows, {usable:,} usable ({rejected})")
         for note in listed.notes:
             print(f"  note: {note}")
-        absent = sum(not picture_path(listed, record).is_file() for record in listed.records)
+        absent = sum(not image_path(listed, record).is_file() for record in listed.records)
         print(f"  pictures: {usable - absent:,} of {usable:,} are there")
         if absent:
             complete = False
@@ -576,7 +574,7 @@ def main():
         if options.fetch_lists:
             fetch_lists(options.data_dir, options.fetch_lists.rstrip("/") + "/")
         sys.exit(0 if check_data_folder(options.data_dir) else 1)
-    except DataError as error:
+    except InputError as error:
         sys.exit(f"error: {error}")
 
 

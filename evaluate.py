@@ -14,29 +14,23 @@ import argparse
 import os
 import shlex
 import sys
-from dataclasses import fields, replace
 from pathlib import Path
 
-import numpy as np
-
-import metrics
-import reports
 from data_loaders import (
-    AXES,
     BIWI_SPLITS,
     DATA_SETS,
-    DataError,
     find_list,
+    image_path,
     keep_present,
     load_data_set,
-    picture_path,
     read_lists,
-    scoring_batches,
 )
-from reports import result_table
-from scoring import (
+from util import figures, metrics, tables
+from util.errors import InputError
+from util.inference import predict_listed
+from util.predictions import stack, write_predictions
+from util.protocol import (
     compare_pair,
-    environment,
     pairs_of,
     paper_rows,
     paper_tables,
@@ -44,48 +38,13 @@ from scoring import (
     read_file,
     read_results,
     score,
-    truth_of,
     weights_facts,
     write_results,
-    write_text,
 )
+from util.provenance import environment, write_text
+from util.tables import result_table
 
 SWEEP = tuple(round(0.05 * step, 2) for step in range(11))
-NETWORK_BATCH = 16  # crops; see `predict`
-
-
-# --- Predicting -------------------------------------------------------------------------------------------------------
-def predict(model, listed, margin, batch_size=16, workers=2, progress=False):
-    """The network's answers for every record of `listed`, in order, as `metrics.Predictions` (degrees, list signs).
-
-    Args:
-        model: from `rafa_model.build_rafa_net` or `load_rafa_net`.
-        listed: `data_loaders.Listed` whose pictures are all present.
-        margin: γ of the crops.
-        batch_size: how many crops are held at a time, rounded up to a multiple of 16.  The network always gets 16, the
-            last time filled up with black: other sizes take other kernels, which round differently (measured: by up
-            to 1e-3 degrees).
-    """
-    angles, total, done, held = [], len(listed.records), 0, -(-batch_size // NETWORK_BATCH) * NETWORK_BATCH
-    for crops in scoring_batches(listed, held, margin, workers):
-        for start in range(0, len(crops), NETWORK_BATCH):
-            part = crops[start : start + NETWORK_BATCH]
-            filled = np.zeros((NETWORK_BATCH, *crops.shape[1:]), crops.dtype)
-            filled[: len(part)] = part
-            answers = model.predict_on_batch(filled)
-            angles.append(np.concatenate([answers[axis] for axis in AXES], axis=1)[: len(part)])  # (b, 3) radians
-            done += len(part)
-            if progress and (done == total or sys.stderr.isatty()):
-                text = f"\r{listed.data_set.title}, margin {margin:g}: {done:,} of {total:,} images"
-                print(text, end="\n" if done == total else "", file=sys.stderr, flush=True)
-    angles = np.degrees(np.concatenate(angles, dtype=float))
-    return replace(truth_of(listed), predicted=angles, margin=np.full(total, float(margin)))
-
-
-def stack(parts):
-    """Several `metrics.Predictions` as one, say those at several margins."""
-    names = [field.name for field in fields(metrics.Predictions)]
-    return metrics.Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 # --- Reading what is to be scored -------------------------------------------------------------------------------------
@@ -94,7 +53,7 @@ def load_listed(name, options, split="all"):
     if name == "lists":
         return read_lists(*options.lists, options.angle_unit, options.data_dir)
     if name == "synthetic" and missing_list(name, options):
-        raise DataError(f"no generated heads in {options.data_dir}; draw them: {DATA_SETS[name].source}")
+        raise InputError(f"no generated heads in {options.data_dir}; draw them: {DATA_SETS[name].source}")
     return load_data_set(name, options.data_dir, split)
 
 
@@ -103,7 +62,7 @@ def missing_list(name, options):
     try:
         for file in (DATA_SETS[name].crop_list, DATA_SETS[name].angle_list):
             find_list(options.data_dir, file)
-    except DataError:
+    except InputError:
         return True
     return False
 
@@ -112,27 +71,21 @@ def available(name, options, split):
     """A data set for a table: ("", `Listed`) with its pictures, or (why there is none of it, None).
 
     Raises:
-        DataError: what is there is malformed, or, without --allow-missing, incomplete.
+        InputError: what is there is malformed, or, without --allow-missing, incomplete.
     """
     if options.allow_missing and missing_list(name, options):
         return f"no lists of {DATA_SETS[name].title} in {options.data_dir}", None
     listed = load_listed(name, options, split)
-    if options.allow_missing and not any(picture_path(listed, record).is_file() for record in listed.records):
+    if options.allow_missing and not any(image_path(listed, record).is_file() for record in listed.records):
         return f"none of its {len(listed.records):,} listed pictures in {options.data_dir}", None
     return "", keep_present(listed, options.allow_missing)
 
 
 def load_network(options):
     """The network of --weights, and what the card says of it.  TensorFlow is loaded here, when all else is in order."""
-    from rafa_model import WeightsError, load_rafa_net  # before TensorFlow, whose greeting it holds back
+    from rafa_model import load_rafa_net
 
-    import tensorflow as tf  # isort: skip
-
-    tf.config.experimental.enable_tensor_float_32_execution(False)  # ten bits of mantissa are too few for a score
-    try:
-        model = load_rafa_net(options.weights)
-    except WeightsError as error:
-        raise DataError(str(error)) from error
+    model = load_rafa_net(options.weights)
     return model, weights_facts(options.weights, model.name.removeprefix("rafa_net_"))
 
 
@@ -145,7 +98,7 @@ def run_data_set(options):
     asked = [results[options.what, margin] for margin in dict.fromkeys(margins)]
     sweep = [results[options.what, margin] for margin in SWEEP] if options.sweep else []
     if options.predictions:
-        write_predictions(options.predictions, found.values())
+        write_predictions(options.predictions, stack(list(found.values())))
     if options.result:
         write_results(options.result, asked, sweep=sweep)
     if options.figures:
@@ -163,7 +116,7 @@ def predict_and_score(options, listed, margins):
     found, results = {}, {}
     for name, part in listed.items():
         for margin in dict.fromkeys(margins):
-            predictions = predict(model, part, margin, options.batch_size, options.workers, progress=True)
+            predictions = predict_listed(model, part, margin, options.workers)
             found[name, margin] = predictions
             results[name, margin] = score(
                 part, predictions, options.rounds, options.seed, weights=weights, made=made, worst=options.worst
@@ -174,12 +127,12 @@ def predict_and_score(options, listed, margins):
 def run_table(options):
     """Score the network on every data set and margin of a table of the paper."""
     reasons, listed = {}, {}
-    for name in reports.GROUPS[options.what]:
+    for name in tables.GROUPS[options.what]:
         reasons[name], part = available(name, options, "all" if options.what == "table1" else "16-8")
         if part:
             listed[name] = part
     if not listed:
-        print(f"{reports.paper_table(options.what, {}, reasons)}\n\nNothing was scored.")
+        print(f"{tables.paper_table(options.what, {}, reasons)}\n\nNothing was scored.")
         return
     margins = [row["margin"] for row in paper_tables()[options.what] if "margin" in row]
     found, results = predict_and_score(options, listed, margins)
@@ -187,28 +140,23 @@ def run_table(options):
         out = Path(options.predictions)
         for name in listed:
             parts = [part for (other, _), part in found.items() if other == name]
-            write_predictions(out.with_stem(f"{out.stem}-{name}"), parts)
+            write_predictions(out.with_stem(f"{out.stem}-{name}"), stack(parts))
     if options.result:
         write_results(options.result, list(results.values()), absent={k: v for k, v in reasons.items() if v})
-    print(f"{reports.paper_table(options.what, results, reasons)}\n")
+    print(f"{tables.paper_table(options.what, results, reasons)}\n")
     print_details(list(results.values()))
 
 
 def print_details(results):
     """What stands below the mean absolute errors: further metrics, set sizes, worst images, protocol cards."""
-    print(reports.metric_table(results))
+    print(tables.metric_table(results))
     for result in results:
         if result["set_sizes"]:
-            title = reports.heading(result["card"])
-            print(f"\nThe same predictions on the sets of images in use, {title}:\n\n{reports.set_size_table(result)}")
+            title = tables.heading(result["card"])
+            print(f"\nThe same predictions on the sets of images in use, {title}:\n\n{tables.set_size_table(result)}")
     for result in results:
-        print(f"\n{reports.heading(result['card'])}:\n\n{reports.worst_table(result)}")
-    print(f"\n{reports.card_texts([result['card'] for result in results])}")
-
-
-def write_predictions(path, parts):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    metrics.write_predictions(path, stack(list(parts)))
+        print(f"\n{tables.heading(result['card'])}:\n\n{tables.worst_table(result)}")
+    print(f"\n{tables.card_texts([result['card'] for result in results])}")
 
 
 def draw(options, listed, found, asked, sweep):
@@ -218,12 +166,12 @@ def draw(options, listed, found, asked, sweep):
     for result in asked:
         margin = result["card"]["margin"]
         name = f"{options.what}-{margin:g}"
-        reports.draw_error_by_angle(folder / f"{name}-error-by-angle.png", found[options.what, margin], result["card"])
-        reports.draw_worst(folder / f"{name}-worst.png", listed, result)
+        figures.draw_error_by_angle(folder / f"{name}-error-by-angle.png", found[options.what, margin], result["card"])
+        figures.draw_worst(folder / f"{name}-worst.png", listed, result)
     if sweep:
         paper = {row["margin"]: f": MAE {row['mae'][-1]:.2f}" for row in paper_rows(listed)} or {0.2: "", 0.3: ""}
         marked = [(0, "released code"), *((margin, f"paper{number}") for margin, number in sorted(paper.items()))]
-        reports.draw_sweep(folder / f"{options.what}-margin-sweep.png", sweep, marked)
+        figures.draw_sweep(folder / f"{options.what}-margin-sweep.png", sweep, marked)
     print(f"pictures: {folder}", file=sys.stderr)
 
 
@@ -236,22 +184,22 @@ def run_score(options):
         for part in parts_of(predictions):
             result = score(listed, part, options.rounds, options.seed, file=facts, made=made, worst=options.worst)
             results.append(result)
-            groups.setdefault(reports.heading(result["card"], with_file=False), []).append((part, result))
+            groups.setdefault(tables.heading(result["card"], with_file=False), []).append((part, result))
     spreads = [(title, spread_of(title, group, options.files)) for title, group in groups.items()]
     if options.result:
         write_results(options.result, results, spreads=dict(spreads))
     print(f"{result_table(results)}\n")
     if len(options.files) > 1:
-        print(f"{reports.spread_table(spreads)}\n")
+        print(f"{tables.spread_table(spreads)}\n")
     print_details(results)
 
 
 def spread_of(title, group, files):
     """Mean and standard deviation over files that must have scored the same images."""
     if len(group) != len(files):
-        raise DataError(f"{title}: in {len(group)} of {len(files)} files; several files are the seeds of one method")
+        raise InputError(f"{title}: in {len(group)} of {len(files)} files; several files are the seeds of one method")
     for part, _ in group[1:]:
-        metrics.compare(group[0][0], part, rounds=1, clusters=part.path)  # a DataError if images or truth differ
+        metrics.compare(group[0][0], part, rounds=1, clusters=part.path)  # a InputError if images or truth differ
     return metrics.across_seeds([result["estimates"] for _, result in group])
 
 
@@ -262,16 +210,16 @@ def run_compare(options):
         read_file(path, sign, listed, options.common_only)
         for path, sign in ((options.a, options.roll_sign_a), (options.b, options.roll_sign_b))
     )
-    print(reports.comparison_card(facts_a, facts_b, listed, environment(options.command)))
+    print(tables.comparison_card(facts_a, facts_b, listed, environment(options.command)))
     for first, second, margin in pairs_of(a, b, options.common_only):
         pair = compare_pair(first, second, common_only=options.common_only, rounds=options.rounds, seed=options.seed)
-        print(f"\n{reports.comparison_text(pair, margin)}")
+        print(f"\n{tables.comparison_text(pair, margin)}")
 
 
 def run_results(options):
     """Write the document of results from result files."""
     found = [result for path in options.files for result in read_results(path)]
-    write_text(options.out, reports.results_document(found))
+    write_text(options.out, tables.results_document(found))
     print(f"{options.out}: {len(found)} results of {len(options.files)} files")
 
 
@@ -365,7 +313,9 @@ def check_options(parser, options):
         if getattr(options, name, 1) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, not {getattr(options, name)}")
     if "weights" in options and not Path(options.weights).is_file():
-        raise DataError(f"{options.weights}: no such file; --weights wants the .keras or .weights.h5 file of a network")
+        raise InputError(
+            f"{options.weights}: no such file; --weights wants the .keras or .weights.h5 file of a network"
+        )
     options.data_dir = options.data_dir or ("data/synthetic" if source == "synthetic" else "data")
 
 
@@ -377,5 +327,5 @@ def main(arguments=None):
 if __name__ == "__main__":
     try:
         main()
-    except (DataError, OSError) as error:
+    except (InputError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -24,10 +24,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-import figures
-from data_loaders import AXES, DataError, rotation_matrix
-from explain import RULES, Explanations
-from faces import SMALLEST_FACE, HaarDetector, ListedBoxes, YuNetDetector, cut_faces, find_sources, read_frames
+from data_loaders import AXES, rotation_matrix
+from util import figures
+from util.detectors import SMALLEST_FACE, HaarDetector, YuNetDetector
+from util.errors import InputError
+from util.explain import RULES, Explanations
+from util.sources import ListedBoxes, cut_faces, find_sources, read_frames
 
 PENDING_PIXELS = 2**26  # of the frames that wait for a full batch
 
@@ -142,7 +144,7 @@ class DrawnCopies:
     def write(self, frame):
         if frame.picture is None:
             return
-        drawn = frame.picture[..., ::-1]
+        drawn = frame.picture
         for face in frame.faces:
             drawn = figures.draw_pose(drawn, face.box, face.angles, self.style)
         drawn, target = np.ascontiguousarray(drawn[..., ::-1]), self.folder / frame.source.copy
@@ -159,7 +161,7 @@ class DrawnCopies:
             rate = rate if 0 < rate < 1000 else 25.0  # cameras often do not know theirs
             self.video = cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*"mp4v"), rate, drawn.shape[1::-1])
             if not self.video.isOpened():
-                raise DataError(f"{target}: OpenCV cannot write a video there; check the folder and the free space")
+                raise InputError(f"{target}: OpenCV cannot write a video there; check the folder and the free space")
             self.copy, self.shape = target, drawn.shape
         if drawn.shape != self.shape:  # a VideoWriter drops such frames without a word
             drawn = cv2.resize(drawn, self.shape[1::-1])
@@ -175,7 +177,7 @@ def _write_picture(target, picture):
     try:
         encoded = cv2.imencode(target.suffix, picture)[1]
     except cv2.error as error:
-        raise DataError(f"{target}: OpenCV cannot write this picture: {error}") from error
+        raise InputError(f"{target}: OpenCV cannot write this picture: {error}") from error
     target.write_bytes(encoded.tobytes())
 
 
@@ -296,16 +298,16 @@ def box_finder(options):
 def check_files(options, sources):
     """Say what is missing or would be overwritten, before anything heavy is loaded."""
     if not Path(options.weights).is_file():
-        raise DataError(f"{options.weights}: no such file; --weights takes a .keras or .weights.h5 file")
+        raise InputError(f"{options.weights}: no such file; --weights takes a .keras or .weights.h5 file")
     if options.boxes and (videos := [source.path for source in sources if source.kind != "picture"]):
-        raise DataError(f"{videos[0]}: --boxes is for pictures; for a video give --box or use a detector")
+        raise InputError(f"{videos[0]}: --boxes is for pictures; for a video give --box or use a detector")
     if options.drawn:
         for source in sources:
             copy = Path(options.drawn, source.copy)
             if copy.exists() and Path(source.path).exists() and copy.samefile(source.path):
-                raise DataError(f"{source.path} would be overwritten by its drawn copy; give --drawn another folder")
+                raise InputError(f"{source.path} would be overwritten by its drawn copy; give --drawn another folder")
     if options.out and (not Path(options.out).resolve().parent.is_dir() or Path(options.out).is_dir()):
-        raise DataError(f"{options.out}: not a file in an existing folder; make the folder first")
+        raise InputError(f"{options.out}: not a file in an existing folder; make the folder first")
 
 
 def run(options):

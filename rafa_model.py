@@ -7,49 +7,17 @@
 Reference: "Rotation Axis Focused Attention Network (RAFA-Net) for Estimating Head Pose", ACCV 2020.
 """
 
-import contextlib
-import json
-import os
-import re
-import sys
-import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-
-import h5py
 
 from data_loaders import AXES
+from util.backend import keras, keras_self_attention, tf
 
-
-@contextlib.contextmanager
-def _kept_back():
-    """Hold back what native code writes to stderr, and show it if something goes wrong.
-
-    TensorFlow greets with a dozen lines that no setting turns off; TF_CPP_MIN_LOG_LEVEL=0 still shows what follows.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            kept.seek(0)
-            os.write(stderr, kept.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)
-
-
-with _kept_back():
-    import keras
-    import tensorflow as tf
-    from keras import layers, ops
-    from keras_self_attention import SeqSelfAttention, SeqWeightedAttention
+layers, ops = keras.layers, keras.ops
+SeqSelfAttention, SeqWeightedAttention = (
+    keras_self_attention.SeqSelfAttention,
+    keras_self_attention.SeqWeightedAttention,
+)
 
 INPUT_SHAPE = (224, 224, 3)  # one RGB crop, 0...255
 BATCH_NORM_EPSILON = 1e-3  # the authors' Keras 2.2.4 default; Keras 3's ResNet50 has 1.001e-5
@@ -59,10 +27,6 @@ CHANNEL_MEANS = (103.939, 116.779, 123.68)
 POOLINGS = ((2, 2), (3, 2), (3, 3), (4, 2), (4, 3), (5, 2))  # (size, stride) of coarse-to-fine pooling, 'valid'
 ATTENTION_REDUCTION = 8  # f and g of self-attention have C / 8 channels
 ATTENTIONAL_POOLING_UNITS = 32  # Eq. 3
-
-
-class WeightsError(ValueError):
-    """A weights file that cannot be used: the message says what it is, what was expected, and how to mend it."""
 
 
 # --- Layers with state of their own -----------------------------------------------------------------------------------
@@ -298,7 +262,7 @@ def build_rafa_net(backbone="resnet50", weights="imagenet"):
         signs of the published lists.
 
     Raises:
-        WeightsError: weights that cannot be had, or that do not fit this network.
+        InputError: weights that cannot be had, or that do not fit this network.
     """
     if backbone not in BACKBONES:
         raise ValueError(f"backbone {backbone!r} is unknown; choose one of {', '.join(BACKBONES)}")
@@ -307,7 +271,9 @@ def build_rafa_net(backbone="resnet50", weights="imagenet"):
     angles = {axis: axis_branch(features, axis, BACKBONES[backbone]) for axis in AXES}
     model = keras.Model(crops, angles, name=f"rafa_net_{backbone}")
     if weights is not None:
-        _start_from(model, backbone, weights)
+        from util.weights import start_from
+
+        start_from(model, backbone, weights)
     return model
 
 
@@ -338,126 +304,14 @@ def compile_rafa_net(model, learning_rate=1e-3):
     model.compile(RMSprop224(learning_rate), loss=dict.fromkeys(AXES, "mean_squared_error"), jit_compile=jit_compile)
 
 
-# --- Weights ----------------------------------------------------------------------------------------------------------
-
-
-_BACKBONE_LAYER = re.compile(rf"(?:(?:{'|'.join(AXES)})_)?(conv\d_.+)")  # the name in ResNet-50 is group 1
-
-
 def load_rafa_net(path):
     """The network of a saved `.keras` or `.weights.h5` file, ready to predict: one call, no custom objects.
 
     The file is read for its numbers alone: the network is built by this module, so that nothing a file says can run.
 
     Raises:
-        WeightsError: not a file of this suite, or damaged.
+        InputError: not a file of this suite, or damaged.
     """
-    return build_rafa_net(_backbone_of(path), weights=path)
+    from util.weights import backbone_of
 
-
-def _start_from(model, backbone, weights):
-    if weights == "imagenet" or _is_imagenet_file(weights):
-        if backbone != "resnet50":
-            raise WeightsError(
-                f"ImageNet weights are ResNet-50's and do not fit the backbone {backbone!r}: "
-                "give weights None, or the backbone 'resnet50'"
-            )
-        _copy_imagenet(model, weights)
-        return
-    held = _backbone_of(weights)
-    if held != backbone:
-        raise WeightsError(f"{weights} holds a RAFA-Net with the backbone {held!r}, this network has {backbone!r}")
-    _check_architecture(model, weights)
-    try:
-        model.load_weights(weights)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{weights} cannot be loaded as weights of {model.name}: {error}") from error
-
-
-# What makes a layer compute something else without changing the shape of its weights.
-_SETTINGS = ("strides", "padding", "pool_size", "kernel_size", "epsilon", "scale", "offset", "units", "activation")
-
-
-def _check_architecture(model, path):
-    """Refuse a `.keras` file of another version of this network.  A `.weights.h5` file does not tell."""
-    if Path(path).suffix != ".keras":
-        return
-    with zipfile.ZipFile(path) as archive:
-        theirs = json.loads(archive.read("config.json"))
-    ours = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
-    ours, theirs = _settings(ours), _settings(theirs)
-    differing = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    if differing:
-        name = differing[0]
-        raise WeightsError(
-            f"{path} is another version of {model.name}: {len(differing)} layers differ, the first is {name!r} with "
-            f"{theirs.get(name)} in the file and {ours.get(name)} here; use the commit it was trained with"
-        )
-
-
-def _settings(config):
-    """Layer name → what the saved config says of _SETTINGS."""
-    layers_of = config["config"]["layers"]
-    return {layer["config"]["name"]: {k: layer["config"].get(k) for k in _SETTINGS} for layer in layers_of}
-
-
-def _is_imagenet_file(path):
-    """Whether it is `keras.applications`' `.h5` form, whose top level lists layer names."""
-    path = Path(path)
-    if path.suffix != ".h5" or path.name.endswith(".weights.h5") or not path.is_file():
-        return False
-    try:
-        with h5py.File(path) as file:
-            return "conv1_conv" in file
-    except OSError as error:
-        raise WeightsError(f"{path} is not a readable HDF5 file: {error}") from error
-
-
-def _copy_imagenet(model, weights):
-    """Copy ResNet-50 into the trunk and into every branch's conv5, by name, and check that everything matched."""
-    try:
-        source = keras.applications.ResNet50(weights=weights, include_top=False, input_shape=INPUT_SHAPE)
-    except Exception as error:
-        raise WeightsError(
-            f"ResNet-50's ImageNet weights could not be had: {error}\n"
-            "Give the file resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 of keras.applications as the weights, "
-            "or None to start from random ones."
-        ) from error
-    unused = {layer.name for layer in source.layers if layer.weights}
-    for layer in model.layers:
-        match = _BACKBONE_LAYER.fullmatch(layer.name)
-        if match and layer.weights:
-            layer.set_weights(source.get_layer(match[1]).get_weights())
-            unused.discard(match[1])
-    if unused:
-        raise WeightsError(f"layers of ResNet-50 that found no place in {model.name}: {', '.join(sorted(unused))}")
-
-
-def _backbone_of_stem(path):
-    """Tell the backbones of a `.weights.h5` file apart by the number of filters of the first convolution."""
-    with h5py.File(path) as file:
-        filters = file["layers/conv2d/vars/0"].shape[-1]
-    return next(
-        (name for name, backbone in BACKBONES.items() if backbone.stem_filters == filters), f"{filters} filters"
-    )
-
-
-def _backbone_of(path):
-    """The backbone's name of a RAFA-Net file, read from it without building or running anything it describes."""
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; weights are 'imagenet', 'none', or a file")
-    try:
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                name = json.loads(archive.read("config.json"))["config"]["name"]
-            held = name.removeprefix("rafa_net_")
-        elif path.name.endswith(".weights.h5"):
-            held = _backbone_of_stem(path)
-        else:
-            raise WeightsError(f"{path}: weights are read from .keras or .weights.h5 files of this suite, nothing else")
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} is damaged or not a file of this suite: {error!r}") from error
-    if held not in BACKBONES:
-        raise WeightsError(f"{path} holds {held!r}, not a RAFA-Net of this suite ({', '.join(BACKBONES)})")
-    return held
+    return build_rafa_net(backbone_of(path), weights=path)

@@ -15,8 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_loaders import AXES, LIST_ORDER, DataError, rotation_matrix
-from head_renderer import random_identity, random_scene, render_head
+from data_loaders import AXES, LIST_ORDER, rotation_matrix
+from util.errors import InputError
+from util.head_renderer import random_identity, random_scene, render_head
 
 VERSION = 5  # raise it whenever the same seed draws other pictures: folders of an older version are then redrawn
 MANIFEST = "synthetic.json"
@@ -197,7 +198,7 @@ def write_data_set(data_dir, train=1000, test=200, videos=2, frames=15, seed=0, 
         Pictures written, by part.
 
     Raises:
-        DataError: if data_dir holds data that this program did not write, or a number makes no sense.
+        InputError: if data_dir holds data that this program did not write, or a number makes no sense.
     """
     arguments = {"train": train, "test": test, "videos": videos, "frames": frames, "seed": seed}
     workers = multiprocessing.cpu_count() if workers is None else workers
@@ -245,14 +246,14 @@ def _check_folder(data_dir, arguments):
     wrong = {name: n for name, n in arguments.items() if not isinstance(n, int) or n < least.get(name, 0)}
     pictures = arguments["train"], arguments["test"], arguments["videos"] and arguments["frames"]
     if wrong or not any(pictures):
-        raise DataError(
+        raise InputError(
             f"cannot draw a data set with {wrong or arguments}: give whole numbers from 0, one worker and one picture "
             "at least."
         )
     files, manifest = sum(path.is_file() for path in data_dir.rglob("*")), _read_manifest(data_dir)
     mine = _file_count(**manifest["arguments"]) if manifest else 0
     if files > mine:
-        raise DataError(
+        raise InputError(
             f"{data_dir} holds {files} files, of which {MANIFEST} explains {mine}: nothing was written, so that no "
             "other data is lost. Give a new folder for the synthetic heads."
         )
@@ -330,7 +331,7 @@ def main(arguments=None):
         names = ("train", "test", "videos", "frames", "seed", "workers")
         try:
             counts = write_data_set(options.out, **{name: getattr(options, name) for name in names})
-        except DataError as error:
+        except InputError as error:
             parser.error(str(error))
         print(json.dumps(counts))
 

@@ -19,20 +19,20 @@ from pathlib import Path
 
 import numpy as np
 
-import evaluate
-import metrics
-import reports
-import scoring
 from data_loaders import (
     AXES,
     BIWI_SPLITS,
-    DataError,
     batches_per_epoch,
     keep_present,
     load_data_set,
     read_lists,
     training_batches,
 )
+from util import metrics, protocol, tables
+from util.errors import InputError
+from util.inference import predict_listed
+from util.predictions import write_predictions
+from util.provenance import environment
 
 # What an option is when it is not given.  The paper's run, and what differs for the generated heads.
 PAPER = {
@@ -183,10 +183,11 @@ def main():
     run_dir = Path(options.run_dir or f"runs/{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
     checkpoint, log = run_dir / "last.keras", run_dir / "metrics.csv"
     if run_dir.exists() and any(run_dir.iterdir()) and not options.resume:
-        raise DataError(f"{run_dir} is not empty; give another --run-dir, or --resume to go on with it")
+        raise InputError(f"{run_dir} is not empty; give another --run-dir, or --resume to go on with it")
 
     # TensorFlow is loaded only now, when the options are right and the data is there.
-    from rafa_model import build_rafa_net, compile_rafa_net, keras, tf
+    from rafa_model import build_rafa_net, compile_rafa_net
+    from util.backend import keras, tf
 
     steps = batches_per_epoch(train, options.batch_size)
     keras.utils.set_random_seed(options.seed)
@@ -201,14 +202,14 @@ def main():
         compile_rafa_net(model, options.learning_rate)
         run_dir.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
-    record = {"options": vars(options), "lists": lists, "steps_per_epoch": steps, **scoring.environment()}
+    record = {"options": vars(options), "lists": lists, "steps_per_epoch": steps, **environment()}
     if first_epoch:  # keep what the run began with
         begun = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
         again = {"after_epoch": first_epoch, **record}
         record = {**begun, "options": vars(options), "resumed": [*begun.get("resumed", []), again]}
     (run_dir / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     size = f"{model.count_params():,} parameters, {steps} steps an epoch"
-    print(f"{model.name}: {size}, on {scoring.environment()['hardware']}")
+    print(f"{model.name}: {size}, on {environment()['hardware']}")
     print(f"everything goes to {run_dir}")
 
     class Log(keras.callbacks.Callback):
@@ -224,10 +225,10 @@ def main():
         def on_epoch_end(self, epoch, logs=None):
             row = {"epoch": epoch + 1, "seconds": f"{time.monotonic() - self.start:.1f}"}
             row |= {name: f"{logs[name]:.6g}" for name in LOGGED}
-            watched = dict.fromkeys(scoring.MAE_KEYS, "")
+            watched = dict.fromkeys(protocol.MAE_KEYS, "")
             if options.watch_every and (epoch + 1) % options.watch_every == 0:
-                found = evaluate.predict(model, test, options.test_margin, options.batch_size, options.workers)
-                watched = {key: f"{metrics.per_image(found)[key].mean():.4f}" for key in scoring.MAE_KEYS}
+                found = predict_listed(model, test, options.test_margin, options.workers)
+                watched = {key: f"{metrics.per_image(found)[key].mean():.4f}" for key in protocol.MAE_KEYS}
                 logs |= {f"test_{key}": float(value) for key, value in watched.items()}  # for TensorBoard
                 print(f"  watched on the test list: mean absolute error {float(watched['mae']):.2f}°")
             row |= {f"test_{key}": value for key, value in watched.items()}
@@ -276,7 +277,7 @@ def main():
     def watched_batches():
         try:
             yield from batches
-        except DataError as error:
+        except InputError as error:
             failures.append(error)
             raise
 
@@ -303,12 +304,12 @@ def main():
         raise
     print(f"trained {max(0, options.epochs - first_epoch)} epochs in {time.monotonic() - start:.0f} s")
 
-    predictions = evaluate.predict(model, test, options.test_margin, options.batch_size, options.workers)
-    metrics.write_predictions(run_dir / "predictions.csv", predictions)
+    predictions = predict_listed(model, test, options.test_margin, options.workers)
+    write_predictions(run_dir / "predictions.csv", predictions)
     baseline = metrics.mean_pose_baseline(np.degrees(train.records["angles"]), predictions.true)
-    result = scoring.score(test, predictions, weights=scoring.weights_facts(checkpoint, options.backbone))
-    scoring.write_results(run_dir / "result.json", [result])
-    table = reports.result_table([result])
+    result = protocol.score(test, predictions, weights=protocol.weights_facts(checkpoint, options.backbone))
+    protocol.write_results(run_dir / "result.json", [result])
+    table = tables.result_table([result])
     table += f"\n\nAlways answering the mean pose of the training list: {baseline['mae']:.2f} degrees."
     (run_dir / "result.md").write_text(table + "\n", encoding="utf-8")
     files = "last.keras, metrics.csv, predictions.csv, result.md, result.json, run.json, tensorboard/"
@@ -336,5 +337,5 @@ def keep_rows(log, epochs):
 if __name__ == "__main__":
     try:
         main()
-    except (DataError, ValueError) as error:
+    except (InputError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -14,7 +14,8 @@ import pytest
 from sklearn.model_selection import GroupShuffleSplit
 
 import data_loaders
-from data_loaders import AXES, BIWI_PERSON, BIWI_SPLITS, DataError, crop, read_lists, rotation_angles, rotation_matrix
+from data_loaders import AXES, BIWI_PERSON, BIWI_SPLITS, crop, read_lists, rotation_angles, rotation_matrix
+from util.errors import InputError
 
 PARITY = Path(__file__).parent / "parity"
 ROOT = Path(__file__).parent.parent
@@ -131,7 +132,7 @@ def test_a_malformed_row_is_refused_with_file_and_line(folder, file, line, messa
     rows = (folder / file).read_text().splitlines()
     rows[2] = line
     (folder / file).write_text("\n".join(rows))
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(InputError, match=message):
         read(folder)
 
 
@@ -140,7 +141,7 @@ def test_lists_that_name_different_pictures_are_refused(folder):
     rows[0] = rows[0].replace("image00000", "image99999")
     (folder / "angles.txt").write_text("\n".join(rows))
     with pytest.raises(
-        DataError, match=r"1 pictures are only in the first, 1 only in the second \(AFLW2000/image00000"
+        InputError, match=r"1 pictures are only in the first, 1 only in the second \(AFLW2000/image00000"
     ):
         read(folder)
 
@@ -155,7 +156,7 @@ def test_300w_lp_counts_unpaired_rows_instead(folder):
 
 
 def test_a_missing_list_says_where_it_was_looked_for_and_how_to_get_it(tmp_path):
-    with pytest.raises(DataError, match=r"(?s)Aflw2000crop.txt is neither in .*--fetch-lists"):
+    with pytest.raises(InputError, match=r"(?s)Aflw2000crop.txt is neither in .*--fetch-lists"):
         data_loaders.load_data_set("aflw2000", tmp_path)
 
 
@@ -173,7 +174,7 @@ def test_lists_that_are_not_the_published_ones_are_noted(folder):
 
 def test_absent_pictures_are_an_error_unless_allowed(folder):
     (folder / "AFLW2000/image00003.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 7 listed pictures are not in .*image00003"):
+    with pytest.raises(InputError, match=r"1 of 7 listed pictures are not in .*image00003"):
         data_loaders.keep_present(read(folder))
     kept = data_loaders.keep_present(read(folder), allow_missing=True)
     assert (len(kept.records), kept.missing) == (6, 1)
@@ -237,7 +238,7 @@ def test_the_16_8_split_is_the_seeded_person_disjoint_draw():
 
 
 def test_an_unknown_split_is_refused(folder):
-    with pytest.raises(DataError, match=r"has no split '16-8'"):
+    with pytest.raises(InputError, match=r"has no split '16-8'"):
         data_loaders.select_split(read(folder), "16-8", "test")
 
 
@@ -275,7 +276,7 @@ def test_the_network_gets_red_first(folder):
 def test_an_unreadable_picture_is_named(folder):
     (folder / "AFLW2000/image00004.png").write_bytes(b"not a picture")
     listed = read(folder)
-    with pytest.raises(DataError, match=r"image00004.png: not a picture"):
+    with pytest.raises(InputError, match=r"image00004.png: not a picture"):
         list(data_loaders.scoring_batches(listed, 2, 0.2, 2))
 
 
@@ -368,7 +369,7 @@ def test_lists_are_fetched_and_verified_once(server, tmp_path, capsys):
 def test_a_corrupted_download_is_not_kept(server, tmp_path):
     served, url = server
     (served / "biwi_rect.txt").write_bytes(b"something else")
-    with pytest.raises(DataError, match=r"biwi_rect.txt is not the published list: git blob .* nothing was written"):
+    with pytest.raises(InputError, match=r"biwi_rect.txt is not the published list: git blob .* nothing was written"):
         data_loaders.fetch_lists(tmp_path, url)
     assert sorted(path.name for path in (tmp_path / "lists").iterdir()) == ["300wcrop.txt"]
 
@@ -376,7 +377,7 @@ def test_a_corrupted_download_is_not_kept(server, tmp_path):
 def test_an_interrupted_download_is_not_kept(server, tmp_path):
     served, url = server
     (served / "cut").touch()
-    with pytest.raises(DataError, match=r"could not be downloaded.*try again"):
+    with pytest.raises(InputError, match=r"could not be downloaded.*try again"):
         data_loaders.fetch_lists(tmp_path, url)
     assert not list((tmp_path / "lists").iterdir())
 
@@ -384,7 +385,7 @@ def test_an_interrupted_download_is_not_kept(server, tmp_path):
 def test_another_list_in_the_place_of_a_published_one_is_kept(server, tmp_path):
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists/300wcrop.txt").write_bytes(b"my own")
-    with pytest.raises(DataError, match="is not the published list; move it away"):
+    with pytest.raises(InputError, match="is not the published list; move it away"):
         data_loaders.fetch_lists(tmp_path, server[1])
     assert (tmp_path / "lists/300wcrop.txt").read_bytes() == b"my own"
 

@@ -13,17 +13,15 @@ from scored import FACES, VIDEOS, file_of, results_of, rows_of, run, write_data
 
 import data_loaders
 import evaluate
-import metrics
-import reports
-import scoring
 from data_loaders import (
     AXES,
     RECORD,
-    DataError,
     blob_id,
     load_crop,
     load_data_set,
 )
+from util import metrics, protocol, tables
+from util.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,7 +50,7 @@ def weights(model, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def load_the_network_once(weights, model, monkeypatch):
     """Spare the tests the seconds of reading the same file again."""
-    load, known = evaluate.load_network, {weights: (model, scoring.weights_facts(weights, "tiny"))}
+    load, known = evaluate.load_network, {weights: (model, protocol.weights_facts(weights, "tiny"))}
     monkeypatch.setattr(evaluate, "load_network", lambda options: known.get(options.weights) or load(options))
 
 
@@ -130,7 +128,7 @@ def test_pictures_left_out_cannot_be_overlooked(weights, data, tmp_path, capsys)
     for path in listed.records["path"][[0, 34]]:
         (data / path).unlink()
     command = ["aflw2000", "--weights", weights, "--data-dir", data, "--margin", "0.2"]
-    with pytest.raises(DataError, match=r"2 of 35 listed pictures (.|\n)* --allow-missing"):
+    with pytest.raises(InputError, match=r"2 of 35 listed pictures (.|\n)* --allow-missing"):
         run(capsys, *command)
     text = run(capsys, *command, "--allow-missing", "--result", tmp_path / "r.json")
     assert rows_of(text)[2][2] == "1,947 / 33 / 33 (2 LEFT OUT: --allow-missing)"
@@ -177,7 +175,7 @@ def test_the_training_run_beside_the_weights_is_on_the_card(weights, data, tmp_p
     assert "the network was not trained by the published lists of 300W-LP" in card["departures"]
     assert "the training left pictures out" in card["departures"]
     (folder / "run.json").write_text("{}")
-    with pytest.raises(DataError, match="not the record of a run"):
+    with pytest.raises(InputError, match="not the record of a run"):
         run(capsys, *command)
 
 
@@ -201,8 +199,8 @@ def test_pictures_and_the_sweep_are_drawn(weights, data, tmp_path, capsys):
 def test_a_tile_shows_the_box_and_both_poses():
     picture, record = np.full((300, 300, 3), 128, np.uint8), np.zeros(1, RECORD)[0]
     record["row"], record["column"], record["size"] = 100, 100, 100
-    same = reports.pose_tile(picture, record, {"true": [30, 0, 0], "predicted": [30, 0, 0]})
-    other = reports.pose_tile(picture, record, {"true": [30, 0, 0], "predicted": [-30, 0, 0]})
+    same = tables.pose_tile(picture, record, {"true": [30, 0, 0], "predicted": [30, 0, 0]})
+    other = tables.pose_tile(picture, record, {"true": [30, 0, 0], "predicted": [-30, 0, 0]})
     assert same.shape == other.shape == (336, 336, 3)
     assert (same[84, 90:240] != 128).any(axis=1).all()  # the upper edge of the box, a quarter down the tile
     assert (other[168 + 85, 168] == 255).all()  # the true pose, in white, reaches further than the predicted one
@@ -245,11 +243,11 @@ def test_a_data_set_that_is_absent_is_named_in_the_table_and_else_an_error_befor
     assert all(f"BIWI: not available here: no lists of BIWI in {data}" in row[0] for row in ours)
     assert all(row[5:] == ["not available here"] * 4 for row in ours)
     monkeypatch.setattr(evaluate, "load_network", lambda options: pytest.fail("the network was loaded"))
-    with pytest.raises(DataError, match=r"biwi_rect\.txt is neither in"):
+    with pytest.raises(InputError, match=r"biwi_rect\.txt is neither in"):
         run(capsys, *command)
     for path in data.glob("AFLW2000/*.jpg"):
         path.unlink()
-    with pytest.raises(DataError, match="35 of 35 listed pictures"):
+    with pytest.raises(InputError, match="35 of 35 listed pictures"):
         run(capsys, *command)
     text = run(capsys, *command, "--allow-missing")
     assert "AFLW2000: not available here: none of its 35 listed pictures" in text
@@ -258,7 +256,7 @@ def test_a_data_set_that_is_absent_is_named_in_the_table_and_else_an_error_befor
 
 def test_a_malformed_list_is_an_error_even_where_missing_is_allowed(weights, data, capsys):
     (data / "biwi_rect.txt").write_text("BIWI/hpdb/01/frame_00003_rgb.png\t1 2 3\n")
-    with pytest.raises(DataError, match="line 1: expected a box of four whole numbers"):
+    with pytest.raises(InputError, match="line 1: expected a box of four whole numbers"):
         run(capsys, "table1", "--weights", weights, "--data-dir", data, "--allow-missing")
 
 
@@ -299,7 +297,7 @@ def test_the_papers_row_stands_under_a_result_by_the_published_lists(weights, da
 )
 def test_what_is_missing_is_said(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(InputError, match=message):
         run(capsys, *arguments)
 
 
@@ -325,7 +323,7 @@ def test_wrong_options_end_with_status_2(arguments, message, capsys):
 
 def test_a_file_that_is_no_network_is_said(data, tmp_path, capsys):
     (tmp_path / "w.keras").write_text("no network")
-    with pytest.raises(DataError, match="damaged or not a file of this suite"):
+    with pytest.raises(InputError, match="damaged or not a file of this suite"):
         run(capsys, "biwi", "--weights", tmp_path / "w.keras", "--data-dir", data)
 
 

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-import explain
-import faces
+import data_loaders
 import predict
 import rafa_model
 from data_loaders import AXES
+from util import explain
 
 # Pale, so that the attention of a random network is no choice of one cell: that would make cells equal, and maxima tie.
 CROPS = np.random.default_rng(0).integers(95, 135, (2, 224, 224, 3), np.uint8)
@@ -111,15 +111,15 @@ def test_rules_take_signs_as_they_say():
 def test_a_face_gets_a_panel_and_its_pictures_by_themselves(model, tmp_path, monkeypatch):
     monkeypatch.setattr(rafa_model, "load_rafa_net", lambda path: model)
     (tmp_path / "w.keras").touch()
-    explain.figures.save_picture(CROPS[0], tmp_path / "a.png")
+    explain.figures.save_image(CROPS[0], tmp_path / "a.png")
     arguments = [str(tmp_path / "a.png"), "--weights", str(tmp_path / "w.keras"), "--box", "0", "0", "200"]
     assert predict.main([*arguments, "--explain", str(tmp_path / "why"), "--singles", "--cell", "0", "6"]) == 0
     kinds = ("gradcam", "attention", "cell", "regions")
     singles = {f"a-png-face0-{kind}-{axis}.png" for kind in kinds for axis in AXES}
     assert {path.name for path in (tmp_path / "why").iterdir()} == {"a-png-face0.png", *singles}
-    panel = faces.read_picture(tmp_path / "why/a-png-face0.png")
+    panel = data_loaders.read_image(tmp_path / "why/a-png-face0.png")
     assert panel.shape[0] > 4 * 224 and panel.shape[1] > 3 * 224
-    pictures = [faces.read_picture(tmp_path / "why" / name) for name in sorted(singles)]
+    pictures = [data_loaders.read_image(tmp_path / "why" / name) for name in sorted(singles)]
     assert all(picture.shape == (224, 224, 3) for picture in pictures)
     assert len({picture.tobytes() for picture in pictures}) == 12
 
@@ -134,9 +134,9 @@ def test_another_rule_and_another_cell_draw_another_picture(found):
 
 def test_faces_of_a_video_are_told_apart_by_frame_and_face(model, tmp_path):
     sink = explain.Explanations(model, tmp_path)
-    source = faces.Source("v.mp4", tmp_path.relative_to(tmp_path) / "v.mp4", "video")
-    frame = faces.Frame(
-        source, 12, CROPS[0], faces=[faces.Face((0, 0, 224), CROPS[0]), faces.Face((0, 0, 9), CROPS[1])]
+    source = sources.Source("v.mp4", tmp_path.relative_to(tmp_path) / "v.mp4", "video")
+    frame = sources.Frame(
+        source, 12, CROPS[0], faces=[sources.Face((0, 0, 224), CROPS[0]), sources.Face((0, 0, 9), CROPS[1])]
     )
     sink.write(frame)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -191,7 +191,7 @@ def test_the_document_holds_what_was_measured_and_the_figures_are_small(model, t
     assert f"| trained | local: \\|L\\| | {shares['local'][:, 0].mean():.1%} [" in text
     assert "on 2 generated heads, seed 1" in text and "does not name their layer" in text and "commit" in text
     for name in ("grad_cam.png", "architecture.png"):
-        assert faces.read_picture(tmp_path / "doc" / name).size
+        assert data_loaders.read_image(tmp_path / "doc" / name).size
         assert (tmp_path / "doc" / name).stat().st_size < 400_000
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import keras
 import pytest
 
-import export
 import predict
 import rafa_model
+from util import export
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-import figures
-from data_loaders import AXES, DataError, rotation_matrix
+from data_loaders import AXES, rotation_matrix
+from util import figures
+from util.errors import InputError
 
 SIGNS = list(itertools.product((-1, 1), repeat=3))
 GREY = np.full((120, 160, 3), 128, np.uint8)
@@ -271,7 +272,7 @@ def test_titles_stand_above_and_captions_below():
 
 
 def test_a_saved_picture_is_read_back_unchanged(tmp_path):
-    figures.save_picture(NOISE, tmp_path / "é.png")
+    figures.save_image(NOISE, tmp_path / "é.png")
     read = cv2.imdecode(np.frombuffer((tmp_path / "é.png").read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(read[..., ::-1], NOISE)
 
@@ -342,7 +343,7 @@ def test_drawing_leaves_its_input_alone(draw):
 @pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
 @pytest.mark.parametrize("picture", [NOISE / 255, NOISE[..., 0], NOISE[:0], NOISE.tolist(), None])
 def test_what_is_no_rgb_picture_is_refused(draw, picture):
-    with pytest.raises(DataError, match="expected an RGB uint8 array"):
+    with pytest.raises(InputError, match="expected an RGB uint8 array"):
         draw(picture)
 
 
@@ -375,7 +376,7 @@ def test_what_is_no_rgb_picture_is_refused(draw, picture):
     ],
 )
 def test_bad_input_is_named(call, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(InputError, match=message):
         call()
 
 

@@ -8,9 +8,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-import metrics
-from data_loaders import DataError, rotation_matrix
-from metrics import (
+from data_loaders import rotation_matrix
+from util import metrics
+from util.errors import InputError
+from util.metrics import (
     METRICS,
     Predictions,
     across_seeds,
@@ -156,9 +157,9 @@ def test_worst_lists_the_largest_errors_first(hand_made):
     assert hand_made.select(worst(hand_made, 3)).path.tolist() == ["f.jpg", "c.jpg", "a.jpg"]
     assert hand_made.select(worst(hand_made, 2, "mae_pitch")).path.tolist() == ["b.jpg", "a.jpg"]
     assert hand_made.select(worst(hand_made, 9, "mae_yaw_over_90")).path.tolist() == ["e.jpg", "d.jpg"]
-    with pytest.raises(DataError, match="worst 3 by 'within_5'"):
+    with pytest.raises(InputError, match="worst 3 by 'within_5'"):
         worst(hand_made, 3, "within_5")
-    with pytest.raises(DataError, match="at least 1"):
+    with pytest.raises(InputError, match="at least 1"):
         worst(hand_made, 0)
 
 
@@ -259,16 +260,16 @@ def test_twenty_thousand_images_and_a_thousand_rounds_are_quick_and_small():
 
 
 def test_summaries_refuse_what_cannot_be_resampled(hand_made):
-    with pytest.raises(DataError, match="no predictions to score"):
+    with pytest.raises(InputError, match="no predictions to score"):
         summarise(hand_made.select([]))
-    with pytest.raises(DataError, match="0 bootstrap rounds"):
+    with pytest.raises(InputError, match="0 bootstrap rounds"):
         summarise(hand_made, rounds=0)
-    with pytest.raises(DataError, match=r"clusters have shape \(2,\); 6 images"):
+    with pytest.raises(InputError, match=r"clusters have shape \(2,\); 6 images"):
         summarise(hand_made, clusters=["x", "y"])
-    with pytest.raises(DataError, match="1 of 6 images have no cluster name"):
+    with pytest.raises(InputError, match="1 of 6 images have no cluster name"):
         summarise(hand_made, clusters=["x", "", "y", "y", "y", "y"])
     twice = hand_made.select([0, 1, 0])
-    with pytest.raises(DataError, match="3 rows of 2 images: select one margin"):
+    with pytest.raises(InputError, match="3 rows of 2 images: select one margin"):
         summarise(twice)
     assert summarise(twice, rounds=20, clusters=twice.path)["mae"].n == 3
 
@@ -295,30 +296,30 @@ def test_comparing_a_model_with_itself_gives_zero_everywhere(hand_made):
 def test_comparing_different_images_is_an_error_unless_the_caller_wants_the_common_ones(hand_made):
     a, b = hand_made.select([0, 1, 2, 3]), hand_made.select([5, 4, 3, 2, 1])
     with pytest.raises(
-        DataError, match=r"only in a 1 \(a.jpg at margin 0.2\), only in b 2 \(e.jpg.*f.jpg.*common_only"
+        InputError, match=r"only in a 1 \(a.jpg at margin 0.2\), only in b 2 \(e.jpg.*f.jpg.*common_only"
     ):
         compare(a, b)
     result = compare(a, b, rounds=50, clusters=["only a's", "v", "v", "v"], common_only=True)
     assert (result.dropped_a, result.dropped_b) == (1, 2)
     assert (result.differences["mae"].n, result.differences["mae"].clusters) == (3, 1)
-    with pytest.raises(DataError, match="no image in common"):
+    with pytest.raises(InputError, match="no image in common"):
         compare(hand_made.select([0]), hand_made.select([1]), common_only=True)
 
 
 def test_margins_pair_rows_unless_one_side_has_none(hand_made):
     other = dataclasses.replace(hand_made, margin=0.3)
-    with pytest.raises(DataError, match="no image in common"):
+    with pytest.raises(InputError, match="no image in common"):
         compare(hand_made, other)
     assert compare(hand_made, dataclasses.replace(other, margin=math.nan), rounds=20).differences["mae"].n == 6
     repeated = hand_made.select([0, 0])
-    with pytest.raises(DataError, match=r"a, row 1: a.jpg at margin 0.2 is there already, in 0"):
+    with pytest.raises(InputError, match=r"a, row 1: a.jpg at margin 0.2 is there already, in 0"):
         compare(repeated, hand_made)
 
 
 def test_comparing_against_another_truth_is_an_error(hand_made):
     true = hand_made.true.copy()
     true[3, 2] *= -1
-    with pytest.raises(DataError, match=r"b against a: true angles differ by over 0.001° in 1 \(d.jpg\).*signs"):
+    with pytest.raises(InputError, match=r"b against a: true angles differ by over 0.001° in 1 \(d.jpg\).*signs"):
         compare(hand_made, dataclasses.replace(hand_made, true=true))
     on_the_edge, beyond = (dataclasses.replace(hand_made, true=hand_made.true - [x, 0, 0]) for x in (15, 14.9995))
     assert compare(on_the_edge, beyond, rounds=5).differences["mae_yaw_0_30"].n == 2  # a's truth decides the bin
@@ -330,9 +331,9 @@ def test_seeds_give_mean_and_sample_standard_deviation(hand_made):
     spread = across_seeds(runs)["mae"]
     assert spread == pytest.approx((sum(values) / 3, math.sqrt(sum((v - sum(values) / 3) ** 2 for v in values) / 2), 3))
     assert math.isnan(across_seeds(runs[:1])["mae"].sd)
-    with pytest.raises(DataError, match=r"different images: mae_yaw is over \[50, 6\]"):
+    with pytest.raises(InputError, match=r"different images: mae_yaw is over \[50, 6\]"):
         across_seeds([runs[0], summarise(hand_made, rounds=5)])
-    with pytest.raises(DataError, match="no summaries"):
+    with pytest.raises(InputError, match="no summaries"):
         across_seeds([])
 
 
@@ -353,9 +354,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, hand_made
     unwritable = dataclasses.replace(hand_made, split=["ok"] * 5 + ["\ud800"])
     with pytest.raises(UnicodeEncodeError):
         write_predictions(path, unwritable)
-    with pytest.raises(DataError, match="no predictions to write"):
+    with pytest.raises(InputError, match="no predictions to write"):
         write_predictions(path, hand_made.select([]))
-    with pytest.raises(DataError, match=r"row 2: b.jpg at margin 0.2 is there already, in 1"):
+    with pytest.raises(InputError, match=r"row 2: b.jpg at margin 0.2 is there already, in 1"):
         write_predictions(path, hand_made.select([0, 1, 1]))
     assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
     assert path.read_text() == "old"
@@ -382,23 +383,23 @@ def test_mat_signs_negate_both_rolls_of_the_file_and_never_the_truth(tmp_path, h
     assert (joined.true == hand_made.true).all()
     assert (joined.predicted == mat.predicted).all()
     assert joined.video.tolist() == hand_made.video.tolist()
-    with pytest.raises(DataError, match="expected 'list' or 'mat'"):
+    with pytest.raises(InputError, match="expected 'list' or 'mat'"):
         read_predictions(path, roll_sign="hopenet")
 
 
 def test_joining_the_truth_names_what_does_not_fit(tmp_path, hand_made):
     path = file_of(tmp_path, HAND_MADE)
     renamed = dataclasses.replace(hand_made, path=["a.png", *hand_made.path[1:]])
-    with pytest.raises(DataError, match=r"missing in the file 1 \(a.png\), unknown to the truth 1 \(a.jpg\)"):
+    with pytest.raises(InputError, match=r"missing in the file 1 \(a.png\), unknown to the truth 1 \(a.jpg\)"):
         read_predictions(path, truth=renamed)
     with pytest.raises(
-        DataError, match=r"missing in the file 0 \(\), unknown to the truth 5 \(b.jpg, c.jpg, d.jpg, …\)"
+        InputError, match=r"missing in the file 0 \(\), unknown to the truth 5 \(b.jpg, c.jpg, d.jpg, …\)"
     ):
         read_predictions(path, truth=hand_made.select([0]))
-    with pytest.raises(DataError, match=r"against the truth: true angles differ by over 0.001° in 1 \(d.jpg\)"):
+    with pytest.raises(InputError, match=r"against the truth: true angles differ by over 0.001° in 1 \(d.jpg\)"):
         read_predictions(path, roll_sign="mat", truth=hand_made)
     torn = dataclasses.replace(hand_made.select([0, 0]), true=[[0, 0, 0], [1, 0, 0]])
-    with pytest.raises(DataError, match="truth, which has a path more than once"):
+    with pytest.raises(InputError, match="truth, which has a path more than once"):
         read_predictions(path, truth=torn)
 
 
@@ -424,22 +425,22 @@ def test_joining_the_truth_names_what_does_not_fit(tmp_path, hand_made):
 )
 def test_errors_name_file_and_line(tmp_path, old, new, message):
     assert old in HAND_MADE
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(InputError, match=message):
         read_predictions(file_of(tmp_path, HAND_MADE.replace(old, new, 1)))
 
 
 def test_a_file_that_is_not_text_is_a_data_error(tmp_path):
     (tmp_path / "p.csv").write_bytes(HEADER.encode() + b"\n\xff\xfe\n")
-    with pytest.raises(DataError, match="not a CSV file in UTF-8"):
+    with pytest.raises(InputError, match="not a CSV file in UTF-8"):
         read_predictions(tmp_path / "p.csv")
 
 
 def test_predictions_refuse_shapes_that_do_not_fit_and_angles_that_are_not_finite():
-    with pytest.raises(DataError, match=r"true has shape \(3,\); 1 paths want shape \(1, 3\)"):
+    with pytest.raises(InputError, match=r"true has shape \(3,\); 1 paths want shape \(1, 3\)"):
         Predictions(["a"], [1, 2, 3], [[1, 2, 3]])
-    with pytest.raises(DataError, match=r"video has shape \(2,\)"):
+    with pytest.raises(InputError, match=r"video has shape \(2,\)"):
         Predictions(["a"], [[1, 2, 3]], [[1, 2, 3]], video=["x", "y"])
-    with pytest.raises(DataError, match=r"predicted angles of b \(row 1\) are not finite"):
+    with pytest.raises(InputError, match=r"predicted angles of b \(row 1\) are not finite"):
         Predictions(["a", "b"], np.zeros((2, 3)), [[1, 2, 3], [1, np.nan, 3]])
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-import faces
 import predict
 import rafa_model
 from data_loaders import AXES, crop, rotation_matrix
@@ -240,9 +239,9 @@ def test_no_more_frames_are_read_ahead_than_a_batch_holds(model):
 
     def endless():
         nonlocal read
-        source = faces.Source("camera", Path("camera.mp4"), "camera")
+        source = sources.Source("camera", Path("camera.mp4"), "camera")
         while True:
-            yield faces.Frame(source, read, NOISE)
+            yield sources.Frame(source, read, NOISE)
             read += 1
 
     frames = predict.predict_frames(model, endless(), lambda frame: [], 0.2, batch_size=4)
@@ -252,9 +251,9 @@ def test_no_more_frames_are_read_ahead_than_a_batch_holds(model):
 
 
 def test_many_faces_of_one_picture_each_get_a_row(model):
-    source = faces.Source("crowd.png", Path("crowd.png"), "picture")
+    source = sources.Source("crowd.png", Path("crowd.png"), "picture")
     boxes = [(row, 20, 40) for row in range(0, 70, 10)]
-    (frame,) = predict.predict_frames(model, [faces.Frame(source, None, NOISE)], lambda _: boxes, 0.2, batch_size=3)
+    (frame,) = predict.predict_frames(model, [sources.Frame(source, None, NOISE)], lambda _: boxes, 0.2, batch_size=3)
     rows = predict.rows_of(frame)
     assert [row["row"] for row in rows] == list(range(0, 70, 10)) and [row["face"] for row in rows] == list(range(7))
     assert angles_in(rows[6]) == pytest.approx(expected(model, box=boxes[6]), abs=1e-3)
@@ -262,7 +261,7 @@ def test_many_faces_of_one_picture_each_get_a_row(model):
 
 def test_a_stop_by_hand_keeps_what_was_done(answer, tmp_path, monkeypatch):
     def stopped(sources):
-        yield faces.Frame(sources[0], None, NOISE)
+        yield sources.Frame(sources[0], None, NOISE)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(predict, "read_frames", stopped)
@@ -283,9 +282,9 @@ def test_a_video_gives_a_row_for_every_frame_and_a_video_of_as_many(answer, tmp_
 
 
 def test_frames_with_odd_sides_and_without_a_rate_still_make_a_video(tmp_path):
-    copies, source = predict.DrawnCopies(tmp_path, "axes"), faces.Source("0", Path("camera0.mp4"), "camera")
+    copies, source = predict.DrawnCopies(tmp_path, "axes"), sources.Source("0", Path("camera0.mp4"), "camera")
     for number, side in enumerate((121, 121, 90)):  # a VideoWriter cuts odd sides and drops frames of another size
-        copies.write(faces.Frame(source, number, np.zeros((side, side, 3), np.uint8), rate=0.0))
+        copies.write(sources.Frame(source, number, np.zeros((side, side, 3), np.uint8), rate=0.0))
     copies.close()
     assert [frame.shape for frame in frames_of(tmp_path / "camera0.mp4")] == [(122, 122, 3)] * 3
 

@@ -12,7 +12,8 @@ from keras import layers
 
 import rafa_model
 from data_loaders import AXES
-from rafa_model import SelfAttention, SpectralConv1x1, WeightsError, build_rafa_net, load_rafa_net
+from rafa_model import SelfAttention, SpectralConv1x1, build_rafa_net, load_rafa_net
+from util.errors import InputError
 
 PARITY = Path(__file__).parent / "parity"
 
@@ -276,7 +277,7 @@ def test_keras_loads_the_saved_network_without_custom_objects(tiny, crops, tmp_p
 def test_weights_of_another_backbone_are_refused(tiny, suffix, tmp_path):
     path = tmp_path / f"network{suffix}"
     tiny.save(path) if suffix == ".keras" else tiny.save_weights(path)
-    with pytest.raises(WeightsError, match="backbone 'tiny', this network has 'resnet50'"):
+    with pytest.raises(InputError, match="backbone 'tiny', this network has 'resnet50'"):
         build_rafa_net("resnet50", weights=path)
 
 
@@ -284,7 +285,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
     crops = keras.Input((4,))
     model = keras.Model(crops, layers.Lambda(lambda x: x + 1)(crops), name="rafa_net_tiny")
     model.save(tmp_path / "lambda.keras")
-    with pytest.raises(WeightsError, match="is another version of rafa_net_tiny"):
+    with pytest.raises(InputError, match="is another version of rafa_net_tiny"):
         load_rafa_net(tmp_path / "lambda.keras")
 
 
@@ -294,7 +295,7 @@ def test_another_version_of_the_network_with_the_same_weights_is_refused(tiny, t
         stem["config"]["strides"] = [2, 2]
 
     save_with_config(tiny, tmp_path, "older.keras", widen)
-    with pytest.raises(WeightsError, match=r"1 layers differ, the first is 'conv1_conv' with .*\[2, 2\].* in the file"):
+    with pytest.raises(InputError, match=r"1 layers differ, the first is 'conv1_conv' with .*\[2, 2\].* in the file"):
         load_rafa_net(tmp_path / "older.keras")
 
 
@@ -334,7 +335,7 @@ def test_what_a_config_says_is_never_built(tiny, crops, tmp_path):
 def test_unusable_files_are_refused_by_name(name, content, message, tmp_path):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(WeightsError, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         load_rafa_net(tmp_path / name)
     assert name in str(error.value)
 
@@ -351,7 +352,7 @@ def test_imagenet_weights_reach_the_trunk_and_every_branch_by_name(tmp_path):
             source.get_layer(theirs).get_weights(), model.get_layer(ours).get_weights(), strict=True
         ):
             np.testing.assert_array_equal(found, expected)
-    with pytest.raises(WeightsError, match="do not fit the backbone 'tiny'"):
+    with pytest.raises(InputError, match="do not fit the backbone 'tiny'"):
         build_rafa_net("tiny", weights=path)
 
 
@@ -372,5 +373,5 @@ def test_a_failed_download_says_how_to_give_a_file(monkeypatch):
         raise OSError("network unreachable")
 
     monkeypatch.setattr(keras.applications, "ResNet50", refuse)
-    with pytest.raises(WeightsError, match=r"(?s)network unreachable.*notop\.h5"):
+    with pytest.raises(InputError, match=r"(?s)network unreachable.*notop\.h5"):
         build_rafa_net("resnet50", weights="imagenet")

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-import head_renderer
 import synthetic_heads
-from data_loaders import DataError, rotation_angles, rotation_matrix
+from data_loaders import rotation_angles, rotation_matrix
+from util import head_renderer
+from util.errors import InputError
 
 SMALL = {"train": 6, "test": 2, "videos": 1, "frames": 3, "seed": 5}
 MIRROR_PAIRS = (
@@ -260,20 +261,20 @@ def test_folder_with_other_data_is_left_alone(tmp_path):
     stranger = tmp_path / "AFLW2000" / "image00002.jpg"
     stranger.parent.mkdir()
     stranger.write_bytes(b"someone else's")
-    with pytest.raises(DataError, match="Give a new folder"):
+    with pytest.raises(InputError, match="Give a new folder"):
         synthetic_heads.write_data_set(tmp_path, **SMALL)
     assert stranger.read_bytes() == b"someone else's"
 
 
 @pytest.mark.parametrize("wrong", [{"train": -1}, {"test": 1.5}, {"train": 0, "test": 0, "frames": 0}, {"workers": 0}])
 def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
-    with pytest.raises(DataError, match="whole numbers from 0"):
+    with pytest.raises(InputError, match="whole numbers from 0"):
         synthetic_heads.write_data_set(tmp_path / "data", **{**SMALL, **wrong})
     assert not (tmp_path / "data").exists()
 
 
 def test_scene_of_another_size_is_refused(person, empty_room):
-    with pytest.raises(DataError, match="size of the picture"):
+    with pytest.raises(InputError, match="size of the picture"):
         head_renderer.render_head(person, (0, 0, 0), size=200, scene=empty_room)
 
 

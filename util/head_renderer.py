@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from data_loaders import DataError, rotation_matrix
+from data_loaders import rotation_matrix
+from util.errors import InputError
 
 SKIN_TONES = np.array([(238, 202, 182), (222, 176, 148), (190, 140, 105), (141, 94, 66), (104, 72, 56)], float)
 HAIR_TONES = np.array(
@@ -521,13 +522,13 @@ def render_head(identity, angles, *, size=450, scale=None, centre=None, scene=No
         `scale` as drawn.
 
     Raises:
-        DataError: if the background of the scene does not have the size of the picture.
+        InputError: if the background of the scene does not have the size of the picture.
     """
     height, width = (size, size) if np.isscalar(size) else size
     rng = np.random.default_rng(0) if rng is None else rng
     scene = random_scene(rng, height, width) if scene is None else scene
     if scene.background.shape != (height, width, 3):
-        raise DataError(
+        raise InputError(
             f"the scene's background has the shape {scene.background.shape}, the picture {(height, width, 3)}: "
             "draw the scene for the size of the picture."
         )

@@ -4,10 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-import faces
-from data_loaders import DataError
-from faces import BoxMapping, HaarDetector, YuNetDetector
-from head_renderer import random_identity, render_head
+from util.detectors import BoxMapping, HaarDetector, YuNetDetector
+from util.errors import InputError
+from util.head_renderer import random_identity, render_head
 
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 
@@ -30,13 +29,13 @@ def test_a_mapping_scales_about_the_middle_and_shifts_by_shares_of_the_side():
 def test_the_relation_that_is_measured_is_the_one_that_is_applied():
     mapping = BoxMapping(0.8, 0.05, 0.1)
     square = (300, 200, 1000)
-    assert faces.relation(square, mapping.training_box(*square)) == pytest.approx((0.8, 0.05, 0.1))
+    assert detectors.relation(square, mapping.training_box(*square)) == pytest.approx((0.8, 0.05, 0.1))
 
 
 def test_the_haar_detector_finds_a_generated_head_and_gives_its_training_box(head):
     picture, facts = head
     (box,) = HaarDetector()(picture)
-    assert faces.overlap(box, facts["box"]) > 0.8
+    assert detectors.overlap(box, facts["box"]) > 0.8
     assert HaarDetector(smallest=0.8)(picture) == []
 
 
@@ -44,7 +43,7 @@ def test_boxes_found_in_a_large_picture_are_in_its_own_pixels(head):
     picture, facts = head
     large = cv2.resize(picture, None, fx=3, fy=3, interpolation=cv2.INTER_LINEAR)
     (box,) = HaarDetector()(large)
-    assert faces.overlap(box, 3 * np.array(facts["box"])) > 0.75
+    assert detectors.overlap(box, 3 * np.array(facts["box"])) > 0.75
 
 
 def test_faces_that_look_to_the_right_are_searched_in_the_mirrored_picture(monkeypatch):
@@ -52,12 +51,12 @@ def test_faces_that_look_to_the_right_are_searched_in_the_mirrored_picture(monke
     monkeypatch.setattr(HaarDetector, "_search", lambda self, cascade, grey: next(answers))
     (found,) = HaarDetector().squares(NOISE)
     assert found == ("right", 160 - 10 - 30, 20, 30)
-    assert faces.MAPPINGS["right"].right == -faces.MAPPINGS["left"].right > 0  # towards the nose
+    assert detectors.MAPPINGS["right"].right == -detectors.MAPPINGS["left"].right > 0  # towards the nose
 
 
 def test_of_two_squares_on_one_face_the_larger_is_kept():
     squares = [("left", 0, 0, 50), ("right", 5, 5, 60), ("left", 200, 0, 40)]
-    assert [square[3] for square in faces._without_doubles(squares)] == [60, 40]
+    assert [square[3] for square in detectors._without_doubles(squares)] == [60, 40]
 
 
 def test_yunet_boxes_become_squares_around_them(monkeypatch, tmp_path):
@@ -77,8 +76,8 @@ def test_yunet_boxes_become_squares_around_them(monkeypatch, tmp_path):
 
 
 def test_a_yunet_file_that_is_missing_or_none_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"none.onnx: no such file"):
+    with pytest.raises(InputError, match=r"none.onnx: no such file"):
         YuNetDetector(tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"no model")
-    with pytest.raises(DataError, match=r"bad.onnx: OpenCV cannot load it"):
+    with pytest.raises(InputError, match=r"bad.onnx: OpenCV cannot load it"):
         YuNetDetector(tmp_path / "bad.onnx")

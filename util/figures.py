@@ -7,7 +7,7 @@ Arrays in; a new RGB picture out, or a PNG on disk where a `path` is asked for. 
 - centre: (2,) x (to the right), y (down) in pixels, whole numbers at the middle of a pixel;
 - box: (3,) row, column, size in pixels, as in the lists; it may reach beyond the picture;
 - alpha: in [0, 1], how much of a map's colour replaces the picture;
-- anything else (a wrong shape or type, values that are not finite or out of range) raises `DataError`.
+- anything else (a wrong shape or type, values that are not finite or out of range) raises `InputError`.
 
 Each angle has one colour everywhere, and each axis of the head bears the colour of the angle that turns the head about
 it.  So the usual order of head-pose drawings is kept (red to the right, green down, blue along the nose), in hues of
@@ -16,13 +16,18 @@ the Okabe-Ito palette that colour-blind readers can tell apart.
 
 import functools
 import itertools
+import math
 import textwrap
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from data_loaders import AXES, DataError, rotation_matrix
+from data_loaders import AXES, crop, image_path, read_image, rotation_matrix
+from util import metrics
+from util.errors import InputError
+from util.protocol import MAE_KEYS
+from util.tables import heading, title_of
 
 # Okabe & Ito, "Color Universal Design", 2008.
 BLACK, WHITE, GREY, YELLOW, PURPLE = (0, 0, 0), (255, 255, 255), (110, 110, 110), (240, 228, 66), (204, 121, 167)
@@ -43,7 +48,7 @@ def _checked_picture(picture):
     """A writable copy of a picture."""
     shape, dtype = getattr(picture, "shape", ()), getattr(picture, "dtype", None)
     if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise DataError(
+        raise InputError(
             f"A picture of type {dtype or type(picture).__name__} and shape {shape} was given; expected an RGB uint8 "
             "array (rows, columns, 3): convert it first, e.g. cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)."
         )
@@ -55,15 +60,15 @@ def _checked(values, shape, what, within=(-np.inf, np.inf)):
     try:
         array = np.asarray(values, float)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{what}: {values!r} was given; expected numbers of shape {shape}.") from error
+        raise InputError(f"{what}: {values!r} was given; expected numbers of shape {shape}.") from error
     fits = array.ndim == len(shape) and array.size > 0
     if not fits or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):
-        raise DataError(f"{what}: shape {array.shape} was given; expected {shape}, where None is any length from 1.")
+        raise InputError(f"{what}: shape {array.shape} was given; expected {shape}, where None is any length from 1.")
     if bad := np.count_nonzero(~np.isfinite(array)):
-        raise DataError(f"{what}: {bad} of {array.size} values are not finite; leave these samples out and say so.")
+        raise InputError(f"{what}: {bad} of {array.size} values are not finite; leave these samples out and say so.")
     if array.min() < within[0] or array.max() > within[1]:
         bounds = f"{array.min():g} to {array.max():g} was given; expected values from {within[0]:g} to {within[1]:g}"
-        raise DataError(f"{what}: {bounds}: rescale or correct them.")
+        raise InputError(f"{what}: {bounds}: rescale or correct them.")
     return array
 
 
@@ -130,7 +135,7 @@ def draw_box(picture, row, column, size, *, label=None, colour=YELLOW):
 def draw_pose(picture, box, angles, style="axes", caption=None):
     """Draw a head's box, its pose as "axes", "cube" or "both", and below a line of `caption` its angles in degrees."""
     if style not in STYLES:
-        raise DataError(f"Style {style!r} was given; expected one of {', '.join(STYLES)}.")
+        raise InputError(f"Style {style!r} was given; expected one of {', '.join(STYLES)}.")
     row, column, size = _checked(box, (3,), "Box (row, column, size)")
     canvas, centre = draw_box(picture, row, column, size, colour=WHITE), np.array((column, row)) + (size - 1) / 2
     if style in ("cube", "both"):
@@ -230,7 +235,7 @@ def region_heat(weights, boxes, shape):
     weights = _checked(weights, (None,), "Weights of the regions", (0, np.inf))
     boxes = _checked(boxes, (len(weights), 4), "Boxes of the regions, in fractions of the crop", (0, 1))
     if (boxes[:, 2:] <= boxes[:, :2]).any():
-        raise DataError("Boxes of the regions: an empty box was given; expected row0 < row1 and column0 < column1.")
+        raise InputError("Boxes of the regions: an empty box was given; expected row0 < row1 and column0 < column1.")
     edges = [np.arange(count + 1) / count for count in shape]
     # (n, cells): the part of each row and each column of cells that lies in each region
     down, across = (np.diff(np.clip(edges[k], boxes[:, [k]], boxes[:, [k + 2]])) * shape[k] for k in (0, 1))
@@ -258,7 +263,7 @@ def overlay_attention(picture, weights, cell=None, alpha=0.5):
     side = round(len(weights) ** 0.5)
     if side**2 != len(weights) or not (cell is None or 0 <= cell < len(weights)):
         given = f"{len(weights)} attention weights and cell {cell} were given"
-        raise DataError(f"{given}; expected one row of the matrix (49 weights for 7 x 7 cells) and a cell on the map.")
+        raise InputError(f"{given}; expected one row of the matrix (49 weights for 7 x 7 cells) and a cell on the map.")
     canvas = overlay_heat(picture, _stretch(weights.reshape(side, side)), alpha)
     if cell is not None:
         scale = np.array(canvas.shape[1::-1]) / side
@@ -273,7 +278,7 @@ def panel(pictures, titles, columns, *, title=None, footnote=None, tile=280, bel
     pictures = [_fitted(picture, tile) for picture in pictures]
     if not pictures or len(pictures) != len(titles) or columns < 1:
         given = f"{len(pictures)} pictures, {len(titles)} titles and {columns} columns were given"
-        raise DataError(f"{given}; expected a title for each picture, at least one picture and at least one column.")
+        raise InputError(f"{given}; expected a title for each picture, at least one picture and at least one column.")
     gap, columns, high = 16, min(columns, len(pictures)), max(len(picture) for picture in pictures)
     wide = columns * (tile + gap) + gap
     titles = [_wrapped(text, tile) for text in titles]
@@ -320,7 +325,7 @@ def _with_texts(canvas, texts, dpi=100):
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
-def save_picture(picture, path):
+def save_image(picture, path):
     """Write a picture as PNG."""
     Path(path).write_bytes(cv2.imencode(".png", _checked_picture(picture)[..., ::-1])[1].tobytes())
 
@@ -448,3 +453,64 @@ def _block(plot, middle, label, shape, colour):
 def _arrow(plot, above, below):
     ends = np.add(below, (0, 0.28)), np.add(above, (0, -0.28))
     plot.annotate("", *ends, arrowprops={"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0})
+
+
+# --- Pictures ---------------------------------------------------------------------------------------------------------
+_SHEET_NOTE = (
+    "Each tile: the box of the list (yellow) with half its size around it; black lies outside the picture.  Predicted "
+    f"pose in colours ({AXES_LEGEND}), true pose in white; the nose ends in a disc.  Below: "
+    "mean error of the three angles, and each angle, true → predicted, in degrees."
+)
+_TILE = 336  # pixels
+
+
+def draw_worst(path, listed, result):
+    """The contact sheet of the worst images, with the box, the true and the predicted pose drawn on each."""
+    record_of = {record["path"]: record for record in listed.records}
+    tiles, captions = [], []
+    for row in result["worst"]:
+        record = record_of[row["path"]]
+        tiles.append(pose_tile(read_image(image_path(listed, record)), record, row))
+        pairs = zip(AXES, row["true"], row["predicted"], strict=True)
+        angles = [f"{axis} {true:+.0f} → {found:+.0f}" for axis, true, found in pairs]
+        captions.append("\n".join(["/".join(Path(row["path"]).parts[-2:]), f"{row['mae']:.1f}° off", *angles]))
+    title = f"{heading(result['card'])}: the {len(tiles)} images with the largest mean error of the three angles"
+    save_image(contact_sheet(tiles, captions, 5, title=title, footnote=_SHEET_NOTE), path)
+
+
+def pose_tile(picture, record, row):
+    """(336, 336, 3) RGB: a box and its surroundings, the true pose in white and the predicted one in colours."""
+    grow = int(record["size"] * 0.5)
+    scale = _TILE / (record["size"] + 2 * grow)
+    tile = cv2.resize(crop(picture, record["row"], record["column"], record["size"], 0.5), (_TILE, _TILE))
+    tile = draw_box(tile, grow * scale, grow * scale, record["size"] * scale)
+    centre, length = (_TILE / 2, _TILE / 2), 0.55 * record["size"] * scale
+    tile = draw_axes(tile, np.radians(row["true"]), centre, length, colour=WHITE)
+    return draw_axes(tile, np.radians(row["predicted"]), centre, 0.85 * length)
+
+
+def draw_error_by_angle(path, predictions, card):
+    """Absolute error against true angle, an axis beside the other."""
+    title = f"{heading(card)}, {len(predictions):,} images: error against true angle"
+    errors = metrics.angle_errors(predictions.true, predictions.predicted)
+    plot_error_by_angle(predictions.true, errors, path, title=title)
+
+
+def draw_sweep(path, results, marked):
+    """Mean absolute error against the margin at test time, with the margins of `marked` (margin, label) named."""
+    bands = {}
+    for field in ("value", "low", "high"):
+        rows = [[_edge(result["estimates"][key], field) for result in results] for key in MAE_KEYS]
+        bands[field] = dict(zip((*AXES, "mean of the three"), rows, strict=True))
+    card = results[0]["card"]
+    bands_text = "no intervals" if math.isnan(results[0]["estimates"]["mae"].low) else "bands: 95 %"
+    title = f"{title_of(card)}, {card['images']['scored']:,} images: error by margin, {bands_text}"
+    title = "\n".join(textwrap.wrap(title, 34))  # the legend stands to the right of it
+    margins = [result["card"]["margin"] for result in results]
+    low, high = bands["low"], bands["high"]
+    plot_margin_sweep(margins, bands["value"], path, marked=marked, low=low, high=high, title=title)
+
+
+def _edge(estimate, field):
+    number = getattr(estimate, field)
+    return estimate.value if math.isnan(number) else number

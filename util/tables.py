@@ -6,17 +6,12 @@ as JSON: estimates are objects of value, low, high, n and clusters there, and nu
 """
 
 import math
-import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-import figures
-import metrics
-from data_loaders import AXES, DATA_SETS, crop, picture_path, read_picture
-from scoring import MAE_KEYS, counted, paper_tables
+from data_loaders import AXES, DATA_SETS
+from util import metrics
+from util.protocol import MAE_KEYS, counted, paper_tables
 
 GROUPS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # what the columns of a table of the paper stand for
 OUR_SPLIT = ", test videos of our split 16-8: the paper's own split is unknown"
@@ -382,64 +377,3 @@ def _provenance(number, card):
     lines.append(card["intervals"])
     lines += [f"not the paper's protocol: {reason}" for reason in card["departures"]]
     return "\n".join([lines[0], *(f"   - {line}" for line in lines[1:])])
-
-
-# --- Pictures ---------------------------------------------------------------------------------------------------------
-_SHEET_NOTE = (
-    "Each tile: the box of the list (yellow) with half its size around it; black lies outside the picture.  Predicted "
-    f"pose in colours ({figures.AXES_LEGEND}), true pose in white; the nose ends in a disc.  Below: "
-    "mean error of the three angles, and each angle, true → predicted, in degrees."
-)
-_TILE = 336  # pixels
-
-
-def draw_worst(path, listed, result):
-    """The contact sheet of the worst images, with the box, the true and the predicted pose drawn on each."""
-    record_of = {record["path"]: record for record in listed.records}
-    tiles, captions = [], []
-    for row in result["worst"]:
-        record = record_of[row["path"]]
-        tiles.append(pose_tile(read_picture(picture_path(listed, record))[..., ::-1], record, row))
-        pairs = zip(AXES, row["true"], row["predicted"], strict=True)
-        angles = [f"{axis} {true:+.0f} → {found:+.0f}" for axis, true, found in pairs]
-        captions.append("\n".join(["/".join(Path(row["path"]).parts[-2:]), f"{row['mae']:.1f}° off", *angles]))
-    title = f"{heading(result['card'])}: the {len(tiles)} images with the largest mean error of the three angles"
-    figures.save_picture(figures.contact_sheet(tiles, captions, 5, title=title, footnote=_SHEET_NOTE), path)
-
-
-def pose_tile(picture, record, row):
-    """(336, 336, 3) RGB: a box and its surroundings, the true pose in white and the predicted one in colours."""
-    grow = int(record["size"] * 0.5)
-    scale = _TILE / (record["size"] + 2 * grow)
-    tile = cv2.resize(crop(picture, record["row"], record["column"], record["size"], 0.5), (_TILE, _TILE))
-    tile = figures.draw_box(tile, grow * scale, grow * scale, record["size"] * scale)
-    centre, length = (_TILE / 2, _TILE / 2), 0.55 * record["size"] * scale
-    tile = figures.draw_axes(tile, np.radians(row["true"]), centre, length, colour=figures.WHITE)
-    return figures.draw_axes(tile, np.radians(row["predicted"]), centre, 0.85 * length)
-
-
-def draw_error_by_angle(path, predictions, card):
-    """Absolute error against true angle, an axis beside the other."""
-    title = f"{heading(card)}, {len(predictions):,} images: error against true angle"
-    errors = metrics.angle_errors(predictions.true, predictions.predicted)
-    figures.plot_error_by_angle(predictions.true, errors, path, title=title)
-
-
-def draw_sweep(path, results, marked):
-    """Mean absolute error against the margin at test time, with the margins of `marked` (margin, label) named."""
-    bands = {}
-    for field in ("value", "low", "high"):
-        rows = [[_edge(result["estimates"][key], field) for result in results] for key in MAE_KEYS]
-        bands[field] = dict(zip((*AXES, "mean of the three"), rows, strict=True))
-    card = results[0]["card"]
-    bands_text = "no intervals" if math.isnan(results[0]["estimates"]["mae"].low) else "bands: 95 %"
-    title = f"{title_of(card)}, {card['images']['scored']:,} images: error by margin, {bands_text}"
-    title = "\n".join(textwrap.wrap(title, 34))  # the legend stands to the right of it
-    margins = [result["card"]["margin"] for result in results]
-    low, high = bands["low"], bands["high"]
-    figures.plot_margin_sweep(margins, bands["value"], path, marked=marked, low=low, high=high, title=title)
-
-
-def _edge(estimate, field):
-    number = getattr(estimate, field)
-    return estimate.value if math.isnan(number) else number

@@ -3,28 +3,21 @@
 Knows nothing of the network: predictions come from `evaluate.predict` or from a file of any model.
 """
 
-import contextlib
 import csv
-import datetime
 import functools
-import hashlib
-import importlib.metadata
 import json
 import math
-import os
-import platform
-import shlex
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-import metrics
-from data_loaders import AXES, CROP_SIZE, DATA_SETS, DataError, read_lists
+from data_loaders import AXES, CROP_SIZE, DATA_SETS, read_lists
+from util import metrics
+from util.errors import InputError
+from util.predictions import read_predictions, truth_of
+from util.provenance import ROOT, environment, sha256, write_text
 
-ROOT = Path(__file__).resolve().parent
 SPLIT_FRAMES = {"17-7": 4647, "17-7-b": 4889, "16-8": 5217}  # test frames of BIWI's splits in the published list
 FEW_CLUSTERS = 20  # below, intervals come with a warning
 RELEASED_BATCH = 16  # the released code scores in batches of 16 and drops the last partial one
@@ -32,13 +25,6 @@ MAE_KEYS = (*(f"mae_{axis}" for axis in AXES), "mae")
 
 
 # --- Predictions ------------------------------------------------------------------------------------------------------
-def truth_of(listed):
-    """True angles and labels of a list as `metrics.Predictions` that predict the truth."""
-    records, true = listed.records, np.degrees(listed.records["angles"])
-    labels = {"split": listed.split, "video": records["video"], "person": records["person"]}
-    return metrics.Predictions(records["path"], true, true, **labels)
-
-
 def clusters_of(predictions):
     """What a bootstrap resamples: ("persons", names) where all are known, else videos, else ("images", None)."""
     persons_known = (predictions.person != predictions.video).any()  # where they are not, a video's name stands in
@@ -53,15 +39,15 @@ def read_file(path, roll_sign, listed, common_only):
     try:
         facts = {"file": str(path), "sha256": sha256(path), "roll_sign": roll_sign, "notes": []}
         if listed is None:
-            predictions = metrics.read_predictions(path, roll_sign)
+            predictions = read_predictions(path, roll_sign)
         else:
-            predictions = metrics.read_predictions(path, roll_sign, truth_of(listed), common_only)
+            predictions = read_predictions(path, roll_sign, truth_of(listed), common_only)
             with open(path, encoding="utf-8-sig", newline="") as file:
                 extra = {row["path"] for row in csv.DictReader(file)} - set(listed.records["path"].tolist())
             if extra:
                 facts["notes"].append(f"{len(extra):,} images of the file are not in the lists and were LEFT OUT")
     except OSError as error:
-        raise DataError(f"{path}: the predictions cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: the predictions cannot be read: {error.strerror}") from error
     return predictions, facts
 
 
@@ -84,7 +70,7 @@ def pairs_of(a, b, common_only):
         return [(replace(a, margin=np.nan), replace(b, margin=np.nan), text)]
     common = sorted({*margins_a} & {*margins_b})
     if not common or (margins_a != margins_b and not common_only):
-        raise DataError(
+        raise InputError(
             f"A has the margins {margins_a}, B {margins_b} (-1: not stated); --common-only compares common ones"
         )
     at = [[part.select(np.nan_to_num(part.margin, nan=-1) == margin) for part in (a, b)] for margin in common]
@@ -127,59 +113,6 @@ def interval_text(unit, number, rounds, seed):
     return f"95 % percentile bootstrap over {counted(number, unit)}, {rounds:,} rounds, seed {seed}"
 
 
-# --- What a result was made with --------------------------------------------------------------------------------------
-def environment(command=None):
-    """What a result was made with: versions, commit, hardware class, command, date.
-
-    Args:
-        command: how the program was called, if not as this process.
-    """
-    names = ("keras", "tensorflow", "keras-self-attention", "opencv-python", "numpy", "scipy", "scikit-learn")
-    versions = {"python": platform.python_version()}
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # OpenCV and TensorFlow have other names too
-            versions[name] = importlib.metadata.version(name)
-    return {
-        "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "hardware": _hardware(),
-        "versions": versions,
-    }
-
-
-def _commit():
-    """The commit of this suite, "+changes" where files differ from it, or "unknown" outside a git checkout."""
-    git = ["git", "-C", str(ROOT)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+changes" if status.strip() else "")
-
-
-def _hardware():
-    """The class of machine: number of processors, and the graphics cards that TensorFlow sees once it is loaded."""
-    cards = []
-    if "tensorflow" in sys.modules:
-        devices = sys.modules["tensorflow"].config
-        cards = [
-            devices.experimental.get_device_details(card).get("device_name", "GPU")
-            for card in devices.list_physical_devices("GPU")
-        ]
-    return ", ".join([f"{os.cpu_count()} CPU cores, {platform.machine()}", *cards])
-
-
-def sha256(path):
-    """The SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def weights_facts(path, backbone):
     """The weights file, its hash, and the training run that left a run.json beside it, if there is one."""
     facts = {"file": str(path), "sha256": sha256(path), "backbone": backbone, "trained_by": None}
@@ -193,7 +126,7 @@ def weights_facts(path, backbone):
     except FileNotFoundError:
         pass
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise DataError(f"{Path(path).with_name('run.json')} is not the record of a run: {error!r}") from error
+        raise InputError(f"{Path(path).with_name('run.json')} is not the record of a run: {error!r}") from error
     return facts
 
 
@@ -386,18 +319,6 @@ def _set_sizes(listed, predictions, rounds, seed):
 
 
 # --- Result files -----------------------------------------------------------------------------------------------------
-def write_text(path, text):
-    """Write a text file whole or not at all, with the folders it needs."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def write_results(path, results, **more):
     """Write results, and `more` beside them, as a result file."""
     text = json.dumps(plain({"results": results, **more}), indent=2, ensure_ascii=False, allow_nan=False)
@@ -405,14 +326,14 @@ def write_results(path, results, **more):
 
 
 def read_results(path):
-    """The results of a result file; a DataError if it is not one."""
+    """The results of a result file; a InputError if it is not one."""
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))["results"]
         for result in results:
             result["estimates"] = {key: _estimate(**fields) for key, fields in result["estimates"].items()}
             result["card"]["paper_protocol"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a result file of evaluate.py --result: {error!r}") from error
+        raise InputError(f"{path} is not a result file of evaluate.py --result: {error!r}") from error
     return results
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders import AXES, DataError, crop
+from data_loaders import AXES, crop
+from util.errors import InputError
 
 TOLERANCE = 0.01  # degrees
 BATCHES = (1, 8)
@@ -34,13 +35,13 @@ def export_checked(weights, target):
         target: `.onnx`, `.tflite`, or a path without suffix: the folder of a SavedModel.
 
     Raises:
-        DataError: a suffix that is none of these, packages that are missing, a target that is in the way, an export
+        InputError: a suffix that is none of these, packages that are missing, a target that is in the way, an export
             that fails or whose angles differ by more than TOLERANCE.
     """
     target = Path(target)
     form, answers_of = _format(target)
     if not Path(weights).is_file():
-        raise DataError(f"{weights}: no such file; --weights takes a .keras or .weights.h5 file")
+        raise InputError(f"{weights}: no such file; --weights takes a .keras or .weights.h5 file")
     from rafa_model import load_rafa_net
 
     model, crops = load_rafa_net(weights), check_crops()
@@ -55,10 +56,10 @@ def export_checked(weights, target):
         for batch, found in differences.items():
             print(f"  batch {batch}: " + ", ".join(f"{axis} {found[axis]:.6f}" for axis in AXES))
         if max(max(found.values()) for found in differences.values()) > TOLERANCE:
-            raise DataError(f"{target} was not written: its angles differ by more than {TOLERANCE} degrees")
+            raise InputError(f"{target} was not written: its angles differ by more than {TOLERANCE} degrees")
         os.replace(partial, target)
     except (ImportError, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{target}: this TensorFlow and Keras cannot export to {form}: {error}") from error
+        raise InputError(f"{target}: this TensorFlow and Keras cannot export to {form}: {error}") from error
     finally:
         _remove(partial)
     print(f"  same within {TOLERANCE} degrees: written")
@@ -69,15 +70,15 @@ def _format(target):
     formats = {".onnx": ("onnx", onnx_answers), ".tflite": ("litert", litert_answers)}
     formats[""] = ("tf_saved_model", saved_model_answers)
     if target.suffix.lower() not in formats:
-        raise DataError(f"{target}: exports are NAME.onnx, NAME.tflite, or a folder NAME without a dot (SavedModel)")
+        raise InputError(f"{target}: exports are NAME.onnx, NAME.tflite, or a folder NAME without a dot (SavedModel)")
     if not target.parent.is_dir():
-        raise DataError(f"{target.parent}: no such folder; make it first")
+        raise InputError(f"{target.parent}: no such folder; make it first")
     if target.is_dir():
-        raise DataError(f"{target} is there already; give another name, or move it away")
+        raise InputError(f"{target} is there already; give another name, or move it away")
     form, answers_of = formats[target.suffix.lower()]
     if form == "onnx" and (missing := [name for name in ONNX_PACKAGES if not importlib.util.find_spec(name)]):
         install = " ".join(f"{name}=={version}" for name, version in ONNX_PACKAGES.items())
-        raise DataError(f"{target}: ONNX needs {', '.join(missing)}, which is not installed: pip install {install}")
+        raise InputError(f"{target}: ONNX needs {', '.join(missing)}, which is not installed: pip install {install}")
     return form, answers_of
 
 
@@ -91,7 +92,7 @@ def _remove(path):
 @functools.cache
 def check_crops(seed=0):
     """(8, 224, 224, 3) float32 RGB crops of generated heads: as many as the largest batch has."""
-    from head_renderer import random_identity, render_head
+    from util.head_renderer import random_identity, render_head
 
     crops = []
     for number in range(max(BATCHES)):
@@ -114,7 +115,7 @@ def compare(model, answers, crops):
         expected, given = model.predict_on_batch(crops[:batch]), answers(crops[:batch])
         for axis in AXES:
             if np.shape(given[axis]) != (batch, 1):
-                raise DataError(f"the export answers {batch} crops with {axis} of shape {np.shape(given[axis])}")
+                raise InputError(f"the export answers {batch} crops with {axis} of shape {np.shape(given[axis])}")
         found[batch] = {axis: float(np.degrees(np.abs(given[axis] - expected[axis])).max()) for axis in AXES}
     return found
 

@@ -11,9 +11,9 @@ import pytest
 from scored import file_of, results_of, rows_of, run, write_data
 
 import evaluate
-import reports
-import scoring
-from data_loaders import DATA_SETS, RECORD, DataError, Listed, ListFile, load_data_set
+from data_loaders import DATA_SETS, RECORD, Listed, ListFile, load_data_set
+from util import protocol, tables
+from util.errors import InputError
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def published(name, count, split="all", video=""):
 
 
 def card_of(listed, predictions, **more):
-    return scoring.protocol_card(listed, predictions, {"unit": "images", "number": 1, "rounds": 1, "seed": 0}, **more)
+    return protocol.protocol_card(listed, predictions, {"unit": "images", "number": 1, "rounds": 1, "seed": 0}, **more)
 
 
 def test_a_result_is_the_papers_protocol_only_with_its_lists_counts_and_margin():
@@ -129,9 +129,9 @@ def test_several_files_are_seeds_with_mean_and_standard_deviation(tmp_path, caps
     # roll: 6 and 7 degrees, so 6.5 and the sample standard deviation 1 / sqrt(2)
     assert "| MAE roll (°) | 6.50 ± 0.71 (n = 2) |" in text
     other = file_of(tmp_path / "3.csv", LIST_SIGNS[:2])
-    with pytest.raises(DataError, match="different images"):
+    with pytest.raises(InputError, match="different images"):
         run(capsys, "score", first, other)
-    with pytest.raises(DataError, match="1 of 2 files"):
+    with pytest.raises(InputError, match="1 of 2 files"):
         run(capsys, "score", first, file_of(tmp_path / "4.csv", [row.replace(",0.2,", ",0.3,") for row in LIST_SIGNS]))
 
 
@@ -155,7 +155,7 @@ def test_predictions_without_truth_are_joined_with_the_lists_by_path(data, tmp_p
     assert [cell.split(" [")[0] for cell in row[3:]] == ["2.00", "0.00", "0.00", "0.67"]
     card = results_of(tmp_path / "r.json")["results"][0]["card"]
     assert [Path(file["path"]).name for file in card["lists"]] == ["biwi_rect.txt", "biwi_angle.txt"]
-    with pytest.raises(DataError, match=r"missing columns yaw_true"):
+    with pytest.raises(InputError, match=r"missing columns yaw_true"):
         run(capsys, *command)
 
 
@@ -165,7 +165,7 @@ def test_common_only_says_what_was_left_out(data, tmp_path, capsys):
     with path.open("a") as file:
         file.write("AFLW2000/not_in_the_list.jpg,,1,2,3\n")
     command = ["score", path, "--roll-sign", "mat", "--data-dir", data, "--truth", "aflw2000"]
-    with pytest.raises(DataError, match=r"missing in the file 5 .*unknown to the truth 1 .*common_only"):
+    with pytest.raises(InputError, match=r"missing in the file 5 .*unknown to the truth 1 .*common_only"):
         run(capsys, *command)
     text = run(capsys, *command, "--common-only")
     assert rows_of(text)[2][2] == "1,947 / unknown / 30 (5 LEFT OUT: --common-only)"
@@ -202,13 +202,13 @@ def test_a_comparison_is_paired_and_resamples_the_persons_that_either_file_names
 def test_a_comparison_takes_each_files_own_sign_and_says_what_it_left_out(tmp_path, capsys):
     a = file_of(tmp_path / "a.csv", LIST_SIGNS)
     b = file_of(tmp_path / "b.csv", MAT_SIGNS[:2])
-    with pytest.raises(DataError, match="different images"):
+    with pytest.raises(InputError, match="different images"):
         run(capsys, "compare", a, b, "--roll-sign-b", "mat")
     text = run(capsys, "compare", a, b, "--roll-sign-b", "mat", "--common-only")
     assert "2 images, the same in both; LEFT OUT by --common-only: 1 images of A, 0 of B" in text
     line = next(row for row in rows_of(text) if row[0] == "MAE roll (°)")
     assert line[1:] == ["7.50", "7.50", "0.00 [0.00, 0.00]", "2", "undecided"]
-    with pytest.raises(DataError, match="true angles differ"):
+    with pytest.raises(InputError, match="true angles differ"):
         run(capsys, "compare", a, b, "--common-only")
 
 
@@ -220,7 +220,7 @@ def test_comparisons_keep_margins_apart_and_can_set_one_against_another(tmp_path
     assert headings == ["0.2", "0.3"]
     two = file_of(tmp_path / "two.csv", at["0.2"])
     assert re.findall(r"Margin γ (.*?):", run(capsys, "compare", one, two)) == ["0.1 in A, 0.2 in B"]
-    with pytest.raises(DataError, match="margins"):
+    with pytest.raises(InputError, match="margins"):
         run(capsys, "compare", both, one)
     assert re.findall(r"Margin γ (.*?):", run(capsys, "compare", both, two, "--common-only")) == ["0.2"]
 
@@ -235,8 +235,8 @@ def test_the_document_of_results_says_how_each_row_was_made_and_what_was_not_mea
         "hardware": "9 cores",
     }
     made["versions"] = {"numpy": "1"}
-    right = scoring.score(replace(listed, data_set=DATA_SETS["synthetic"]), found, 5, made=made)
-    heads, paper, biwi, unknown = json.loads(json.dumps(scoring.plain([right] * 4)))
+    right = protocol.score(replace(listed, data_set=DATA_SETS["synthetic"]), found, 5, made=made)
+    heads, paper, biwi, unknown = json.loads(json.dumps(protocol.plain([right] * 4)))
     heads["card"]["lists"][0]["published"] = False
     paper["card"] |= {"data_set": "AFLW2000", "paper_protocol": True, "departures": []}
     biwi["card"] |= {"data_set": "BIWI", "paper_protocol": True, "departures": []}
@@ -257,11 +257,11 @@ def test_the_document_of_results_says_how_each_row_was_made_and_what_was_not_mea
     assert "not measured here: which videos it used is unknown" in text
     for fact in ("seed 0", "c0ffee", "9 cores", "2031-05-06", "`evaluate.py aflw2000 --weights w`"):
         assert text.count(fact) >= 2
-    with pytest.raises(DataError, match="not a result file"):
+    with pytest.raises(InputError, match="not a result file"):
         evaluate.main(["results", str(file_of(tmp_path / "p.csv", LIST_SIGNS)), "--out", str(out)])
     assert out.read_text(encoding="utf-8") == text
 
 
 def test_a_table_refuses_an_empty_cell():
     with pytest.raises(ValueError, match="empty or missing cell"):
-        reports.table(["a", "b"], [["1", ""]])
+        tables.table(["a", "b"], [["1", ""]])

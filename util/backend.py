@@ -1,0 +1,37 @@
+"""Keras and TensorFlow, imported without TensorFlow's greeting: `from util.backend import keras, tf`."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    """Hold back what native code writes to stderr, and show it if something goes wrong.
+
+    TensorFlow greets with a dozen lines that no setting turns off; TF_CPP_MIN_LOG_LEVEL=0 still shows what follows.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+with _held_back_stderr():
+    import keras
+    import keras_self_attention
+    import tensorflow as tf
+
+__all__ = ["keras", "keras_self_attention", "tf"]

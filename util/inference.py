@@ -1,0 +1,51 @@
+"""The one way from crops to angles: for scoring, for your own images, and for explanations."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from data_loaders import AXES, Listed, scoring_batches
+from util.predictions import Predictions, truth_of
+from util.script import progress
+
+NETWORK_BATCH = 16  # crops
+
+
+def predict_angles(model, crops: np.ndarray, *, fill: bool = False) -> np.ndarray:
+    """The network's answers: (n, 224, 224, 3) RGB crops, 0...255 → (n, 3) yaw, pitch, roll in radians, list signs.
+
+    Args:
+        model: from `rafa_model.build_rafa_net` or `load_rafa_net`.
+        fill: always give the network 16 crops, the last time filled up with black.  Other sizes take other kernels,
+            which round differently (measured: by up to 1e-3 degrees); without it a single crop is answered sooner.
+    """
+    from util.backend import tf
+
+    reduced = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # ten bits of mantissa are too few for a score
+    try:
+        angles = []
+        for start in range(0, len(crops), NETWORK_BATCH):
+            part = crops[start : start + NETWORK_BATCH]
+            filled = np.zeros((NETWORK_BATCH - len(part) if fill else 0, *crops.shape[1:]), crops.dtype)
+            answers = model.predict_on_batch(np.concatenate([part, filled]))
+            angles.append(np.concatenate([answers[axis] for axis in AXES], axis=1)[: len(part)])  # (b, 3)
+        return np.concatenate(angles, dtype=float)
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(reduced)
+
+
+def predict_listed(model, listed: Listed, margin: float, workers: int) -> Predictions:
+    """The network's answers for every record, in order.
+
+    Args:
+        listed: `data_loaders.Listed` whose images are all present.
+        margin: of the crops, as a share of the box.
+        workers: threads that read images.
+    """
+    total = len(listed.records)
+    batches = scoring_batches(listed, NETWORK_BATCH, margin, workers)
+    title = f"{listed.data_set.title}, margin {margin:g}"
+    images = (angles for crops in batches for angles in predict_angles(model, crops, fill=True))
+    angles = np.stack(list(progress(images, total, title)))
+    return replace(truth_of(listed), predicted=np.degrees(angles), margin=np.full(total, float(margin)))

@@ -1,0 +1,75 @@
+"""What every script does: read options, show progress, and end with one line where the input is bad."""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn, TypeVar
+
+from util.errors import InputError
+
+BAD_INPUT = 2  # exit status: bad options (argparse's own), bad input
+LOG_LINES = 10  # of progress in a log file
+
+Item = TypeVar("Item")
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the description's lines and appends "(default: ...)" to the help of every option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        if not action.option_strings or action.default in (None, False, argparse.SUPPRESS) or "default:" in text:
+            return text
+        return f"{text} (default: {_default_text(action.default)})"
+
+
+def _default_text(default: object) -> str:
+    return " ".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
+
+
+def option_parser(description: str) -> argparse.ArgumentParser:
+    """A parser whose help shows the description as it is written, and every default."""
+    return argparse.ArgumentParser(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+
+
+def number(kind: type[int] | type[float], low: float, high: float = math.inf) -> Callable[[str], float]:
+    """An option's type for `argparse`: a number of this kind from low to high."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            what = "a whole number" if kind is int else "a number"
+            within = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise argparse.ArgumentTypeError(f"expected {what} {within}, not {text!r}")
+        return value
+
+    return parse
+
+
+def progress(items: Iterable[Item], total: int, title: str, unit: str = "image") -> Iterator[Item]:
+    """Yield the items and show how many are done: a bar with the time left on a terminal, a few lines in a log."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        yield from tqdm(items, title, total, unit=f" {unit}s", dynamic_ncols=True)
+        return
+    done, shown = 0, 0
+    for item in items:
+        yield item
+        done += 1
+        if done == total or done * LOG_LINES // max(total, 1) > shown:
+            shown = done * LOG_LINES // max(total, 1)
+            print(f"{title}: {done:,} of {total:,} {unit}s", file=sys.stderr, flush=True)
+
+
+def run_script(main: Callable[[], int | None]) -> NoReturn:
+    """Run a script's main and exit with its status; bad input is one line on stderr and the exit status 2."""
+    try:
+        sys.exit(main())
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
