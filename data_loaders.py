@@ -34,6 +34,10 @@ from util.errors import InputError
 AXES = ("yaw", "pitch", "roll")
 LIST_ORDER = ("roll", "pitch", "yaw")  # the order of the angles in a row of the published angle lists
 EULER_ORDER = "XYZ"  # intrinsic: R = Rx(pitch) Ry(yaw) Rz(roll) in list signs, x mirrored; see rotation_matrix
+CROP_SIZE = 224  # pixels: side of the network's input
+# Means of the three channels of ImageNet, in the order blue, green, red.  The released code subtracts them from RGB
+# images in this order, and so does the network's first layer.
+CHANNEL_MEANS = (103.939, 116.779, 123.68)
 _MIRROR_X = np.diag([-1.0, 1.0, 1.0])
 
 
@@ -155,6 +159,7 @@ BIWI_SPLITS = {
     # has 8 videos; tests/test_data_loaders.py draws it again.
     "16-8": ("03", "06", "09", "12", "13", "14", "15", "17"),
 }
+SPLIT_FRAMES = {"17-7": 4647, "17-7-b": 4889, "16-8": 5217}  # test frames of each split in the published lists
 
 
 # --- Lists → records --------------------------------------------------------------------------------------------------
@@ -387,10 +392,17 @@ def keep_present(listed, allow_missing=False):
     return replace(listed, records=listed.records[present], missing=len(absent))
 
 
+def limited(listed: Listed, n: int) -> Listed:
+    """At most `n` records, evenly spaced over the list; all of them for n = 0."""
+    total = len(listed.records)
+    if not 0 < n < total:
+        return listed
+    chosen = np.linspace(0, total - 1, n).astype(int)
+    note = f"limited to {n:,} of {total:,} images, evenly spaced"
+    return replace(listed, records=listed.records[chosen], notes=(*listed.notes, note))
+
+
 # --- Records → crops → batches ----------------------------------------------------------------------------------------
-
-CROP_SIZE = 224
-
 
 def read_image(path):
     """An image as (height, width, 3) uint8 RGB."""
