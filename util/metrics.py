@@ -1,13 +1,13 @@
-"""Predictions → numbers with uncertainty: metrics of an image, their means, and bootstrap intervals."""
+"""Predictions → numbers with uncertainty: the errors of each image, their means, and bootstrap intervals."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from data_loaders import AXES, rotation_matrix
 from util.errors import InputError
-from util.predictions import angle_errors, check_same_truth, duplicate_keys, refuse_duplicates, some
+from util.predictions import Predictions, aligned, angle_errors
 
 HEAD_VECTORS = ("left", "down", "front")  # the columns of a rotation matrix: the head's own x, y and z
 WITHIN = (5, 10, 15)  # degrees
@@ -16,6 +16,9 @@ YAW_BINS = {"0_30": "0-30", "30_60": "30-60", "60_90": "60-90", "over_90": "over
 PERCENTILES = (2.5, 97.5)
 COUNTS_AT_ONCE = 2**21  # resampling counts held in memory at a time: 16 MiB
 
+# With few clusters a percentile bootstrap interval is too narrow.  Number of videos → how many of 100 intervals of 95%
+# contain the true error, for videos of 50 images each (simulated in tests/test_metrics.py).
+COVERAGE = {4: 77, 8: 86, 24: 92}
 
 METRICS = (  # (key in every result, title for people, unit of the value)
     *((f"mae_{axis}", f"MAE {axis}", "°") for axis in AXES),
@@ -28,10 +31,12 @@ METRICS = (  # (key in every result, title for people, unit of the value)
     *((f"mae_yaw_{name}", f"MAE where |true yaw| is {title}°", "°") for name, title in YAW_BINS.items()),
 )
 
+Columns = dict[str, np.ndarray]  # metric → (n,) values of n images, NaN where an image does not count
+
 
 # --- Metrics of one image ---------------------------------------------------------------------------------------------
-def rotation_errors(true, predicted):
-    """Errors in degrees of the rotations that (n, 3) yaw, pitch, roll in degrees, list signs, stand for.
+def rotation_errors(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of rotations in degrees, from (n, 3) yaw, pitch, roll in degrees, list signs.
 
     First (n,) geodesic errors, the angle of the rotation R_trueᵀ R_predicted; then (n, 3) angles between the true and
     the predicted left, down and front vector of the head (columns of the matrices), whose mean is the image's MAEV.
@@ -45,12 +50,15 @@ def rotation_errors(true, predicted):
     return np.degrees(geodesic), np.degrees(vectors)
 
 
-def per_image(predictions):
-    """Every metric of every image: {key: (n,)} for the keys of METRICS; NaN where the image does not count.
+def per_image(predictions: Predictions) -> Columns:
+    """Every metric of METRICS for every image: {key: (n,)}, NaN where the image does not count.
 
     `within_5` is 100 where the *largest* of the three errors is at most 5°, else 0: its mean is a share in per cent.
     `mae_yaw_30_60` is the mean error of the three axes (not of yaw alone) where 30 < |true yaw| ≤ 60, wrapped at 360°;
-    `mae_yaw_0_30` includes 0, and `mae_yaw_over_90` has all the rest.  Raises a InputError if there are no images.
+    `mae_yaw_0_30` includes 0, and `mae_yaw_over_90` has all the rest.
+
+    Raises:
+        InputError: there are no images.
     """
     if not len(predictions):
         raise InputError("no predictions to score; expected at least one image")
@@ -64,21 +72,17 @@ def per_image(predictions):
         columns |= {f"within_{limit}_{axis}": 100.0 * (errors[:, i] <= limit) for i, axis in enumerate(AXES)}
     yaw_bin = np.searchsorted(YAW_EDGES, angle_errors(predictions.true[:, AXES.index("yaw")], 0))
     columns |= {f"mae_yaw_{b}": np.where(yaw_bin == i, columns["mae"], np.nan) for i, b in enumerate(YAW_BINS)}
-    return columns
+    return {key: columns[key] for key, _, _ in METRICS}
 
 
-def worst(predictions, k=10, key="mae"):
-    """Row numbers of the k images with the largest error, of those that count for the metric `key`; worst first."""
-    known = [name for name, _, unit in METRICS if unit == "°"]
-    if key not in known or k < 1:
-        raise InputError(f"worst {k} by {key!r}; expected at least 1, by one of {', '.join(known)}")
-    errors = per_image(predictions)[key]
-    return np.argsort(-errors, kind="stable")[: min(k, np.isfinite(errors).sum())]  # NaN, "does not count", is last
+def worst(columns: Columns, k: int = 10) -> np.ndarray:
+    """Row numbers of the k images with the largest error (mean of the three axes), worst first."""
+    return np.argsort(-columns["mae"], kind="stable")[:k]
 
 
 # --- Metrics of many images, with intervals ---------------------------------------------------------------------------
 class Estimate(NamedTuple):
-    """A metric and its 95% interval over n images in so many clusters (None where images were resampled).
+    """A mean over n images and its 95% interval; `clusters` is None where images were resampled.
 
     The value is NaN if no image counts, the interval if fewer than two images or clusters do.
     """
@@ -91,11 +95,11 @@ class Estimate(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Paired differences b - a of every metric, {key: Estimate}; how many images of a and of b had no partner."""
+    """Paired differences B - A of every metric, and the means of A and of B (NaN where no image counts)."""
 
-    differences: dict
-    dropped_a: int
-    dropped_b: int
+    differences: dict[str, Estimate]
+    a: dict[str, float]
+    b: dict[str, float]
 
 
 class Spread(NamedTuple):
@@ -106,49 +110,69 @@ class Spread(NamedTuple):
     n: int
 
 
-def summarise(predictions, rounds=1000, seed=0, clusters=None):
+def summarise(
+    predictions: Predictions,
+    rounds: int = 1000,
+    seed: int = 0,
+    clusters: Sequence[str] | np.ndarray | None = None,
+    columns: Columns | None = None,
+) -> dict[str, Estimate]:
     """Every metric of METRICS with its 95% percentile bootstrap interval: {key: Estimate}, degrees or per cent.
 
-    With few clusters the interval is too narrow: in 500 simulations each of videos with 50 images it covered the
-    truth in 77% for 4 videos, 88% for 8, 92% for 24.  Show their number (`Estimate.clusters`) beside the interval.
-    Rounds that draw no image of a yaw bin do not count for that bin.
+    With few clusters the interval is too narrow (COVERAGE): show their number, `Estimate.clusters`, beside it.  Rounds
+    that draw no image of a yaw bin do not count for that bin.
 
     Args:
         predictions: `Predictions` of n images.
-        rounds, seed: how often to resample, and with which random numbers.
+        rounds: how often to resample.
+        seed: of the random numbers.
         clusters: None to resample images, or (n,) names (videos, persons) to resample whole clusters: frames of one
             video resemble each other, so that resampling frames claims more certainty than there is.
+        columns: `per_image(predictions)`, if it is known already.
 
     Raises:
         InputError: no images, no rounds, clusters that do not fit, or several margins of an image without clusters.
     """
-    return _estimates(per_image(predictions), rounds, seed, _checked_clusters(clusters, predictions))
+    names = _checked_clusters(clusters, predictions)
+    return _estimates(per_image(predictions) if columns is None else columns, rounds, seed, names)
 
 
-def compare(a, b, *, rounds=1000, seed=0, clusters=None, common_only=False):
-    """Paired difference b - a of every metric (in degrees, negative: b is better) with its interval, as `Comparison`.
+def compare(
+    a: Predictions,
+    b: Predictions,
+    *,
+    rounds: int = 1000,
+    seed: int = 0,
+    clusters: Sequence[str] | np.ndarray | None = None,
+) -> Comparison:
+    """Compare two methods on the same images; a negative difference of errors means that B is better.
 
-    Images are paired by path and margin, in any order; by path alone if a or b has no margins at all.  To compare two
-    margins, take one away: `compare(a, dataclasses.replace(b, margin=math.nan))`.
+    To compare two margins, take one away: `compare(a, dataclasses.replace(b, margin=np.array(np.nan)))`.
 
     Args:
-        a, b: `Predictions` of the same images with the same true angles; anything else is a InputError.
+        a: `Predictions` of the first method.
+        b: those of the second one, in any order (see `predictions.aligned`).
         rounds, seed, clusters: as for `summarise`; the clusters name the rows of `a`.
-        common_only: where the images differ, compare those that both have and report how many were dropped.
+
+    Raises:
+        InputError: as for `summarise`, and where the images or their true angles differ.
     """
-    rows_a, rows_b = _pair(a, b, common_only)
-    first, second = a.select(rows_a), b.select(rows_b)
-    check_same_truth("b against a", second.path, second.true, first.true)
-    second = replace(second, true=first.true)  # differences below the tolerance must not move an image to another bin
-    clusters = _checked_clusters(clusters, a)
-    before, after = per_image(first), per_image(second)
-    columns = {key: after[key] - before[key] for key in before}
-    differences = _estimates(columns, rounds, seed, None if clusters is None else clusters[rows_a])
-    return Comparison(differences, len(a) - len(first), len(b) - len(second))
+    before, after = per_image(a), per_image(aligned(a, b))
+    differences = {key: after[key] - before[key] for key in before}
+    return Comparison(summarise(a, rounds, seed, clusters, differences), _means(before), _means(after))
 
 
-def across_seeds(summaries):
-    """{key: Spread} over what `summarise` gave for several runs; a InputError if they scored different images."""
+def _means(columns: Columns) -> dict[str, float]:
+    counted = {key: column[np.isfinite(column)] for key, column in columns.items()}
+    return {key: float(column.mean()) if len(column) else np.nan for key, column in counted.items()}
+
+
+def across_seeds(summaries: Sequence[dict[str, Estimate]]) -> dict[str, Spread]:
+    """{key: Spread} over what `summarise` gave for several runs.
+
+    Raises:
+        InputError: no runs, or runs that scored different numbers of images.
+    """
     if not summaries:
         raise InputError("no summaries to put together; expected one per run")
     spreads = {}
@@ -160,46 +184,29 @@ def across_seeds(summaries):
     return spreads
 
 
-def mean_pose_baseline(train_angles, test_angles):
-    """Degrees per axis and mean: MAE on (m, 3) test angles of always answering the mean of (n, 3) training angles."""
-    from sklearn.dummy import DummyRegressor
+def mean_pose_baseline(mean_pose: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """The error of always predicting one pose: {mae_yaw, mae_pitch, mae_roll, mae} in degrees.
 
-    dummy = DummyRegressor(strategy="mean").fit(np.zeros((len(train_angles), 1)), np.asarray(train_angles, float))
-    errors = angle_errors(test_angles, dummy.predict(np.zeros((len(test_angles), 1)))).mean(axis=0)
-    return {f"mae_{axis}": errors[i] for i, axis in enumerate(AXES)} | {"mae": errors.mean()}
-
-
-def format_estimates(estimates):
-    """Lines of text for {key: Estimate}: title, value, interval, number of images (and of clusters)."""
-    lines = []
-    for key, title, unit in METRICS:
-        value, low, high, n, clusters = estimates[key]
-        interval = "no interval" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
-        images = f"{n:,} images" + ("" if clusters is None else f" in {clusters:,} clusters")
-        lines.append(f"{title:38} " + (f"{value:7.2f}{unit}  {interval:18} {images}" if n else "no images"))
-    return "\n".join(lines)
+    Args:
+        mean_pose: (3,) yaw, pitch, roll in degrees: the mean of the training list.
+        true: (n, 3) true angles in degrees.
+    """
+    errors = angle_errors(true, mean_pose).mean(axis=0)  # (3,)
+    return {f"mae_{axis}": float(errors[i]) for i, axis in enumerate(AXES)} | {"mae": float(errors.mean())}
 
 
-def _pair(a, b, common_only):
-    """Row numbers of a and of b that belong together, in the order of a."""
-    by_margin = not (np.isnan(a.margin).all() or np.isnan(b.margin).all())
-    keys_a, keys_b = (duplicate_keys(p.path, p.margin if by_margin else np.full(len(p), np.nan)) for p in (a, b))
-    for name, keys in (("a", keys_a), ("b", keys_b)):
-        refuse_duplicates(f"{name}, row", keys, range(len(keys)))
-    row_of = {key: row for row, key in enumerate(keys_b)}
-    rows_a = [row for row, key in enumerate(keys_a) if key in row_of]
-    only_a, only_b = [key for key in keys_a if key not in row_of], sorted(row_of.keys() - set(keys_a))
-    if not rows_a or (not common_only and (only_a or only_b)):
-        mend = "use common_only to compare the rest" if rows_a else "they have no image in common"
-        raise InputError(f"different images: only in a {some(only_a)}, only in b {some(only_b)}; {mend}")
-    return np.array(rows_a), np.array([row_of[keys_a[row]] for row in rows_a])
+# --- The bootstrap ----------------------------------------------------------------------------------------------------
+def mean_with_interval(values: np.ndarray, rounds: int = 1000, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of (n,) values and its 95% percentile bootstrap interval: (mean, low, high)."""
+    estimate = _estimates({"values": np.asarray(values, float)}, rounds, seed, None)["values"]
+    return estimate.value, estimate.low, estimate.high
 
 
-def _estimates(columns, rounds, seed, clusters):
+def _estimates(columns: Columns, rounds: int, seed: int, clusters: np.ndarray | None) -> dict[str, Estimate]:
     """{key: Estimate} of the means of per-image columns."""
     if rounds < 1:
         raise InputError(f"{rounds} bootstrap rounds; expected at least 1")
-    values = np.stack([columns[key] for key, _, _ in METRICS], axis=1)  # (images, metrics)
+    values = np.stack(list(columns.values()), axis=1)  # (images, metrics)
     counted = np.isfinite(values)
     sums, sizes = np.where(counted, values, 0.0), counted.astype(float)  # (units, metrics); a unit is an image ...
     if clusters is not None:  # ... or a cluster
@@ -207,7 +214,7 @@ def _estimates(columns, rounds, seed, clusters):
         sums, sizes = (np.stack([np.bincount(unit, column) for column in t.T], axis=1) for t in (sums, sizes))
     means = _resampled_means(sums, sizes, rounds, seed)
     estimates = {}
-    for i, (key, _, _) in enumerate(METRICS):
+    for i, key in enumerate(columns):
         n, units = int(counted[:, i].sum()), int((sizes[:, i] > 0).sum())
         drawn = means[np.isfinite(means[:, i]), i]
         low, high = np.percentile(drawn, PERCENTILES).tolist() if units > 1 and len(drawn) else (np.nan, np.nan)
@@ -216,7 +223,7 @@ def _estimates(columns, rounds, seed, clusters):
     return estimates
 
 
-def _resampled_means(sums, sizes, rounds, seed):
+def _resampled_means(sums: np.ndarray, sizes: np.ndarray, rounds: int, seed: int) -> np.ndarray:
     """(rounds, metrics) means of as many units as there are, drawn with replacement, weighted by their sizes."""
     # A resampling is a row of multinomial counts, so that many rounds of all metrics are one product of matrices: 2 s
     # for 100,000 images and 1,000 rounds.  scipy.stats.bootstrap copies every metric in every round: 17 s at best.
@@ -233,17 +240,16 @@ def _resampled_means(sums, sizes, rounds, seed):
         return np.divide(*np.hsplit(np.concatenate(totals), 2))
 
 
-def _checked_clusters(clusters, predictions):
+def _checked_clusters(clusters: Sequence[str] | np.ndarray | None, predictions: Predictions) -> np.ndarray | None:
     n, different = len(predictions), len(set(predictions.path.tolist()))
     if clusters is None:
         if different < n:
             raise InputError(f"{n:,} rows of {different:,} images: select one margin, or pass clusters, such as paths")
         return None
-    clusters = np.asarray(clusters, dtype=str)
-    if clusters.shape != (n,):
-        raise InputError(f"clusters have shape {clusters.shape}; {n} images want one name each")
-    if (clusters == "").any():
-        raise InputError(
-            f"{(clusters == '').sum():,} of {n:,} images have no cluster name; name all or resample images"
-        )
-    return clusters
+    names = np.asarray(clusters, dtype=str)
+    if names.shape != (n,):
+        raise InputError(f"clusters have shape {names.shape}; expected one name for each of {n} images")
+    if (names == "").any():
+        unnamed = f"{(names == '').sum():,} of {n:,} images have no cluster name"
+        raise InputError(f"{unnamed}; name all of them or resample images")
+    return names

@@ -1,16 +1,18 @@
-"""Predictions of any model: one row of yaw, pitch and roll per image, and their file.
+"""Predictions of any model: yaw, pitch and roll of each image, beside the true angles, and their file.
 
-A predictions file is a CSV file in UTF-8 with this header, one row per image, angles in degrees in list signs:
+A predictions file is a CSV file in UTF-8 with this header and one row per image, angles in degrees, list signs:
 
     path,split,video,person,margin,yaw_true,pitch_true,roll_true,yaw_predicted,pitch_predicted,roll_predicted
 
-`path` names the image; a path may come back at another `margin` (the fixed test-time margin of the crop), never at the
-same one.  `split`, `video`, `person` and `margin` may be absent or empty, further columns are ignored, and the three
-true angles may be absent if `read_predictions` is given the truth to join by path.
+`path` names the image.  `margin` is the margin of its crop; a path may appear once per margin.  `split`, `video`,
+`person` and `margin` may be absent or empty, and further columns are ignored.  The true angles may be absent where
+`read_predictions` is given the truth.
 """
 
 import csv
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -21,106 +23,132 @@ from util.provenance import written_whole
 LABELS = ("split", "video", "person")
 TRUE_COLUMNS = tuple(f"{axis}_true" for axis in AXES)
 PREDICTED_COLUMNS = tuple(f"{axis}_predicted" for axis in AXES)
+FIELDS = ("path", "true", "predicted", *LABELS, "margin")  # of Predictions
 HEADER = ("path", *LABELS, "margin", *TRUE_COLUMNS, *PREDICTED_COLUMNS)
+ROLL_SIGNS = ("list", "mat")
 TRUTH_TOLERANCE = 1e-3  # degrees: more than rounding in a file, far less than the lists' 3.14 for pi (up to 0.05)
 
+Rows = dict[int, dict[str, str]]  # of a file: line number → {column: text}
 
-# --- Predictions and their file ---------------------------------------------------------------------------------------
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """True and predicted angles of n images, in degrees, list signs, AXES order.
 
-    Labels ("" = unknown) and margin (NaN = unknown) may each be given as one value for all images.  A InputError tells
-    of shapes that do not fit together and of angles that are not finite.
+    Labels ("" where unknown) and margin (NaN where unknown) may each be given as one value for all images.
+
+    Raises:
+        InputError: shapes that do not fit together, or angles that are not finite.
     """
 
     path: np.ndarray  # (n,) str
     true: np.ndarray  # (n, 3) degrees
     predicted: np.ndarray  # (n, 3) degrees
-    split: np.ndarray = ""  # (n,) str
-    video: np.ndarray = ""  # (n,) str
-    person: np.ndarray = ""  # (n,) str
-    margin: np.ndarray = np.nan  # (n,) share of the box side
+    split: np.ndarray = field(default_factory=lambda: np.array(""))  # (n,) str
+    video: np.ndarray = field(default_factory=lambda: np.array(""))  # (n,) str
+    person: np.ndarray = field(default_factory=lambda: np.array(""))  # (n,) str
+    margin: np.ndarray = field(default_factory=lambda: np.array(np.nan))  # (n,) share of the box side
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "path", np.atleast_1d(np.asarray(self.path, dtype=str)))
-        for field in fields(self):
-            angles = field.name in ("true", "predicted")
-            value = np.asarray(getattr(self, field.name), dtype=float if angles or field.name == "margin" else str)
+        for name in FIELDS:
+            angles = name in ("true", "predicted")
+            value = np.asarray(getattr(self, name), dtype=float if angles or name == "margin" else str)
             shape = (len(self), 3) if angles else (len(self),)
             if value.ndim == 0 and not angles:
                 value = np.full(shape, value)
             if value.shape != shape:
-                raise InputError(f"{field.name} has shape {value.shape}; {len(self)} paths want shape {shape}")
+                raise InputError(f"{name} has shape {value.shape}; expected {shape} for {len(self)} paths")
             if angles and not np.isfinite(value).all():
                 row = int(np.argmin(np.isfinite(value).all(axis=1)))
-                raise InputError(f"{field.name} angles of {self.path[row]} (row {row}) are not finite: {value[row]}")
-            object.__setattr__(self, field.name, value)
+                raise InputError(f"{name} angles of {self.path[row]} (row {row}) are not finite: {value[row]}")
+            object.__setattr__(self, name, value)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.path)
 
-    def select(self, mask):
-        """The images of a boolean mask (n,) or of an array of row numbers, in that order."""
-        return Predictions(**{field.name: getattr(self, field.name)[mask] for field in fields(self)})
+    def select(self, rows: np.ndarray) -> "Predictions":
+        """The images of a boolean mask (n,), or of an array of row numbers in that order."""
+        return Predictions(**{name: getattr(self, name)[rows] for name in FIELDS})
 
 
 def truth_of(listed: Listed) -> Predictions:
-    """True angles and labels of a list as `Predictions` that predict the truth."""
+    """The true angles and labels of a list, as `Predictions` without an error."""
     records, true = listed.records, np.degrees(listed.records["angles"])
-    labels = {"split": listed.split, "video": records["video"], "person": records["person"]}
+    labels = {"split": np.array(listed.split), "video": records["video"], "person": records["person"]}
     return Predictions(records["path"], true, true, **labels)
 
 
-def stack(parts):
-    """Several `Predictions` as one, say those at several margins."""
-    names = [field.name for field in fields(Predictions)]
-    return Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+def stack(parts: Sequence[Predictions]) -> Predictions:
+    """Several `Predictions` as one, for example those at several margins."""
+    return Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
 
 
-def read_predictions(path, roll_sign="list", truth=None, common_only=False):
-    """Read a predictions file (schema: top of this module) as `Predictions`, in the order of the file, in list signs.
+def angle_errors(true: np.ndarray, predicted: np.ndarray | float) -> np.ndarray:
+    """Absolute differences of angles in degrees, any shape, wrapped at 360° only: 350° off is 10°, 170° off is 170°."""
+    difference = np.abs(np.asarray(predicted, float) - np.asarray(true, float)) % 360
+    return np.minimum(difference, 360 - difference)
 
-    Args:
-        path: the CSV file.
-        roll_sign: "list", or "mat" where the file has the roll of the `.mat` files (as Hopenet and FSA-Net do): then
-            *both* `roll_true` and `roll_predicted` of this file are negated on reading.  `truth` is never negated.
-        truth: `Predictions` of exactly the same paths, joined by path.  It gives the true angles, and whichever of
-            split, video and person the file does not give.  True angles in the file must then agree with it.
-        common_only: with `truth`: leave out, instead of refusing, what only one of the two has.
+
+# --- The same images --------------------------------------------------------------------------------------------------
+def aligned(a: Predictions, b: Predictions) -> Predictions:
+    """`b` with its rows in the order of `a`, and with the true angles of `a`.
+
+    Rows are matched by path and margin, or by path alone if `a` or `b` has no margins at all.
 
     Raises:
-        InputError, with file and line: an empty file, missing columns, a wrong number of columns, anything but a finite
-            number, no path, a path twice at one margin.  With `truth`: other paths or other true angles.
+        InputError: different images, a repeated image, or true angles that differ by more than TRUTH_TOLERANCE.
     """
-    if roll_sign not in ("list", "mat"):
-        raise InputError(f"roll_sign is {roll_sign!r}; expected 'list' or 'mat'")
-    columns, lines = _read_columns(path)
-    if truth is not None and common_only and "path" in columns:
-        truth, columns, lines = _common(path, truth, columns, lines)
-    has_true = truth is None or any(name in columns for name in TRUE_COLUMNS)
-    missing = [n for n in ("path", *TRUE_COLUMNS[: 3 * has_true], *PREDICTED_COLUMNS) if n not in columns]
-    if missing:
-        found = f"found {', '.join(columns)}; only the true angles may be absent, where the truth is given"
-        raise InputError(f"{path}, line 1: missing columns {', '.join(missing)}; {found}")
-    sign = np.where(np.array(AXES) == "roll", -1.0, 1.0) if roll_sign == "mat" else 1.0
-    known = {"path": np.array(columns["path"], dtype=str)}
-    for field, names in (("predicted", PREDICTED_COLUMNS), ("true", TRUE_COLUMNS))[: 1 + has_true]:
-        known[field] = sign * np.stack([_numbers(path, name, columns[name], lines) for name in names], axis=1)
-    known["margin"] = _numbers(path, "margin", columns.get("margin", ("",) * len(lines)), lines, may_be_empty=True)
-    if "" in columns["path"]:
-        raise InputError(f"{path}, line {lines[columns['path'].index('')]}: no path; expected the name of the image")
-    refuse_duplicates(f"{path}, line", duplicate_keys(known["path"], known["margin"]), lines)
-    if truth is not None:
-        known |= _join_truth(path, known, truth)
-    return Predictions(**known | {name: columns[name] for name in LABELS if any(columns.get(name, ()))})
+    by_margin = not (np.isnan(a.margin).all() or np.isnan(b.margin).all())
+    keys_a, keys_b = (_keys(part, by_margin) for part in (a, b))
+    for name, keys in (("A", keys_a), ("B", keys_b)):
+        _refuse_repeated(f"{name}, row", keys, range(len(keys)))
+    second = b.select(_matching_rows(keys_a, keys_b, "A and B", "--common-only compares the images in both"))
+    _check_same_truth("B against A", second.path, second.true, a.true)
+    return replace(second, true=a.true)
 
 
-def write_predictions(path, predictions):
-    """Write `Predictions` so that `read_predictions` gives back the very same numbers; whole or not at all."""
+def _keys(predictions: Predictions, by_margin: bool = True) -> list[str]:
+    """What names each row: its path, and its margin if it has one."""
+    known = zip(predictions.path.tolist(), predictions.margin.tolist(), strict=True)
+    return [path if np.isnan(margin) or not by_margin else f"{path} at margin {margin!r}" for path, margin in known]
+
+
+def _refuse_repeated(place: str, keys: Iterable[str], numbers: Iterable[int]) -> None:
+    first: dict[str, int] = {}
+    for key, number in zip(keys, numbers, strict=True):
+        if first.setdefault(key, number) != number:
+            raise InputError(f"{place} {number}: {key} appears already at {first[key]}; expected it once per margin")
+
+
+def _matching_rows(keys: list[str], others: list[str], names: str, mend: str) -> np.ndarray:
+    """For each key its place among the others; an InputError unless both sides hold the same keys."""
+    row_of = {key: row for row, key in enumerate(others)}
+    only_first, only_second = sorted(set(keys) - row_of.keys()), sorted(row_of.keys() - set(keys))
+    if only_first or only_second:
+        found = f"only in the first {_some(only_first)}, only in the second {_some(only_second)}"
+        raise InputError(f"{names} hold different images: {found}; {mend}")
+    return np.array([row_of[key] for key in keys])
+
+
+def _check_same_truth(what: str, paths: np.ndarray, true: np.ndarray, expected: np.ndarray) -> None:
+    differ = np.flatnonzero((angle_errors(expected, true) > TRUTH_TOLERANCE).any(axis=1))
+    if len(differ):
+        first = f"the first is {true[differ[0]]}, expected {expected[differ[0]]}: check signs, units, choice of list"
+        raise InputError(f"{what}: true angles differ by over {TRUTH_TOLERANCE}° in {_some(paths[differ])}; {first}")
+
+
+def _some(names: Sequence[str] | np.ndarray) -> str:
+    """A count and the first three names, for messages."""
+    return f"{len(names):,} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+def write_predictions(path: str | Path, predictions: Predictions) -> None:
+    """Write a predictions file, from which `read_predictions` reads the very same numbers."""
     if not len(predictions):
         raise InputError(f"{path}: no predictions to write")
-    refuse_duplicates("predictions, row", duplicate_keys(predictions.path, predictions.margin), range(len(predictions)))
+    _refuse_repeated("predictions, row", _keys(predictions), range(len(predictions)))
     labels = [getattr(predictions, name).tolist() for name in LABELS]
     margins = ["" if np.isnan(margin) else margin for margin in predictions.margin.tolist()]
     angles = np.concatenate([predictions.true, predictions.predicted], axis=1).T.tolist()
@@ -130,99 +158,108 @@ def write_predictions(path, predictions):
         writer.writerows(zip(predictions.path.tolist(), *labels, margins, *angles, strict=True))
 
 
-def _read_columns(path):
-    """A CSV file as {column name: texts}, with the line number of every row."""
-    lines, rows = [], []
+def read_predictions(
+    path: str | Path, roll_sign: str = "list", truth: Predictions | None = None, common_only: bool = False
+) -> tuple[Predictions, int]:
+    """Read a predictions file: `Predictions` in list signs and in the order of the file, and how many rows it left out.
+
+    Args:
+        path: the CSV file (its columns: top of this module).
+        roll_sign: "list", or "mat" where the file has the roll of the `.mat` files (as Hopenet and FSA-Net do): then
+            both `roll_true` and `roll_predicted` of the file are negated.  `truth` is never negated.
+        truth: `Predictions` of the same paths, each once.  It gives the true angles, with which true angles in the
+            file must agree, and the split, video and person where the file does not.
+        common_only: with `truth`, leave out the images that only one of the two has instead of refusing them.
+
+    Raises:
+        InputError, with file and line: an empty file, missing columns, a wrong number of columns, anything but a finite
+            number, no path, a path twice at one margin.  With `truth`: other paths or other true angles.
+        OSError: the file cannot be opened.
+    """
+    if roll_sign not in ROLL_SIGNS:
+        raise InputError(f"roll_sign is {roll_sign!r}; expected 'list' or 'mat'")
+    rows, left_out = _read_rows(path, true_needed=truth is None), 0
+    if truth is not None and common_only:
+        every = len(rows)
+        rows, truth = _common(path, rows, truth)
+        left_out = every - len(rows)
+    known = _parse(path, rows, roll_sign)
+    if truth is not None:
+        _refuse_repeated("the truth, row", _keys(truth, by_margin=False), range(len(truth)))
+        texts = known["path"].tolist(), truth.path.tolist()
+        matched = truth.select(_matching_rows(*texts, f"{path} and the truth", "--common-only scores those in both"))
+        _check_same_truth(f"{path} against the truth", matched.path, known.get("true", matched.true), matched.true)
+        known = {name: getattr(matched, name) for name in LABELS} | known | {"true": matched.true}
+    predictions = Predictions(**known)
+    _refuse_repeated(f"{path}, line", _keys(predictions), rows)
+    return predictions, left_out
+
+
+def _read_rows(path: str | Path, true_needed: bool) -> Rows:
+    """The rows of a CSV file by their line numbers; its header and the number of columns are checked."""
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         try:
-            for row in reader:
-                rows.append(row)
-                lines.append(reader.line_num)
+            header, *rows = [(reader.line_num, row) for row in reader] or [(1, [])]
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path}, after line {reader.line_num}: not a CSV file in UTF-8 ({error})") from error
-    if len(rows) < 2:
-        raise InputError(f"{path}, line {len(rows) + 1}: the file is empty here; expected a header and predictions")
-    header = [name.strip() for name in rows[0]]
-    repeated = [name for name in HEADER if header.count(name) > 1]
+    if not rows:
+        raise InputError(
+            f"{path}, line {1 + bool(header[1])}: the file is empty here; expected a header and predictions"
+        )
+    columns = [name.strip() for name in header[1]]
+    _check_columns(path, columns, true_needed)
+    for line, row in rows:
+        if len(row) != len(columns):
+            raise InputError(f"{path}, line {line}: {len(row)} columns; the header has {len(columns)}")
+    return {line: dict(zip(columns, row, strict=True)) for line, row in rows}
+
+
+def _check_columns(path: str | Path, columns: list[str], true_needed: bool) -> None:
+    """Every column that is needed must be there, and none that is read may be there twice."""
+    repeated = [name for name in HEADER if columns.count(name) > 1]
     if repeated:
         raise InputError(f"{path}, line 1: these columns come more than once: {', '.join(repeated)}")
-    for line, row in zip(lines, rows, strict=True):
-        if len(row) != len(header):
-            raise InputError(f"{path}, line {line}: {len(row)} columns; the header has {len(header)}")
-    return dict(zip(header, zip(*rows[1:], strict=True), strict=True)), lines[1:]
+    true = TRUE_COLUMNS if true_needed or {*columns} & {*TRUE_COLUMNS} else ()
+    missing = [name for name in ("path", *true, *PREDICTED_COLUMNS) if name not in columns]
+    if missing:
+        found = f"found {', '.join(columns)}; only the true angles may be absent, where the truth is given"
+        raise InputError(f"{path}, line 1: missing columns {', '.join(missing)}; {found}")
 
 
-def _common(source, truth, columns, lines):
-    """Truth, columns and line numbers without what only the truth or only the file has."""
-    rows = np.flatnonzero(np.isin(columns["path"], truth.path))
-    if not len(rows):
-        raise InputError(f"{source}: no image of the truth; it has {columns['path'][0]}, the truth {truth.path[0]}")
-    columns = {name: tuple(texts[row] for row in rows) for name, texts in columns.items()}
-    return truth.select(np.isin(truth.path, columns["path"])), columns, [lines[row] for row in rows]
+def _common(path: str | Path, rows: Rows, truth: Predictions) -> tuple[Rows, Predictions]:
+    """What the rows of a file and the truth have in common."""
+    known = set(truth.path.tolist())
+    kept = {line: row for line, row in rows.items() if row["path"] in known}
+    if not kept:
+        first = next(iter(rows.values()))["path"]
+        raise InputError(f"{path}: no image of the truth; it has {first!r}, the truth {str(truth.path[0])!r}")
+    return kept, truth.select(np.isin(truth.path, [row["path"] for row in kept.values()]))
 
 
-def _numbers(path, name, texts, lines, may_be_empty=False):
-    """A column of texts as floats; an empty text is NaN where it may be empty."""
-    try:
-        numbers = np.array(texts, dtype=float)
-    except ValueError:
-        numbers = np.array([_number_or_nan(text) for text in texts])
-    for row in np.flatnonzero(~np.isfinite(numbers)):
-        if texts[row] or not may_be_empty:
-            raise InputError(f"{path}, line {lines[row]}: {name} is {texts[row]!r}; expected a finite number")
-    return numbers
+def _parse(path: str | Path, rows: Rows, roll_sign: str) -> dict[str, np.ndarray]:
+    """The fields of `Predictions` that the rows give, in list signs."""
 
+    def number(line: int, name: str) -> float:
+        text = rows[line][name]
+        try:
+            value = float(text)
+        except ValueError:
+            value = np.nan
+        if not np.isfinite(value):
+            raise InputError(f"{path}, line {line}: {name} is {text!r}; expected a finite number")
+        return value
 
-def _number_or_nan(text):
-    try:
-        return float(text)
-    except ValueError:
-        return np.nan
-
-
-def duplicate_keys(paths, margins):
-    """What names a row: its path, and its margin if it has one."""
-    known = zip(paths.tolist(), margins.tolist(), strict=True)
-    return [path if np.isnan(margin) else f"{path} at margin {margin!r}" for path, margin in known]
-
-
-def refuse_duplicates(place, keys, numbers):
-    """Raise a InputError that names the first repeated key by the numbers of both rows."""
-    first = {}
-    for key, number in zip(keys, numbers, strict=True):
-        if first.setdefault(key, number) != number:
-            raise InputError(f"{place} {number}: {key} is there already, in {first[key]}; expected once per margin")
-
-
-def some(names):
-    """A count and the first few names, for messages."""
-    return f"{len(names):,} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-
-
-def _join_truth(source, known, truth):
-    """The true angles and the labels that `truth` has for the paths of a file."""
-    row_of = {}
-    first = [row_of.setdefault(name, row) for row, name in enumerate(truth.path.tolist())]
-    check_same_truth("truth, which has a path more than once", truth.path, truth.true, truth.true[first])
-    paths = known["path"].tolist()
-    missing, extra = sorted(row_of.keys() - set(paths)), sorted(set(paths) - row_of.keys())
-    if missing or extra:
-        names = f"missing in the file {some(missing)}, unknown to the truth {some(extra)}"
-        raise InputError(f"{source}: not the images of the truth: {names}; expected the same names, or common_only")
-    matched = truth.select([row_of[name] for name in paths])
-    check_same_truth(f"{source} against the truth", matched.path, known.get("true", matched.true), matched.true)
-    return {"true": matched.true} | {name: getattr(matched, name) for name in LABELS}
-
-
-def check_same_truth(what, paths, true, expected):
-    differ = np.flatnonzero((angle_errors(expected, true) > TRUTH_TOLERANCE).any(axis=1))
-    if len(differ):
-        first = f"the first is {true[differ[0]]}, expected {expected[differ[0]]}: check signs, units, choice of list"
-        raise InputError(f"{what}: true angles differ by over {TRUTH_TOLERANCE}° in {some(paths[differ])}; {first}")
-
-
-def angle_errors(true, predicted):
-    """Absolute differences of angles in degrees, any shape, wrapped at 360° only: 350° off is 10°, 170° off is 170°."""
-    difference = np.abs(np.asarray(predicted, float) - np.asarray(true, float)) % 360
-    return np.minimum(difference, 360 - difference)
+    for line, row in rows.items():
+        if not row["path"]:
+            raise InputError(f"{path}, line {line}: no path; expected the name of the image")
+    columns = next(iter(rows.values()))
+    sign = np.array([-1.0 if axis == "roll" and roll_sign == "mat" else 1.0 for axis in AXES])
+    known = {"path": np.array([row["path"] for row in rows.values()])}
+    for angles, names in (("predicted", PREDICTED_COLUMNS), ("true", TRUE_COLUMNS)):
+        if names[0] in columns:
+            known[angles] = sign * np.array([[number(line, name) for name in names] for line in rows])  # (n, 3)
+    if "margin" in columns:
+        known["margin"] = np.array([number(line, "margin") if rows[line]["margin"] else np.nan for line in rows])
+    labels = {name: np.array([row[name] for row in rows.values()]) for name in LABELS if name in columns}
+    return known | {name: texts for name, texts in labels.items() if (texts != "").any()}

@@ -7,36 +7,42 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+VERSION = "0.2.0"  # of this suite
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("keras", "tensorflow", "keras-self-attention", "opencv-python", "numpy", "scipy", "scikit-learn")
 
 
-def environment(command=None):
-    """What a result was made with: versions, commit, hardware class, command, date.
+def environment(command: str | None = None) -> dict[str, Any]:
+    """What a result was made with: command, date, suite, commit, hardware and versions, as a dict for JSON.
 
     Args:
         command: how the program was called, if not as this process.
     """
-    names = ("keras", "tensorflow", "keras-self-attention", "opencv-python", "numpy", "scipy", "scikit-learn")
     versions = {"python": platform.python_version()}
-    for name in names:
+    for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # OpenCV and TensorFlow have other names too
             versions[name] = importlib.metadata.version(name)
     return {
         "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "suite": VERSION,
         "commit": _commit(),
         "hardware": _hardware(),
         "versions": versions,
     }
 
 
-def _commit():
+def _commit() -> str:
     """The commit of this suite, "+changes" where files differ from it, or "unknown" outside a git checkout."""
+    if not (ROOT / ".git").exists():  # the folder may lie in a checkout of something else
+        return "unknown"
     git = ["git", "-C", str(ROOT)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -46,7 +52,7 @@ def _commit():
     return commit + ("+changes" if status.strip() else "")
 
 
-def _hardware():
+def _hardware() -> str:
     """The class of machine: number of processors, and the graphics cards that TensorFlow sees once it is loaded."""
     cards = []
     if "tensorflow" in sys.modules:
@@ -58,10 +64,10 @@ def _hardware():
     return ", ".join([f"{os.cpu_count()} CPU cores, {platform.machine()}", *cards])
 
 
-def sha256(path):
+def sha256(path: str | Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -69,9 +75,13 @@ def sha256(path):
 
 @contextlib.contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write to; what was written there takes the place of `path` only when it is whole.
+    """A path beside `path` to write a file or a folder to; it is renamed to `path` if the block ends without an error.
 
-    Makes the folders it needs.  The path handed out has the suffix of `path`.
+    Where the block fails, what it wrote is removed and `path` stays as it was.  Missing parent folders are made.  The
+    temporary path ends in the name of `path`, so that writers that go by the suffix see it.
+
+    Raises:
+        OSError: nothing was written, or a folder should take the place of something that exists.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,10 +90,13 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         yield unfinished
         os.replace(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
+        else:
+            unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8 with `written_whole`."""
     with written_whole(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="")
