@@ -1,51 +1,48 @@
-"""Published lists → records → crops → batches, for 300W-LP, AFLW2000, BIWI and lists of one's own.
+"""Published lists → records → crops → batches, for 300W-LP, AFLW2000, BIWI and your own lists.
 
-Run it to check a data folder, or to fetch the published lists:
+Run it to check a data folder, or to fetch the published lists into it first:
 
     python data_loaders.py --data-dir data
     python data_loaders.py --data-dir data --fetch-lists
 """
 
-import argparse
-import hashlib
-import http.client
-import os
 import re
-import sys
-import urllib.request
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from util.errors import InputError
+from util.lists import PATH_LENGTH, Angles, Box, ListFile, Rejected, parse_angles, parse_box, read_rows
 
 # --- Conventions ------------------------------------------------------------------------------------------------------
-# Everything inside the suite is in radians, in the axis order of AXES and in the signs of the published lists:
-#   yaw   > 0  turns the nose to the left of the picture,
+# Inside the suite angles are in radians, in the order of AXES and in the signs of the published lists:
+#   yaw   > 0  turns the nose to the left of the image,
 #   pitch > 0  looks up,
-#   roll  > 0  tilts the head counter-clockwise in the picture (the negative of the `.mat` files' roll).
-# Rotations act on the image axes: x to the right, y down, z out of the picture towards the viewer.  A head that looks
-# straight into the camera has its nose along +z, its chin along +y and its own right eye on the side of -x.
+#   roll  > 0  tilts the head counter-clockwise in the image (the negative of the `.mat` files' roll).
+# Image axes: x to the right, y down, z out of the image towards the viewer.  A head that looks straight into the camera
+# has its nose along +z, its chin along +y and its own right eye on the side of -x.
 AXES = ("yaw", "pitch", "roll")
-LIST_ORDER = ("roll", "pitch", "yaw")  # the order of the angles in a row of the published angle lists
-EULER_ORDER = "XYZ"  # intrinsic: R = Rx(pitch) Ry(yaw) Rz(roll) in list signs, x mirrored; see rotation_matrix
+LIST_ORDER = ("roll", "pitch", "yaw")  # of the angles in a row of the published angle lists
+EULER_ORDER = "R = Rx(pitch) Ry(-yaw) Rz(-roll), list signs; x right, y down, z towards the viewer"
+
+# Images are (height, width, 3) uint8, RGB.
 CROP_SIZE = 224  # pixels: side of the network's input
-# Means of the three channels of ImageNet, in the order blue, green, red.  The released code subtracts them from RGB
-# images in this order, and so does the network's first layer.
+# The authors handed a BGR image to a preprocessor that reverses the channels before it subtracts the means meant for
+# BGR: the network sees RGB minus these values, in this order.
 CHANNEL_MEANS = (103.939, 116.779, 123.68)
-_MIRROR_X = np.diag([-1.0, 1.0, 1.0])
 
 
-def rotation_matrix(angles):
-    """Rotation of the head in image axes (x right, y down, z towards the viewer).
+def rotation_matrix(angles: np.ndarray) -> np.ndarray:
+    """The head's rotation in image axes, see EULER_ORDER: `R @ (0, 0, 1)` is the direction of the nose.
 
-    `R @ (0, 0, 1)` is the direction of the nose; the columns are the head's own axes.  In the signs of the `.mat`
-    files this is Rx(pitch) Ry(-yaw) Rz(roll), which derotates the `pt3d_68` landmarks of AFLW2000.
+    It derotates the `pt3d_68` landmarks of AFLW2000.
 
     Args:
         angles: (..., 3) yaw, pitch, roll in radians, list signs.
@@ -53,72 +50,42 @@ def rotation_matrix(angles):
     Returns:
         (..., 3, 3) rotation matrices.
     """
+    from scipy.spatial.transform import Rotation
+
     angles = np.asarray(angles, float)
-    matrices = _rotation(angles.reshape(-1, 3)).as_matrix()
-    return (_MIRROR_X @ matrices @ _MIRROR_X).reshape(*angles.shape[:-1], 3, 3)
-
-
-def rotation_angles(matrices):
-    """The inverse of `rotation_matrix`: (..., 3, 3) → (..., 3) yaw, pitch, roll in radians, list signs."""
-    from scipy.spatial.transform import Rotation
-
-    matrices = np.asarray(matrices, float)
-    mirrored = _MIRROR_X @ matrices.reshape(-1, 3, 3) @ _MIRROR_X
-    pitch, yaw, roll = Rotation.from_matrix(mirrored).as_euler(EULER_ORDER).T
-    return np.stack([yaw, pitch, roll], axis=-1).reshape(*matrices.shape[:-2], 3)
-
-
-def _rotation(angles):
-    """Scipy's `Rotation` of (n, 3) yaw, pitch, roll in list signs (x mirrored against the image axes)."""
-    from scipy.spatial.transform import Rotation
-
-    yaw, pitch, roll = angles.T
-    return Rotation.from_euler(EULER_ORDER, np.stack([pitch, yaw, roll], axis=-1))
+    pitch_yaw_roll = angles.reshape(-1, 3)[:, [1, 0, 2]] * (1, -1, -1)
+    return Rotation.from_euler("XYZ", pitch_yaw_roll).as_matrix().reshape(*angles.shape, 3)
 
 
 # --- Data sets and splits ---------------------------------------------------------------------------------------------
 
-# The six published lists, in the state in which they were published, and the git blob ids that recognise them.
-PUBLISHED_LISTS = "https://raw.githubusercontent.com/MingzhenShao/HeadPose/cf42054bf048ec7b837d2dbb4282d6f1ea800730/"
-PUBLISHED_BLOBS = {
-    "300wcrop.txt": "e73f6105d07e0ff186ab99b766562d3462c2f808",
-    "300w_euler_cls.txt": "56a93b39a8d779fd25ed5d6e405dad4062d0128b",
-    "Aflw2000crop.txt": "0f3050d79514b205af810b00f9f2384f515be9ff",
-    "Aflw2000_euler_cls.txt": "d48f7384c43e2ba6362239c6315abd1e0d2b04b5",
-    "biwi_rect.txt": "2b434fdc1fcd616b04d27a3f0e605e74e248098a",
-    "biwi_angle.txt": "2dc6bc43004b2fefc96fa65553838f05dda78e34",
-}
-
 
 @dataclass(frozen=True)
 class DataSet:
-    """A pair of lists: its file names, its unit, what the published lists hold, and where the pictures come from."""
+    """A pair of lists: file names, unit, what the published lists hold, and where the images come from."""
 
     title: str
     crop_list: str
     angle_list: str
     unit: str  # of the angle list: "radians" or "degrees"
-    layout: str  # where the pictures lie under the data folder
-    source: str  # how to get them
-    rows: int | None = None  # lines of the published lists; None: not known
+    layout: str = "images as listed"  # where the images lie under the data folder
+    source: str = ""  # how to get them; "": your own
+    rows: int | None = None  # rows of the published lists; None: not known
     usable: int | None = None  # rows with a box and angles; None: not known
-    # Rows that only one of the lists names are counted as rejected instead of refused.  For 300W-LP, whose published
-    # lists nobody here has seen: they are known to be shorter than the data set.
-    allow_unpaired: bool = False
 
 
-_LP_SOURCE = "300W-LP, 3DDFA's project page (Zhu et al., CVPR 2016): unpack 300W-LP.zip into the data folder"
-_GENERATED = "python synthetic_heads.py --out DIR"
+_HEADS = "python synthetic_heads.py --out DIR"
+_300W_LP = ("300wcrop.txt", "300w_euler_cls.txt", "radians", "300W_LP/*/*.jpg")
+_AFLW2000 = ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt", "radians", "AFLW2000/image*.jpg")
 DATA_SETS = {
     "300w-lp": DataSet(
-        "300W-LP", "300wcrop.txt", "300w_euler_cls.txt", "radians", "300W_LP/*/*.jpg", _LP_SOURCE, allow_unpaired=True
+        "300W-LP",
+        *_300W_LP,
+        "300W-LP, 3DDFA's project page (Zhu et al., CVPR 2016): unpack 300W-LP.zip into the data folder",
     ),
     "aflw2000": DataSet(
         "AFLW2000",
-        "Aflw2000crop.txt",
-        "Aflw2000_euler_cls.txt",
-        "radians",
-        "AFLW2000/image*.jpg",
+        *_AFLW2000,
         "AFLW2000-3D, 3DDFA's project page (Zhu et al., CVPR 2016): unpack AFLW2000-3D.zip into the data folder",
         rows=1955,
         usable=1947,
@@ -129,22 +96,14 @@ DATA_SETS = {
         "biwi_angle.txt",
         "degrees",
         "BIWI/hpdb/NN/frame_*_rgb.png",
-        "Biwi Kinect Head Pose Database (Fanelli et al., IJCV 2013): unpack kinect_head_pose_db.tgz into DATA/BIWI",
+        "Biwi Kinect Head Pose Database (Fanelli et al., IJCV 2013): unpack kinect_head_pose_db.tgz into BIWI",
         rows=15648,
         usable=15648,
     ),
-    "synthetic-train": DataSet(
-        "generated heads, training part", "300wcrop.txt", "300w_euler_cls.txt", "radians", "300W_LP/*/*.jpg", _GENERATED
-    ),
-    "synthetic": DataSet(
-        "generated heads, test part",
-        "Aflw2000crop.txt",
-        "Aflw2000_euler_cls.txt",
-        "radians",
-        "AFLW2000/image*.jpg",
-        _GENERATED,
-    ),
+    "synthetic-train": DataSet("synthetic heads, training part", *_300W_LP, _HEADS),
+    "synthetic": DataSet("synthetic heads, test part", *_AFLW2000, _HEADS),
 }
+PAPER_DATA_SETS = ("300w-lp", "aflw2000", "biwi")  # their lists are the published ones
 
 # Who is on which of BIWI's 24 videos: 20 people, four of them recorded twice (02 = 21, 03 = 15, 05 = 18, 07 = 22).
 # The table of sequence and subject of the Hugging Face data set `biwi_kinect_head_pose`.
@@ -164,20 +123,9 @@ SPLIT_FRAMES = {"17-7": 4647, "17-7-b": 4889, "16-8": 5217}  # test frames of ea
 
 # --- Lists → records --------------------------------------------------------------------------------------------------
 
-RECORD = [("path", "U160"), ("row", "i8"), ("column", "i8"), ("size", "i8"), ("angles", "f8", (3,)), ("video", "U8")]
-RECORD += [("person", "U8")]
-_PICTURE = re.compile(r".*\.(jpe?g|png|bmp|tiff?|webp)", re.IGNORECASE)
+RECORD = [("path", f"U{PATH_LENGTH}"), ("row", "i8"), ("column", "i8"), ("size", "i8"), ("angles", "f8", (3,))]
+RECORD += [("video", "U8"), ("person", "U8")]
 _VIDEO = re.compile(r"BIWI/hpdb/(\d+)/")
-
-
-@dataclass(frozen=True)
-class ListFile:
-    """A list as it was read: its path, its number of rows, its SHA-256 and whether it is the published one."""
-
-    path: str
-    rows: int
-    sha256: str
-    published: bool
 
 
 @dataclass(frozen=True)
@@ -192,142 +140,122 @@ class Listed:
     data_set: DataSet
     data_dir: Path
     records: np.ndarray
-    rejected: dict  # reason → paths of the rows that cannot be used
-    files: tuple = ()  # of ListFile: the crop list and the angle list
-    notes: tuple = ()  # what a reader of the result should know
-    missing: int = 0  # pictures that were listed and absent, and were left out on request
-    split: str = field(default="all")
+    rejected: Rejected
+    files: tuple[ListFile, ...] = ()  # the crop list and the angle list
+    notes: tuple[str, ...] = ()  # what a reader of a result should know
+    missing: int = 0  # images that were listed, absent, and skipped on request
+    split: str = "all"  # as printed: "all", "16-8 test"
 
     @property
-    def published(self):
+    def published(self) -> bool:
         """Whether both lists are the published ones, byte for byte."""
-        return all(file.published for file in self.files)
+        return bool(self.files) and all(file.published for file in self.files)
 
 
-def read_lists(crop_list, angle_list, unit, data_dir, data_set=None):
-    """Join a list of boxes and a list of angles by the names of their pictures.
+def read_lists(
+    crop_list: str | Path, angle_list: str | Path, unit: str, data_dir: str | Path, data_set: DataSet | None = None
+) -> Listed:
+    """Join a list of boxes and a list of angles by the paths of their images.
+
+    Rows of the published lists that cannot be used are counted by reason; in your own lists they are errors, but for
+    an image without a box.
 
     Args:
-        crop_list: file of rows `path TAB row column size size`; a row with a picture and no box is counted as rejected.
+        crop_list: file of rows `path TAB row column size size`, in pixels; or the path alone: an image without a box.
         angle_list: file of rows `path TAB roll TAB pitch TAB yaw`, in list signs, with or without three class columns.
         unit: of the angles, "radians" or "degrees".
         data_dir: the folder at which the paths start.
+        data_set: what the lists are; None: your own.
 
     Returns:
-        `Listed`, in the order of the crop list.
+        `Listed`, in the order of the crop list; its notes say where lists differ from the published ones.
 
     Raises:
-        InputError: a malformed row (file and line), a picture named twice, lists that name different pictures.
+        InputError: your own lists have a malformed row (file and line), name an image twice, or name different images;
+            or no row can be used.
     """
-    crop_list, angle_list = Path(crop_list), Path(angle_list)
-    data_set = data_set or DataSet("one's own lists", crop_list.name, angle_list.name, unit, "as listed", "your own")
-    boxes, crop_file = read_rows(crop_list, parse_box)
-    angles, angle_file = read_rows(angle_list, lambda text: _parse_angles(text, unit))
-    rejected = {"no box": [path for path, box in boxes.items() if box is None]}
-    rejected["not in the angle list"] = [path for path in boxes if path not in angles]
-    rejected["not in the crop list"] = [path for path in angles if path not in boxes]
-    unpaired = rejected["not in the angle list"] + rejected["not in the crop list"]
-    if unpaired and not data_set.allow_unpaired:
-        raise InputError(
-            f"{crop_list} and {angle_list} disagree: {len(rejected['not in the angle list'])} pictures are only in the "
-            f"first, {len(rejected['not in the crop list'])} only in the second ({', '.join(unpaired[:3])}, ...); "
-            "both lists must name the same pictures"
-        )
-    paths = [path for path, box in boxes.items() if box is not None and path in angles]
-    if not paths:
-        raise InputError(f"{crop_list} and {angle_list} hold no row with a box and angles")
-    notes = []
-    if not unpaired and list(boxes) != list(angles):
-        notes.append("the two lists name their pictures in different orders; they were joined by name")
-    records = np.zeros(len(paths), RECORD)
-    records["path"] = paths
-    for index, name in enumerate(("row", "column", "size")):
-        records[name] = [boxes[path][index] for path in paths]
-    records["angles"] = [angles[path] for path in paths]
-    videos = [_VIDEO.match(path) for path in paths]
-    records["video"] = [match[1] if match else "" for match in videos]
+    data_set = data_set or DataSet("your own lists", Path(crop_list).name, Path(angle_list).name, unit)
+    boxes, crop_file, bad_boxes = read_rows(crop_list, parse_box)
+    angles, angle_file, bad_angles = read_rows(angle_list, lambda text, published: parse_angles(text, unit, published))
     files = (crop_file, angle_file)
-    known = BIWI_PERSON if all(file.published for file in files) else {}
-    records["person"] = [known.get(video, video) for video in records["video"]]
-    rejected = {reason: rows for reason, rows in rejected.items() if rows}
+    rejected = _rejected(boxes, angles, bad_boxes, bad_angles)
+    _check_paired(rejected, files)
+    paths = [path for path, box in boxes.items() if box and path in angles]
+    if not paths:
+        why = "".join(f"; {len(rows):,} {reason}" for reason, rows in rejected.items())
+        raise InputError(f"{crop_list} and {angle_list} hold no image with a box and angles{why}")
+    persons = BIWI_PERSON if crop_file.published and angle_file.published else {}
+    records = _records(paths, boxes, angles, persons)
+    notes = _differences(data_set, files, len(records))
+    if paths != [path for path in angles if boxes.get(path)]:
+        notes.append("the two lists name their images in different orders; they were joined by path")
     return Listed(data_set, Path(data_dir), records, rejected, files, tuple(notes))
 
 
-def read_rows(file, parse):
-    """The rows of a list as a dict path → parsed values, in the list's order, and what file it was."""
-    try:
-        content = file.read_bytes()
-        lines = content.decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"{file}: the list cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not a text file: {error}") from error
-    rows, seen = {}, {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        path, _, text = line.partition("\t")
-        try:
-            path = _picture_path(path)
-            values = parse(text)
-        except ValueError as error:
-            raise InputError(f"{file}, line {number}: {error}; got {line.strip()!r}") from error
-        if path in rows:
-            raise InputError(f"{file}, line {number}: {path} stands in line {seen[path]} already; name it once")
-        rows[path], seen[path] = values, number
-    published = PUBLISHED_BLOBS.get(file.name) == blob_id(content)
-    return rows, ListFile(str(file), len(rows), hashlib.sha256(content).hexdigest(), published)
+def _rejected(
+    boxes: dict[str, Box | None], angles: dict[str, Angles], bad_boxes: Rejected, bad_angles: Rejected
+) -> Rejected:
+    """Why rows cannot be used, each path under one reason."""
+    bad = {path for reasons in (bad_boxes, bad_angles) for paths in reasons.values() for path in paths}
+    reasons = {
+        "not in the angle list": [path for path in boxes if path not in angles and path not in bad],
+        "not in the crop list": [path for path in angles if path not in boxes and path not in bad],
+        "no box": [path for path, box in boxes.items() if box is None],
+    }
+    rejected: Rejected = {}
+    counted: set[str] = set()
+    for reason, paths in [*reasons.items(), *bad_boxes.items(), *bad_angles.items()]:
+        if new := [path for path in paths if path not in counted]:
+            rejected[reason] = rejected.get(reason, []) + new
+            counted.update(new)
+    return rejected
 
 
-def _picture_path(text):
-    path = PurePosixPath(text.strip())
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError("a picture's path must start at the data folder and stay in it")
-    if not _PICTURE.fullmatch(path.name):
-        raise ValueError("expected the path of a picture and then a tab")
-    if len(str(path)) > 160:
-        raise ValueError("a picture's path may have 160 characters at most")
-    return str(path)
+def _check_paired(rejected: Rejected, files: tuple[ListFile, ListFile]) -> None:
+    """Refuse your own lists where they name different images."""
+    first, second = (rejected.get(f"not in the {kind} list", []) for kind in ("angle", "crop"))
+    if (first or second) and not all(file.published for file in files):
+        names = ", ".join([*first, *second][:3])
+        raise InputError(
+            f"{files[0].path} and {files[1].path} disagree: {len(first):,} images are only in the first, "
+            f"{len(second):,} only in the second ({names}, ...); both lists must name the same images"
+        )
 
 
-def parse_box(text):
-    """(row, column, size) in pixels of a crop list's row; None where it has no box; ValueError if it is malformed."""
-    fields = text.split()
-    if not fields:
-        return None
-    if len(fields) != 4 or not all(re.fullmatch(r"-?\d{1,6}", value) for value in fields):
-        raise ValueError("expected a box of four whole numbers, row column size size")
-    row, column, size, again = map(int, fields)
-    if size != again or size <= 0:
-        raise ValueError("expected a square box of positive size")
-    return row, column, size
+def _records(
+    paths: list[str], boxes: dict[str, Box | None], angles: dict[str, Angles], persons: dict[str, str]
+) -> np.ndarray:
+    """(n,) of dtype RECORD; persons: by video, where they are known."""
+    records = np.zeros(len(paths), RECORD)
+    records["path"] = paths
+    records["row"], records["column"], records["size"] = np.array([boxes[path] for path in paths]).T
+    in_list_order = np.array([angles[path] for path in paths])
+    records["angles"] = in_list_order[:, [LIST_ORDER.index(axis) for axis in AXES]]
+    matches = [_VIDEO.match(path) for path in paths]
+    records["video"] = [match[1] if match else "" for match in matches]
+    records["person"] = [persons.get(video, video) for video in records["video"]]
+    return records
 
 
-def _parse_angles(text, unit):
-    fields = text.split()
-    if len(fields) not in (3, 6):
-        raise ValueError("expected roll, pitch and yaw, and three class columns or none")
-    given = dict(zip(LIST_ORDER, map(float, fields[:3]), strict=True))
-    angles = np.array([given[axis] for axis in AXES])
-    if not np.isfinite(angles).all():
-        raise ValueError("expected finite angles")
-    if unit == "degrees":
-        angles = np.radians(angles)
-    if np.abs(angles).max() > 2 * np.pi:
-        raise ValueError(f"an angle of {np.degrees(np.abs(angles).max()):.0f} degrees; is the unit really {unit}?")
-    return angles
+def _differences(data_set: DataSet, files: tuple[ListFile, ListFile], usable: int) -> list[str]:
+    """Where the lists of a data set of the paper differ from the published ones."""
+    if data_set not in [DATA_SETS[name] for name in PAPER_DATA_SETS]:
+        return []
+    notes = [f"{Path(file.path).name} is not the published list" for file in files if not file.published]
+    if data_set.usable and (files[0].rows, usable) != (data_set.rows, data_set.usable):
+        counts = f"the published lists have {data_set.rows:,} rows, {data_set.usable:,} usable"
+        notes.append(f"{files[0].rows:,} rows, {usable:,} usable; {counts}")
+    return notes
 
 
-def load_data_set(name, data_dir, split="all", part="test"):
-    """Read the lists of a registered data set from `data_dir` or its `lists/`, and compare their counts.
+def load_data_set(name: str, data_dir: str | Path, split: str = "all", part: str = "test") -> Listed:
+    """Read the lists of a registered data set from `data_dir` or its `lists/`.
 
     Args:
         name: a key of DATA_SETS.
+        data_dir: the data folder.
         split: "all", or for BIWI a key of BIWI_SPLITS.
         part: "train" or "test", of a split.
-
-    Returns:
-        `Listed`; its notes say where the lists differ from the published ones.
 
     Raises:
         InputError: lists that are missing or malformed, a split that does not exist or is empty.
@@ -335,21 +263,11 @@ def load_data_set(name, data_dir, split="all", part="test"):
     data_set = DATA_SETS[name]
     crop_list, angle_list = (find_list(data_dir, file) for file in (data_set.crop_list, data_set.angle_list))
     listed = read_lists(crop_list, angle_list, data_set.unit, data_dir, data_set)
-    notes = list(listed.notes)
-    if not name.startswith("synthetic"):
-        notes += [f"{Path(file.path).name} is not the published list" for file in listed.files if not file.published]
-    found, expected = (listed.files[0].rows, len(listed.records)), (data_set.rows, data_set.usable)
-    if data_set.usable and found != expected:
-        notes.append(
-            f"{found[0]:,} rows, {found[1]:,} usable; the published lists have {expected[0]:,}, {expected[1]:,}"
-        )
-    return select_split(replace(listed, notes=tuple(notes)), split, part)
+    return listed if split == "all" else select_split(listed, split, part)
 
 
-def select_split(listed, split, part):
-    """The training or test videos of a BIWI split; all of it for the split "all"."""
-    if split == "all":
-        return listed
+def select_split(listed: Listed, split: str, part: str) -> Listed:
+    """The training ("train") or test ("test") videos of a BIWI split."""
     if split not in BIWI_SPLITS or not listed.records["video"].all():
         raise InputError(f"{listed.data_set.title} has no split {split!r}; BIWI has all, {', '.join(BIWI_SPLITS)}")
     chosen = np.isin(listed.records["video"], BIWI_SPLITS[split]) == (part == "test")
@@ -358,7 +276,7 @@ def select_split(listed, split, part):
     return replace(listed, records=listed.records[chosen], split=f"{split} {part}")
 
 
-def find_list(data_dir, name):
+def find_list(data_dir: str | Path, name: str) -> Path:
     """The path of a list in the data folder or in its `lists/`."""
     for path in (Path(data_dir, name), Path(data_dir, "lists", name)):
         if path.is_file():
@@ -369,25 +287,28 @@ def find_list(data_dir, name):
     )
 
 
-def image_path(listed, record):
-    """Where the picture of a record lies."""
+def image_path(listed: Listed, record: np.void) -> Path:
+    """Where the image of a record lies."""
     return listed.data_dir / record["path"]
 
 
-def keep_present(listed, allow_missing=False):
-    """Leave out the pictures that are listed and absent, where that is allowed; else they are an error.
+def keep_present(listed: Listed, allow_missing: bool = False) -> Listed:
+    """Skip the listed images that are absent, where that is allowed.
 
     Raises:
-        InputError: absent pictures without `allow_missing`, or no picture at all.
+        InputError: absent images without `allow_missing`, or no image at all.
     """
     present = np.array([image_path(listed, record).is_file() for record in listed.records])
+    if present.all():
+        return listed
     absent = listed.records["path"][~present]
-    if len(absent) and not (allow_missing and present.any()):
+    if not (allow_missing and present.any()):
+        names = ", ".join([*absent[:3], *["..."][: len(absent) - 3]])
+        source = f", from {listed.data_set.source}" if listed.data_set.source else ""
+        skip = "; to skip missing images: --allow-missing" if present.any() else ""
         raise InputError(
-            f"{listed.data_set.title}: {len(absent):,} of {len(present):,} listed pictures are not in "
-            f"{listed.data_dir} ({', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''})\n"
-            f"expected there: {listed.data_set.layout}\nfrom: {listed.data_set.source}"
-            + ("" if not present.any() else "\nor go on with those that are there: --allow-missing")
+            f"{listed.data_set.title}: {len(absent):,} of {len(present):,} listed images are not in {listed.data_dir} "
+            f"({names}); expected {listed.data_set.layout} in this folder{source}{skip}"
         )
     return replace(listed, records=listed.records[present], missing=len(absent))
 
@@ -404,94 +325,101 @@ def limited(listed: Listed, n: int) -> Listed:
 
 # --- Records → crops → batches ----------------------------------------------------------------------------------------
 
-def read_image(path):
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def read_image(path: str | Path) -> np.ndarray:
     """An image as (height, width, 3) uint8 RGB."""
     try:
-        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error) as error:
-        raise InputError(f"{path}: the picture cannot be read: {error}") from error
-    if picture is None:
-        raise InputError(f"{path}: not a picture that OpenCV can read; get the file again")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        raise InputError(f"{path}: the image cannot be read: {error}") from error
+    if bgr is None:
+        raise InputError(f"{path}: not an image that OpenCV can read; get the file again")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
-def crop(picture, row, column, size, margin):
+def crop(image: np.ndarray, row: int, column: int, size: int, margin: float) -> np.ndarray:
     """Cut out a square box, grown by a margin, and resize it: (h, w, 3) → (224, 224, 3), same channel order.
 
     The box grows by `int(size · float32(margin))` pixels on each side; single precision makes 0.3 a little more than
-    0.3.  What lies outside the picture is black.
+    0.3 and 0.7 a little less.  What lies outside the image is black.
 
     Args:
-        picture: (h, w, 3) uint8.
-        row, column: the top left corner of the box, in pixels; size: its side.
-        margin: γ, as a share of the side.
+        image: (h, w, 3) uint8.
+        row, column: the top left corner of the box, in pixels.
+        size: its side, in pixels.
+        margin: γ of the paper's tables, as a share of the side.
     """
     grow = int(int(size) * float(np.float32(margin)))
     top, left, side = int(row) - grow, int(column) - grow, int(size) + 2 * grow
-    (first_row, last_row), (first_column, last_column) = np.clip([[top, top + side], [left, left + side]], 0, None)
-    square = picture[first_row:last_row, first_column:last_column]
-    if square.shape[:2] != (side, side):
-        inside, square = square, np.zeros((side, side, 3), np.uint8)
-        rows, columns = inside.shape[:2]
-        if inside.size:
-            square[first_row - top :, first_column - left :][:rows, :columns] = inside
+    square = np.zeros((side, side, 3), np.uint8)
+    height, width = image.shape[:2]
+    first_row, last_row = max(top, 0), min(top + side, height)
+    first_column, last_column = max(left, 0), min(left + side, width)
+    if first_row < last_row and first_column < last_column:
+        inside = image[first_row:last_row, first_column:last_column]
+        square[first_row - top : last_row - top, first_column - left : last_column - left] = inside
     return cv2.resize(square, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
-def load_crop(listed, record, margin):
+def load_crop(listed: Listed, record: np.void, margin: float) -> np.ndarray:
     """The network's input for a record: (224, 224, 3) uint8 RGB."""
-    picture = read_image(image_path(listed, record))
-    return crop(picture, record["row"], record["column"], record["size"], margin)
+    image = read_image(image_path(listed, record))
+    return crop(image, record["row"], record["column"], record["size"], margin)
 
 
-def labels(angles):
-    """(b, 3) angles in the order of AXES → a dict axis → (b, 1) float32, as the network puts them out."""
+def labels(angles: np.ndarray) -> dict[str, np.ndarray]:
+    """(b, 3) angles in the order of AXES → axis → (b, 1) float32, as the network puts them out."""
     return {axis: angles[:, index : index + 1].astype("float32") for index, axis in enumerate(AXES)}
 
 
-def scoring_batches(listed, batch_size, margin, workers):
+def scoring_batches(listed: Listed, batch_size: int, margin: float, workers: int) -> Iterator[np.ndarray]:
     """Every record once, in order, the last partial batch included: yields (b, 224, 224, 3) uint8 RGB crops."""
-    jobs = ((record, margin) for record in listed.records)
-    crops = _in_parallel(lambda job: load_crop(listed, *job), jobs, workers, ahead=4 * batch_size)
+
+    def load(record: np.void) -> np.ndarray:
+        return load_crop(listed, record, margin)
+
+    crops = _in_parallel(load, listed.records, workers, ahead=4 * batch_size)
     while batch := list(islice(crops, batch_size)):
         yield np.stack(batch)
 
 
-def training_batches(listed, batch_size, max_margin, seed, workers, first_epoch=0):
+def training_batches(
+    listed: Listed, batch_size: int, max_margin: float, seed: int, workers: int, first_epoch: int = 0
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Endless shuffled batches: (b, 224, 224, 3) uint8 RGB crops and labels, the same for any number of workers.
 
-    Every epoch has its own order and its own margins U(0, max_margin), both drawn from (seed, epoch); so a run that
-    goes on at `first_epoch` sees what it would have seen.  What does not fill a batch at the end of an epoch waits for
-    another epoch's shuffle.
+    Every epoch has its own order and its own margins U(0, max_margin), both drawn from (seed, epoch); so a run resumed
+    at `first_epoch` sees what it would have seen.  Records that do not fill a batch are left out of that epoch.
     """
-    records = listed.records
+    records, batch_size = listed.records, min(batch_size, len(listed.records))
+    used = batches_per_epoch(listed, batch_size) * batch_size
 
-    def jobs():
-        epoch = first_epoch
-        while True:
+    def jobs() -> Iterator[tuple[int, float]]:
+        for epoch in count(first_epoch):
             rng = np.random.default_rng((seed, epoch))
-            order = rng.permutation(len(records))[: batches_per_epoch(listed, batch_size) * batch_size]
-            yield from zip(order, rng.uniform(0, max_margin, len(order)), strict=True)
-            epoch += 1
+            order = rng.permutation(len(records))[:used]
+            yield from zip(order, rng.uniform(0, max_margin, used), strict=True)
 
-    def load(job):
+    def load(job: tuple[int, float]) -> tuple[np.ndarray, np.ndarray]:
         index, margin = job
         return load_crop(listed, records[index], margin), records[index]["angles"]
 
     samples = _in_parallel(load, jobs(), workers, ahead=4 * batch_size)
-    batch_size = min(batch_size, len(records))
     while True:
         crops, angles = zip(*islice(samples, batch_size), strict=True)
         yield np.stack(crops), labels(np.stack(angles))
 
 
-def batches_per_epoch(listed, batch_size):
+def batches_per_epoch(listed: Listed, batch_size: int) -> int:
     """How many full batches an epoch of training has; one smaller batch where there are fewer records than that."""
     return max(1, len(listed.records) // batch_size)
 
 
-def _in_parallel(function, jobs, workers, ahead):
-    """`function` of every job, in order, at most `ahead` jobs in advance.  OpenCV lets go of the GIL at work."""
+def _in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int) -> Iterator[Result]:
+    """`function` of every job, in order, at most `ahead` jobs in advance.  OpenCV releases the GIL while it works."""
     jobs = iter(jobs)
     with ThreadPoolExecutor(workers) as pool:
         pending = deque(pool.submit(function, job) for job in islice(jobs, ahead))
@@ -505,90 +433,27 @@ def _in_parallel(function, jobs, workers, ahead):
                 future.cancel()
 
 
-# --- Checking a data folder, fetching the lists -----------------------------------------------------------------------
-
-
-def blob_id(content):
-    """Git's name for a file's content, so that a download can be recognised."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def fetch_lists(data_dir, base_url=PUBLISHED_LISTS):
-    """Download the six published lists into `data_dir`/lists, each verified against its git blob id.
-
-    A list that is there already is kept.  Nothing is written until a download is whole and verified.
-
-    Raises:
-        InputError: a list that is there and is another one, a download that failed or was not the published list.
-    """
-    folder = Path(data_dir, "lists")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, expected in PUBLISHED_BLOBS.items():
-        target = folder / name
-        if target.exists():
-            if blob_id(target.read_bytes()) != expected:
-                raise InputError(f"{target} is there and is not the published list; move it away to fetch that one")
-            print(f"{name}: there already")
-            continue
-        try:
-            with urllib.request.urlopen(base_url + name, timeout=60) as response:
-                content = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise InputError(f"{base_url + name} could not be downloaded: {error!r}; try again") from error
-        if blob_id(content) != expected:
-            raise InputError(
-                f"{base_url + name} is not the published list: git blob {blob_id(content)}, expected {expected}; "
-                "nothing was written"
-            )
-        part = target.with_suffix(".part")
-        part.write_bytes(content)
-        os.replace(part, target)
-        print(f"{name}: fetched and verified, {len(content):,} bytes")
-
-
-def check_data_folder(data_dir):
-    """Print what of 300W-LP, AFLW2000 and BIWI is in a data folder; True if all of it is."""
-    complete = True
-    for name in ("300w-lp", "aflw2000", "biwi"):
-        print(f"{DATA_SETS[name].title}")
-        try:
-            listed = load_data_set(name, data_dir)
-        except InputError as error:
-            complete = False
-            print(f"  {error}")
-            continue
-        rows, usable = listed.files[0].rows, len(listed.records)
-        rejected = ", ".join(f"{len(paths):,} {reason}" for reason, paths in listed.rejected.items()) or "none rejected"
-        print(f"  lists: {rows:,} rows, {usable:,} usable ({rejected})")
-        for note in listed.notes:
-            print(f"  note: {note}")
-        absent = sum(not image_path(listed, record).is_file() for record in listed.records)
-        print(f"  pictures: {usable - absent:,} of {usable:,} are there")
-        if absent:
-            complete = False
-            print(f"  expected: {listed.data_set.layout}\n  from: {listed.data_set.source}")
-    return complete
-
-
-def main():
+def main() -> int:
     """Check a data folder from the command line; exit status 1 if something is missing."""
-    parser = argparse.ArgumentParser(description="Check a data folder, or fetch the published lists into it.")
-    parser.add_argument("--data-dir", default="data", help="folder with 300W_LP, AFLW2000, BIWI and the lists (data)")
+    from util.data_folder import PUBLISHED_LISTS, check_data_folder, fetch_lists
+    from util.script import option_parser
+
+    parser = option_parser(__doc__)
+    parser.add_argument("--data-dir", default="data", help="folder with 300W_LP, AFLW2000, BIWI and the lists")
     parser.add_argument(
         "--fetch-lists",
         nargs="?",
         const=PUBLISHED_LISTS,
         metavar="URL",
-        help="first download the six published lists into its lists/, from GitHub or a mirror",
+        help="first download the six published lists into lists/ of the data folder, from GitHub or from a mirror",
     )
     options = parser.parse_args()
-    try:
-        if options.fetch_lists:
-            fetch_lists(options.data_dir, options.fetch_lists.rstrip("/") + "/")
-        sys.exit(0 if check_data_folder(options.data_dir) else 1)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    if options.fetch_lists:
+        fetch_lists(options.data_dir, options.fetch_lists)
+    return 0 if check_data_folder(options.data_dir) else 1
 
 
 if __name__ == "__main__":
-    main()
+    from util.script import run_script
+
+    run_script(main)

@@ -1,11 +1,8 @@
-"""Lists, crops, batches, the data-folder check and the download of the lists."""
+"""Conventions, lists, splits, crops and batches."""
 
-import hashlib
-import http.server
 import json
-import subprocess
-import sys
-import threading
+import os
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -14,17 +11,33 @@ import pytest
 from sklearn.model_selection import GroupShuffleSplit
 
 import data_loaders
-from data_loaders import AXES, BIWI_PERSON, BIWI_SPLITS, crop, read_lists, rotation_angles, rotation_matrix
+from data_loaders import (
+    AXES,
+    BIWI_PERSON,
+    BIWI_SPLITS,
+    DATA_SETS,
+    RECORD,
+    SPLIT_FRAMES,
+    Listed,
+    crop,
+    keep_present,
+    limited,
+    load_data_set,
+    read_lists,
+    rotation_matrix,
+)
+from util import lists
 from util.errors import InputError
+from util.lists import blob_id
 
 PARITY = Path(__file__).parent / "parity"
-ROOT = Path(__file__).parent.parent
-REAL = ROOT.parent / "shared" / "data"
+DATA = os.environ.get("RAFA_DATA", "")  # your own data folder with the published lists, to test on those too
+needs_data = pytest.mark.skipif(not DATA, reason="RAFA_DATA names no data folder")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A data folder with seven generated pictures and their lists."""
+    """A data folder with seven images of noise and their lists."""
     rng = np.random.default_rng(0)
     boxes, angles = [], []
     for index in range(7):
@@ -37,13 +50,28 @@ def folder(tmp_path):
     return tmp_path
 
 
-def write_lists(folder, boxes, angles, end="\r\n"):
-    (folder / "crop.txt").write_bytes(end.join(boxes).encode())
-    (folder / "angles.txt").write_bytes(end.join(angles).encode() + b"\n")
+def write_lists(folder, boxes, angles, names=("crop.txt", "angles.txt")):
+    (folder / names[0]).write_bytes("\r\n".join(boxes).encode())
+    (folder / names[1]).write_bytes("\n".join(angles).encode() + b"\n")
+
+
+def rows_of(path):
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def read(folder, unit="radians"):
     return read_lists(folder / "crop.txt", folder / "angles.txt", unit, folder)
+
+
+@pytest.fixture
+def publish(monkeypatch):
+    """Let a data set's lists be recognised as the published ones."""
+
+    def publish(folder, name):
+        for file in (DATA_SETS[name].crop_list, DATA_SETS[name].angle_list):
+            monkeypatch.setitem(lists.PUBLISHED_BLOBS, file, blob_id((folder / file).read_bytes()))
+
+    return publish
 
 
 # --- Conventions ---
@@ -59,47 +87,33 @@ def test_positive_angles_turn_left_up_and_counter_clockwise(axis, vector, compon
     assert turned[component] == pytest.approx(sign * 0.5)
 
 
-def test_the_matrix_is_rx_pitch_ry_minus_yaw_rz_roll_in_mat_signs():
+def test_the_matrix_is_rx_pitch_ry_minus_yaw_rz_minus_roll():
     yaw, pitch, roll = 0.5, -0.3, 0.2
-    mat_roll = -roll
     c, s = np.cos, np.sin
     rx = np.array([[1, 0, 0], [0, c(pitch), -s(pitch)], [0, s(pitch), c(pitch)]])
     ry = np.array([[c(-yaw), 0, s(-yaw)], [0, 1, 0], [-s(-yaw), 0, c(-yaw)]])
-    rz = np.array([[c(mat_roll), -s(mat_roll), 0], [s(mat_roll), c(mat_roll), 0], [0, 0, 1]])
+    rz = np.array([[c(-roll), -s(-roll), 0], [s(-roll), c(-roll), 0], [0, 0, 1]])
     np.testing.assert_allclose(rotation_matrix([yaw, pitch, roll]), rx @ ry @ rz, atol=1e-12)
 
 
-def test_angles_and_matrices_round_trip():
-    angles = np.random.default_rng(0).uniform(-1.5, 1.5, (50, 3))
-    np.testing.assert_allclose(rotation_angles(rotation_matrix(angles)), angles, atol=1e-9)
+def test_many_poses_have_a_matrix_each():
+    angles = np.random.default_rng(0).uniform(-1, 1, (2, 4, 3))
+    matrices = rotation_matrix(angles)
+    assert matrices.shape == (2, 4, 3, 3)
+    np.testing.assert_allclose(matrices[1, 2], rotation_matrix(angles[1, 2]), atol=1e-12)
 
 
-# --- Lists ---
+# --- Your own lists ---
 
 
 def test_rows_become_records_in_axis_order(folder):
     listed = read(folder)
-    assert listed.records["path"][2] == "AFLW2000/image00002.png"
-    assert tuple(listed.records[2])[1:4] == (12, 10, 60)
-    np.testing.assert_allclose(listed.records["angles"][2], [2 / 40, -2 / 20, 2 / 10])
-
-
-def test_lists_are_joined_by_name_and_say_so_when_their_order_differs(folder):
-    rows = (folder / "angles.txt").read_text().splitlines()
-    expected = read(folder)
-    (folder / "angles.txt").write_text("\n".join(reversed(rows)))
-    listed = read(folder)
-    np.testing.assert_array_equal(listed.records, expected.records)
-    assert "joined by name" in listed.notes[0] and not expected.notes
-
-
-def test_rows_without_a_box_are_rejected_and_counted(folder):
-    rows = (folder / "crop.txt").read_text().splitlines()
-    rows[1], rows[3] = rows[1].split("\t")[0], rows[3].split("\t")[0] + "\t"
-    (folder / "crop.txt").write_text("\n".join(rows))
-    listed = read(folder)
-    assert len(listed.records) == 5
-    assert listed.rejected == {"no box": ["AFLW2000/image00001.png", "AFLW2000/image00003.png"]}
+    record = listed.records[2]
+    assert (record["path"], record["row"], record["column"], record["size"]) == ("AFLW2000/image00002.png", 12, 10, 60)
+    np.testing.assert_allclose(record["angles"], [2 / 40, -2 / 20, 2 / 10])  # yaw, pitch, roll
+    assert data_loaders.image_path(listed, record) == folder / "AFLW2000/image00002.png"
+    assert (listed.data_set.title, listed.split, listed.rejected, listed.notes) == ("your own lists", "all", {}, ())
+    assert not listed.published
 
 
 def test_degrees_become_radians(folder):
@@ -107,125 +121,296 @@ def test_degrees_become_radians(folder):
     np.testing.assert_allclose(np.degrees(read(folder, "degrees").records["angles"][0]), [-30, 20, 10])
 
 
-@pytest.mark.parametrize(
-    ("file", "line", "message"),
-    [
-        ("crop.txt", "./AFLW2000/image00002.png\t12 10 60", "crop.txt, line 3: expected a box of four whole numbers"),
-        ("crop.txt", "./AFLW2000/image00002.png\t12 10 60 x", "four whole numbers"),
-        ("crop.txt", "./AFLW2000/image00002.png\t12 10 60 61", "square box of positive size"),
-        ("crop.txt", "./AFLW2000/image00002.png\t12 10 0 0", "square box of positive size"),
-        ("crop.txt", "./AFLW2000/image00002.png 12 10 60 60", "path of a picture and then a tab"),
-        ("crop.txt", "../secret.png\t12 10 60 60", "stay in it"),
-        ("crop.txt", "/etc/secret.png\t12 10 60 60", "start at the data folder"),
-        (
-            "crop.txt",
-            "./AFLW2000/image00001.png\t12 10 60 60",
-            "line 3: AFLW2000/image00001.png stands in line 2 already",
-        ),
-        ("angles.txt", "./AFLW2000/image00002.png\t0.1\t0.2", "angles.txt, line 3: expected roll, pitch and yaw"),
-        ("angles.txt", "./AFLW2000/image00002.png\t0.1\tabc\t0.2", "could not convert"),
-        ("angles.txt", "./AFLW2000/image00002.png\t0.1\tnan\t0.2", "finite angles"),
-        ("angles.txt", "./AFLW2000/image00002.png\t0.1\t45\t0.2", "is the unit really radians"),
-    ],
-)
-def test_a_malformed_row_is_refused_with_file_and_line(folder, file, line, message):
-    rows = (folder / file).read_text().splitlines()
-    rows[2] = line
-    (folder / file).write_text("\n".join(rows))
+def test_lists_are_joined_by_path_and_say_so_when_their_order_differs(folder):
+    expected = read(folder)
+    (folder / "angles.txt").write_text("\n".join(reversed(rows_of(folder / "angles.txt"))))
+    listed = read(folder)
+    np.testing.assert_array_equal(listed.records, expected.records)
+    assert listed.notes == ("the two lists name their images in different orders; they were joined by path",)
+
+
+def test_rows_without_a_box_are_rejected_and_counted(folder):
+    rows = rows_of(folder / "crop.txt")
+    rows[1], rows[3] = rows[1].split("\t")[0], rows[3].split("\t")[0] + "\t"
+    (folder / "crop.txt").write_text("\n".join(rows))
+    listed = read(folder)
+    assert len(listed.records) == 5
+    assert listed.rejected == {"no box": ["AFLW2000/image00001.png", "AFLW2000/image00003.png"]}
+
+
+def test_your_own_box_may_start_outside_the_image(folder):
+    (folder / "crop.txt").write_text(
+        "\n".join([*rows_of(folder / "crop.txt")[:6], "AFLW2000/image00006.png\t-5 -6 9 9"])
+    )
+    assert read(folder).records[6]["row"] == -5 and read(folder).records[6]["column"] == -6
+
+
+def test_a_malformed_row_of_your_own_list_is_refused_with_file_and_line(folder):
+    for file, row, message in [
+        ("crop.txt", "12 10 60", r"crop\.txt, line 3: malformed box: expected four whole numbers"),
+        ("angles.txt", "0.1\t45\t0.2", r"angles\.txt, line 3: angle out of range: .* is the unit really radians\?"),
+    ]:
+        before = rows_of(folder / file)
+        (folder / file).write_text("\n".join([*before[:2], f"./AFLW2000/image00002.png\t{row}", *before[3:]]))
+        with pytest.raises(InputError, match=message):
+            read(folder)
+        (folder / file).write_text("\n".join(before))
+
+
+@pytest.mark.parametrize("no_box", [False, True])
+def test_your_own_lists_must_name_the_same_images(no_box, folder):
+    rows = rows_of(folder / "angles.txt")
+    (folder / "angles.txt").write_text("\n".join([rows[0].replace("image00000", "image99999"), *rows[1:]]))
+    if no_box:
+        boxes = rows_of(folder / "crop.txt")
+        (folder / "crop.txt").write_text("\n".join([boxes[0].split("\t")[0], *boxes[1:]]))
+    message = r"1 images are only in the first, 1 only in the second \(AFLW2000/image00000.png, AFLW2000/image99999"
     with pytest.raises(InputError, match=message):
         read(folder)
 
 
-def test_lists_that_name_different_pictures_are_refused(folder):
-    rows = (folder / "angles.txt").read_text().splitlines()
-    rows[0] = rows[0].replace("image00000", "image99999")
-    (folder / "angles.txt").write_text("\n".join(rows))
-    with pytest.raises(
-        InputError, match=r"1 pictures are only in the first, 1 only in the second \(AFLW2000/image00000"
-    ):
+def test_lists_without_a_usable_row_say_why(folder):
+    (folder / "crop.txt").write_text("\n".join(row.split("\t")[0] for row in rows_of(folder / "crop.txt")))
+    with pytest.raises(InputError, match=r"hold no image with a box and angles; 7 no box"):
         read(folder)
 
 
-def test_300w_lp_counts_unpaired_rows_instead(folder):
-    rows = (folder / "angles.txt").read_text().splitlines()
-    (folder / "300w_euler_cls.txt").write_text("\n".join(rows[1:]))
-    (folder / "crop.txt").rename(folder / "300wcrop.txt")
-    listed = data_loaders.load_data_set("300w-lp", folder)
-    assert len(listed.records) == 6
-    assert listed.rejected == {"not in the angle list": ["AFLW2000/image00000.png"]}
+# --- Registered data sets ---
 
 
 def test_a_missing_list_says_where_it_was_looked_for_and_how_to_get_it(tmp_path):
     with pytest.raises(InputError, match=r"(?s)Aflw2000crop.txt is neither in .*--fetch-lists"):
-        data_loaders.load_data_set("aflw2000", tmp_path)
+        load_data_set("aflw2000", tmp_path)
+
+
+def test_lists_are_found_in_the_data_folder_and_in_its_lists(tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/a.txt").touch()
+    assert data_loaders.find_list(tmp_path, "a.txt") == tmp_path / "lists/a.txt"
+    (tmp_path / "a.txt").touch()
+    assert data_loaders.find_list(tmp_path, "a.txt") == tmp_path / "a.txt"
 
 
 def test_lists_that_are_not_the_published_ones_are_noted(folder):
     (folder / "crop.txt").rename(folder / "Aflw2000crop.txt")
     (folder / "angles.txt").rename(folder / "Aflw2000_euler_cls.txt")
-    listed = data_loaders.load_data_set("aflw2000", folder)
+    listed = load_data_set("aflw2000", folder)
     assert not listed.published
     assert listed.notes == (
         "Aflw2000crop.txt is not the published list",
         "Aflw2000_euler_cls.txt is not the published list",
-        "7 rows, 7 usable; the published lists have 1,955, 1,947",
+        "7 rows, 7 usable; the published lists have 1,955 rows, 1,947 usable",
     )
+    assert load_data_set("synthetic", folder).notes == ()  # whose lists have the same names
 
 
-def test_absent_pictures_are_an_error_unless_allowed(folder):
-    (folder / "AFLW2000/image00003.png").unlink()
-    with pytest.raises(InputError, match=r"1 of 7 listed pictures are not in .*image00003"):
-        data_loaders.keep_present(read(folder))
-    kept = data_loaders.keep_present(read(folder), allow_missing=True)
-    assert (len(kept.records), kept.missing) == (6, 1)
+def test_one_published_list_of_two_is_not_a_published_pair(folder, publish):
+    (folder / "crop.txt").rename(folder / "Aflw2000crop.txt")
+    (folder / "angles.txt").rename(folder / "Aflw2000_euler_cls.txt")
+    publish(folder, "aflw2000")
+    assert load_data_set("aflw2000", folder).published
+    with (folder / "Aflw2000crop.txt").open("a") as file:
+        file.write("\nAFLW2000/image99999.png\t1 2 3 3")
+    with pytest.raises(InputError, match="1 images are only in the first, 0 only in the second"):
+        load_data_set("aflw2000", folder)
 
 
-# --- The published lists, where they are at hand ---
+def test_lists_in_the_published_format_of_aflw2000_give_1947_of_1955(tmp_path, publish):
+    without_box = {74, 1586, 1854, 3431}
+    numbers = range(2, 2 + 1955)
+    boxes = [f"./AFLW2000/image{n:05d}.jpg" + ("" if n in without_box else f"\t{n} {2 * n} 7 7 ") for n in numbers]
+    boxes[1000:1004] = [row.split("\t")[0] for row in boxes[1000:1004]]
+    boxes[1500] = boxes[1500].split("\t")[0] + "\t"
+    angles = [f"./AFLW2000/image{n:05d}.jpg\t-0.001\t0.002\t0.003\t89\t90\t90" for n in numbers]
+    write_lists(tmp_path, boxes, angles, ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt"))
+    publish(tmp_path, "aflw2000")
+    listed = load_data_set("aflw2000", tmp_path)
+    assert listed.published and listed.notes == ()
+    assert (listed.files[0].rows, len(listed.records), len(listed.rejected["no box"])) == (1955, 1947, 8)
+    np.testing.assert_array_equal(listed.records["column"], 2 * listed.records["row"])
+    np.testing.assert_allclose(listed.records["angles"].sum(axis=0), 1947 * np.array([0.003, 0.002, -0.001]))
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the published lists are not here")
+@needs_data
 @pytest.mark.parametrize("name", ["aflw2000", "biwi"])
 def test_the_published_lists_give_what_the_released_loader_reads(name):
     expected = json.loads((PARITY / "lists.json").read_text())[name]
-    listed = data_loaders.load_data_set(name, REAL)
+    listed = load_data_set(name, DATA)
     assert listed.published and not listed.notes
-    check_against(expected, listed.records)
+    check_sums(expected, listed.records)
+    for which, record in (("first", listed.records[0]), ("last", listed.records[-1])):
+        assert f"/{record['path']}" == expected[which]["path"]
+        found = dict(zip(AXES, record["angles"], strict=True))
+        found = [found[axis] for axis in ("roll", "pitch", "yaw")]
+        np.testing.assert_allclose(found, expected[which]["roll_pitch_yaw_radians"], atol=1e-6)
+        assert [record[name] for name in ("column", "row", "size")] == expected[which]["column_row_size"]
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the published lists are not here")
+@needs_data
 @pytest.mark.parametrize(
     ("key", "split", "part"),
     [("biwi_70", "17-7", "train"), ("biwi_30", "17-7", "test"), ("biwi_30_s3", "17-7-b", "test")],
 )
 def test_the_published_splits_are_found_by_video(key, split, part):
-    expected = json.loads((PARITY / "lists.json").read_text())[key]
-    listed = data_loaders.load_data_set("biwi", REAL, split, part)
-    assert len(listed.records) == expected["rows"]
-    check_sums(expected, listed.records)
+    check_sums(json.loads((PARITY / "lists.json").read_text())[key], load_data_set("biwi", DATA, split, part).records)
 
 
-def check_against(expected, records):
-    assert len(records) == expected["rows"]
-    check_sums(expected, records)
-    for which, record in (("first", records[0]), ("last", records[-1])):
-        assert f"/{record['path']}" == expected[which]["path"]
-        angles = dict(zip(AXES, record["angles"], strict=True))
-        found = [angles[axis] for axis in ("roll", "pitch", "yaw")]
-        np.testing.assert_allclose(found, expected[which]["roll_pitch_yaw_radians"], atol=1e-6)
-        assert [record[name] for name in ("column", "row", "size")] == expected[which]["column_row_size"]
+@needs_data
+@pytest.mark.parametrize("split", SPLIT_FRAMES)
+def test_the_published_lists_have_the_frames_of_each_split(split):
+    assert len(load_data_set("biwi", DATA, split).records) == SPLIT_FRAMES[split]
 
 
 def check_sums(expected, records):
+    assert len(records) == expected["rows"]
     totals = [records["angles"][:, AXES.index(axis)].sum() for axis in ("roll", "pitch", "yaw")]
     np.testing.assert_allclose(totals, expected["sum_roll_pitch_yaw_radians"], atol=0.01)
     assert [records[name].sum() for name in ("column", "row", "size")] == expected["sum_column_row_size"]
 
 
+# --- The published lists of 300W-LP, which may hold anything ---
+
+# image, row of the crop list, row of the angle list → (row, column, size) or why it is rejected
+QUIRKS = [
+    ("plain", "{}\t1 2 3 3 \r\n", "{}\t0.1\t0.2\t0.3\t95\t101\t107\n", (1, 2, 3)),
+    ("whole", "{}\t1 2 177.0 177.0 \n", "{}\t0.1\t0.2\t0.3\t95\t101\t107\r\n", (1, 2, 177)),
+    ("spaces", " {} \t 1  2 3 3\t\n", "{}\t0.1 \t 0.2\t0.3 \n\n", (1, 2, 3)),
+    ("backslash", ".\\300W_LP\\AFW\\backslash.jpg\t4 5 6 6\n", "{}\t0.1\t0.2\t0.3\n", (4, 5, 6)),
+    ("root", "/300W_LP/AFW/root.jpg\t4 5 6 6\n", "{}\t0.1\t0.2\t0.3\n", (4, 5, 6)),
+    ("upper", "300W_LP/AFW/upper.JPG\t4 5 6 6\n", "300W_LP/AFW/upper.JPG\t0.1\t0.2\t0.3\n", (4, 5, 6)),
+    ("classes", "{}\t4 5 6 6\n", "{}\t0.1\t0.2\t0.3\t95\n", (4, 5, 6)),
+    ("bare", "{}\n", "{}\t0.1\t0.2\t0.3\n", "no box"),
+    ("negative", "{}\t-1 2 3 3\n", "{}\t0.1\t0.2\t0.3\n", "box starts outside the image"),
+    ("left", "{}\t1 -2 3 3\n", "{}\t0.1\t0.2\t0.3\n", "box starts outside the image"),
+    ("short", "{}\t1 2 3\n", "{}\t0.1\t0.2\t0.3\n", "malformed box"),
+    ("oblong", "{}\t1 2 3 4\n", "{}\t0.1\t0.2\t0.3\n", "box not square"),
+    ("empty", "{}\t1 2 0 0\n", "{}\t0.1\t0.2\t0.3\n", "box not square"),
+    ("word", "{}\t1 2 3 3\n", "{}\t0.1\tnone\t0.3\n", "malformed angles"),
+    ("turn", "{}\t1 2 3 3\n", "{}\t0.1\t45\t0.3\n", "angle out of range"),
+    ("nan", "{}\t1 2 3 3\n", "{}\t0.1\tnan\t0.3\n", "angle out of range"),
+    ("alone", "{}\t1 2 3 3\n", "", "not in the angle list"),
+    ("unboxed", "", "{}\t0.1\t0.2\t0.3\n", "not in the crop list"),
+    ("two", "{}\t1 2\n", "{}\t0.1\n", "malformed box"),  # bad in both: counted once
+    ("both", "{}\n", "{}\t0.1\n", "no box"),
+]
+# rows whose path is no image of the data folder: row, reason, path as counted
+STRAY = [
+    ("300W_LP/AFW/tab.jpg 1 2 3 3\n", "not the path of an image", "300W_LP/AFW/tab.jpg 1 2 3 3"),
+    ("300W_LP/AFW/text.mat\t1 2 3 3\n", "not the path of an image", "300W_LP/AFW/text.mat"),
+    ("../out.jpg\t1 2 3 3\n", "path outside the data folder", "../out.jpg"),
+    ("300W_LP/\udcff.jpg\t1 2 3 3\n", "not UTF-8 text", "300W_LP/\N{REPLACEMENT CHARACTER}.jpg"),
+    ("300W_LP/AFW/plain.jpg\t7 8 9 9", "listed twice", "300W_LP/AFW/plain.jpg"),  # without a last newline
+]
+
+
+@pytest.fixture
+def quirks(tmp_path):
+    """A folder with lists of 300W-LP that hold every quirk."""
+    crops = "\ufeff" + "".join(box.format(f"./300W_LP/AFW/{name}.jpg") for name, box, _, _ in QUIRKS)
+    crops += "".join(row for row, _, _ in STRAY)
+    angles = "".join(row.format(f"./300W_LP/AFW/{name}.jpg") for name, _, row, _ in QUIRKS)
+    (tmp_path / "300wcrop.txt").write_bytes(crops.encode("utf-8", "surrogateescape"))
+    (tmp_path / "300w_euler_cls.txt").write_bytes(angles.encode())
+    return tmp_path
+
+
+@pytest.mark.parametrize("how", ["by name", "as lists"])
+def test_published_lists_never_end_a_run_and_what_cannot_be_used_is_counted_by_reason(how, quirks, publish):
+    publish(quirks, "300w-lp")
+    files = (quirks / "300wcrop.txt", quirks / "300w_euler_cls.txt")
+    listed = load_data_set("300w-lp", quirks) if how == "by name" else read_lists(*files, "radians", quirks)
+    expected = [(name, box) for name, _, _, box in QUIRKS if isinstance(box, tuple)]
+    assert [Path(path).stem for path in listed.records["path"]] == [name for name, _ in expected]
+    assert [tuple(record)[1:4] for record in listed.records] == [box for _, box in expected]
+    np.testing.assert_array_equal(listed.records["angles"], [[0.3, 0.2, 0.1]] * len(expected))
+    rejected = [(reason, f"300W_LP/AFW/{name}.jpg") for name, _, _, reason in QUIRKS if isinstance(reason, str)]
+    rejected += [(reason, path) for _, reason, path in STRAY]
+    assert Counter((reason, path) for reason, paths in listed.rejected.items() for path in paths) == Counter(rejected)
+    assert listed.published and listed.notes == ()
+    unlisted = 1  # in the angle list only
+    assert listed.files[0].rows + unlisted == len(listed.records) + len(rejected)
+
+
+UNPAIRED = "disagree"
+REFUSED = {
+    "whole": "line 1: malformed box",
+    "root": "line 1: path outside",
+    "classes": "line 1: malformed angles",
+    "alone": UNPAIRED,
+    "unboxed": UNPAIRED,
+    "two": "line 1: malformed box",
+    "both": "line 1: malformed angles",
+} | {
+    name: f"line 1: {why}" for name, _, _, why in QUIRKS if isinstance(why, str) and why.split()[0] not in ("no", "not")
+}
+del REFUSED["negative"], REFUSED["left"]  # your own box may start outside the image
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_same_rows_are_refused_in_lists_that_are_not_the_published_ones(name, tmp_path):
+    _, box, angles, _ = next(quirk for quirk in QUIRKS if quirk[0] == name)
+    path, good = f"300W_LP/AFW/{name}.jpg", "good.jpg\t{}\n"
+    (tmp_path / "300wcrop.txt").write_text(box.format(path) + good.format("1 2 3 3"))
+    (tmp_path / "300w_euler_cls.txt").write_text(angles.format(path) + good.format("0.1\t0.2\t0.3"))
+    message = REFUSED[name] if REFUSED[name] == UNPAIRED else rf"300w\w+\.txt, {REFUSED[name]}"
+    with pytest.raises(InputError, match=message):
+        load_data_set("300w-lp", tmp_path)
+
+
+def test_one_published_list_beside_your_own_is_still_read_generously(quirks, publish, monkeypatch):
+    publish(quirks, "300w-lp")
+    names = ["plain", "word"]
+    rows = "".join(f"300W_LP/AFW/{name}.jpg\t1 2 3 3\n" for name in names)
+    (quirks / "300wcrop.txt").write_text(rows)
+    (quirks / "300w_euler_cls.txt").write_text("300W_LP/AFW/plain.jpg\t0\t0\t0\n300W_LP/AFW/word.jpg\tx\t0\t0\n")
+    content = (quirks / "300w_euler_cls.txt").read_bytes()
+    monkeypatch.setitem(lists.PUBLISHED_BLOBS, "300w_euler_cls.txt", blob_id(content))
+    listed = load_data_set("300w-lp", quirks)
+    assert listed.rejected == {"malformed angles": ["300W_LP/AFW/word.jpg"]} and not listed.published
+
+
 # --- BIWI splits ---
+
+
+@pytest.fixture
+def biwi(tmp_path, publish):
+    """The lists of a BIWI of two frames a video."""
+    frames = [f"./BIWI/hpdb/{video}/frame_{n:05d}_rgb.png" for video in BIWI_PERSON for n in (3, 4)]
+    boxes = [f"{frame}\t1 2 3 3 " for frame in frames]
+    angles = [f"{frame}\t10\t20\t30" for frame in frames]
+    write_lists(tmp_path, boxes, angles, ("biwi_rect.txt", "biwi_angle.txt"))
+    publish(tmp_path, "biwi")
+    return tmp_path
 
 
 def test_biwi_has_24_videos_of_20_people():
     assert len(BIWI_PERSON) == 24 and len(set(BIWI_PERSON.values())) == 20
+
+
+def test_videos_are_known_and_persons_only_in_the_published_lists(biwi):
+    records = load_data_set("biwi", biwi).records
+    assert dict(zip(records["video"].tolist(), records["person"].tolist(), strict=True)) == BIWI_PERSON
+    with (biwi / "biwi_rect.txt").open("a") as file:
+        file.write("\n")
+    records = load_data_set("biwi", biwi).records
+    assert records["person"].tolist() == records["video"].tolist() and records["video"][0] == "01"
+
+
+@pytest.mark.parametrize("split", BIWI_SPLITS)
+def test_a_split_tests_on_its_videos_and_trains_on_all_others(split, biwi):
+    test, train = (load_data_set("biwi", biwi, split, part) for part in ("test", "train"))
+    assert set(test.records["video"]) == set(BIWI_SPLITS[split])
+    assert set(train.records["video"]) == set(BIWI_PERSON) - set(BIWI_SPLITS[split])
+    assert (test.split, train.split) == (f"{split} test", f"{split} train")
+    assert len(test.records) + len(train.records) == len(load_data_set("biwi", biwi).records) == 48
+
+
+def test_the_splits_are_as_long_as_their_names_say():
+    assert [len(videos) for videos in BIWI_SPLITS.values()] == [7, 7, 8]
+    assert BIWI_SPLITS.keys() == SPLIT_FRAMES.keys()
+    expected = json.loads((PARITY / "lists.json").read_text())
+    assert SPLIT_FRAMES["17-7"] == expected["biwi_30"]["rows"] == 15648 - expected["biwi_70"]["rows"]
+    assert SPLIT_FRAMES["17-7-b"] == expected["biwi_30_s3"]["rows"]
 
 
 def test_the_16_8_split_is_the_seeded_person_disjoint_draw():
@@ -237,9 +422,48 @@ def test_the_16_8_split_is_the_seeded_person_disjoint_draw():
     assert test_people.isdisjoint(BIWI_PERSON[video] for video in videos if video not in drawn)
 
 
-def test_an_unknown_split_is_refused(folder):
-    with pytest.raises(InputError, match=r"has no split '16-8'"):
+def test_an_unknown_or_empty_split_is_refused(folder, biwi):
+    with pytest.raises(InputError, match=r"your own lists has no split '16-8'"):
         data_loaders.select_split(read(folder), "16-8", "test")
+    with pytest.raises(InputError, match=r"BIWI has no split '8-16'; BIWI has all, 17-7, 17-7-b, 16-8"):
+        load_data_set("biwi", biwi, "8-16")
+    for file in ("biwi_rect.txt", "biwi_angle.txt"):
+        (biwi / file).write_text("\n".join(rows_of(biwi / file)[:2]))
+    with pytest.raises(InputError, match="the test part of the split 16-8 is empty"):
+        load_data_set("biwi", biwi, "16-8")
+
+
+# --- Absent images, fewer images ---
+
+
+def test_absent_images_are_an_error_unless_they_may_be_skipped(folder):
+    assert keep_present(read(folder)).missing == 0
+    (folder / "AFLW2000/image00003.png").unlink()
+    with pytest.raises(
+        InputError, match=r"1 of 7 listed images are not in .* \(AFLW2000/image00003.png\).*--allow-missing"
+    ):
+        keep_present(read(folder))
+    kept = keep_present(read(folder), allow_missing=True)
+    assert (len(kept.records), kept.missing) == (6, 1)
+    assert "AFLW2000/image00003.png" not in kept.records["path"]
+
+
+def test_a_folder_without_any_listed_image_is_an_error_in_any_case(folder):
+    for path in (folder / "AFLW2000").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match=r"7 of 7 listed images .*image00002.png, \.\.\.\)") as raised:
+        keep_present(read(folder), allow_missing=True)
+    assert "--allow-missing" not in str(raised.value)
+
+
+def test_a_limit_keeps_evenly_spaced_images_and_says_so(folder):
+    listed = read(folder)
+    part = limited(listed, 3)
+    assert part.records["path"].tolist() == listed.records["path"][[0, 3, 6]].tolist()
+    assert part.notes == ("limited to 3 of 7 images, evenly spaced",)
+    assert len(limited(listed, 1).records) == 1
+    for n in (0, 7, 8):
+        assert limited(listed, n) is listed
 
 
 # --- Crops ---
@@ -248,23 +472,45 @@ def test_an_unknown_split_is_refused(folder):
 @pytest.mark.parametrize("case", range(20))
 def test_crops_are_those_of_the_released_code(case):
     parity = np.load(PARITY / "crops.npz")
-    picture = cv2.imread(str(PARITY / "crops_image.png"))
+    image = cv2.imread(str(PARITY / "crops_image.png"))
     row, column, size, margin = parity["boxes_row_col_size_margin"][case]
-    found = crop(picture, row, column, size, margin)
+    found = crop(image, row, column, size, margin)
     np.testing.assert_array_equal(found[::4, ::4], parity["crops_bgr_every_4th_pixel"][case])
     assert found.sum(dtype=np.int64) == parity["crop_sums"][case]
 
 
+@pytest.mark.parametrize(
+    ("size", "margin", "grow"),
+    [
+        (40, 0, 0),
+        (40, 0.2, 8),
+        (35, 0.5, 17),  # 17.5 and
+        (39, 0.3, 11),  # 11.7 are cut, not rounded
+        (10, 0.3, 3),
+        (10, 0.7, 6),  # float32(0.7) is a little less than 0.7
+        (10, 0.75, 7),
+    ],
+)
+def test_a_box_grows_by_whole_pixels_cut_from_single_precision(size, margin, grow):
+    image = np.random.default_rng(0).integers(0, 256, (120, 130, 3), np.uint8)
+    row, column = 30, 50
+    square = image[row - grow : row + size + grow, column - grow : column + size + grow]
+    np.testing.assert_array_equal(crop(image, row, column, size, margin), cv2.resize(square, (224, 224)))
+
+
 @pytest.mark.parametrize(("row", "column"), [(60, 0), (0, 60), (-50, 0), (0, -50), (0, -500), (-500, -500), (500, 500)])
-def test_a_box_beside_the_picture_is_black(row, column):
+def test_a_box_beside_the_image_is_black(row, column):
     assert not crop(np.full((50, 50, 3), 9, np.uint8), row, column, 40, 0.1).any()
 
 
-@pytest.mark.parametrize(("row", "column"), [(-10, -10), (-10, 40), (40, -10), (40, 40), (-10, 5)])
-def test_what_lies_outside_the_picture_is_black_and_the_rest_is_in_place(row, column):
-    picture = np.random.default_rng(0).integers(1, 256, (60, 60, 3), np.uint8)
-    padded = np.pad(picture, ((100, 100), (100, 100), (0, 0)))[row + 100 :, column + 100 :][:32, :32]
-    np.testing.assert_array_equal(crop(picture, row, column, 32, 0), cv2.resize(padded, (224, 224)))
+@pytest.mark.parametrize(
+    ("row", "column", "size"),
+    [(-10, -12, 32), (-10, 40, 32), (40, -10, 32), (40, 35, 32), (-10, 5, 32), (-9, -7, 90), (20, -5, 90)],
+)
+def test_what_lies_outside_the_image_is_black_and_the_rest_is_in_place(row, column, size):
+    image = np.random.default_rng(0).integers(1, 256, (60, 50, 3), np.uint8)
+    padded = np.pad(image, ((100, 100), (100, 100), (0, 0)))[row + 100 :, column + 100 :][:size, :size]
+    np.testing.assert_array_equal(crop(image, row, column, size, 0), cv2.resize(padded, (224, 224)))
 
 
 def test_the_network_gets_red_first(folder):
@@ -273,11 +519,23 @@ def test_the_network_gets_red_first(folder):
     assert tuple(data_loaders.load_crop(listed, listed.records[0], 0)[100, 100]) == (3, 2, 1)
 
 
-def test_an_unreadable_picture_is_named(folder):
-    (folder / "AFLW2000/image00004.png").write_bytes(b"not a picture")
+def test_a_crop_is_cut_at_the_row_and_column_of_its_box(folder):
     listed = read(folder)
-    with pytest.raises(InputError, match=r"image00004.png: not a picture"):
+    image = data_loaders.read_image(folder / "AFLW2000/image00002.png")  # box 12 10 60 60, grown by 6
+    np.testing.assert_array_equal(
+        data_loaders.load_crop(listed, listed.records[2], 0.1), cv2.resize(image[6:78, 4:76], (224, 224))
+    )
+
+
+def test_an_unreadable_image_is_named(folder):
+    (folder / "AFLW2000/image00004.png").write_bytes(b"not an image")
+    (folder / "AFLW2000/image00005.png").write_bytes(b"")
+    listed = read(folder)
+    with pytest.raises(InputError, match=r"image00004.png: not an image"):
         list(data_loaders.scoring_batches(listed, 2, 0.2, 2))
+    for name in ("image00005.png", "absent.png"):
+        with pytest.raises(InputError, match=rf"{name}: the image cannot be read"):
+            data_loaders.read_image(folder / "AFLW2000" / name)
 
 
 # --- Batches ---
@@ -293,11 +551,13 @@ def test_scoring_takes_every_image_in_order_with_the_last_partial_batch(folder):
 
 
 def take(listed, count, **options):
-    stream = data_loaders.training_batches(listed, 2, 0.5, seed=3, **({"workers": 1} | options))
+    stream = data_loaders.training_batches(
+        listed, **({"batch_size": 2, "max_margin": 0.5, "seed": 3, "workers": 1} | options)
+    )
     return [next(stream) for _ in range(count)]
 
 
-def test_training_batches_do_not_depend_on_the_number_of_workers(folder):
+def test_training_batches_are_the_same_for_any_number_of_workers(folder):
     listed = read(folder)
     for (crops, angles), (others, other_angles) in zip(take(listed, 7), take(listed, 7, workers=4), strict=True):
         np.testing.assert_array_equal(crops, others)
@@ -305,94 +565,58 @@ def test_training_batches_do_not_depend_on_the_number_of_workers(folder):
             np.testing.assert_array_equal(angles[axis], other_angles[axis])
 
 
-def test_a_run_that_goes_on_sees_what_it_would_have_seen(folder):
+def test_a_resumed_run_sees_what_it_would_have_seen(folder):
     listed = read(folder)
     whole, resumed = take(listed, 6)[3:], take(listed, 3, first_epoch=1)
     for (crops, _), (others, _) in zip(whole, resumed, strict=True):
         np.testing.assert_array_equal(crops, others)
 
 
-def test_epochs_differ_in_order_and_margin(folder):
-    first, second = take(read(folder), 1), take(read(folder), 1, first_epoch=1)
-    assert not np.array_equal(first[0][0], second[0][0])
-
-
-def test_an_epoch_shows_no_picture_twice(folder):
-    yaws = np.concatenate([angles["yaw"][:, 0] for _, angles in take(read(folder), 3)])
-    assert len(set(yaws)) == 6
-
-
-# --- Fetching the lists ---
-
-
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server on loopback with two "published" lists; `folder/cut` makes it break off in the middle."""
-    served = tmp_path / "served"
-    served.mkdir()
-    contents = {"300wcrop.txt": b"first list\n" * 1000, "biwi_rect.txt": b"second list\r\n" * 10}
-    blobs = {}
-    for name, content in contents.items():
-        (served / name).write_bytes(content)
-        blobs[name] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    monkeypatch.setattr(data_loaders, "PUBLISHED_BLOBS", blobs)
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=served)
-
-        def copyfile(self, source, outputfile):
-            content = source.read()
-            outputfile.write(content[: len(content) // 2] if (served / "cut").exists() else content)
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as loopback:
-        threading.Thread(target=loopback.serve_forever, daemon=True).start()
-        yield served, f"http://127.0.0.1:{loopback.server_port}/"
-        loopback.shutdown()
+def shown(monkeypatch):
+    """1,003 records, and crops that are just (index of the record, margin)."""
+    records = np.zeros(1003, RECORD)
+    records["row"] = np.arange(1003)
+    records["angles"] = np.arange(1003)[:, None] * (1, 10, 100)
+    monkeypatch.setattr(data_loaders, "load_crop", lambda _, record, margin: np.array([record["row"], margin]))
+    return Listed(DATA_SETS["300w-lp"], Path(), records, {})
 
 
-def test_git_names_a_blob_the_same_way():
-    assert data_loaders.blob_id(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
+def test_an_epoch_draws_a_margin_for_every_image_and_the_next_draws_others(shown):
+    batches = take(shown, 200, batch_size=10)  # two epochs of 100 batches
+    (first_order, first), (second_order, second) = (
+        np.concatenate([crops for crops, _ in part]).T for part in (batches[:100], batches[100:])
+    )
+    for margins in (first, second):
+        assert margins.min() >= 0 and margins.max() <= 0.5
+        np.testing.assert_allclose(
+            np.quantile(margins, [0.01, 0.25, 0.5, 0.75, 0.99]), [0.005, 0.125, 0.25, 0.375, 0.495], atol=0.03
+        )
+    assert not set(first) & set(second)
+    for order in (first_order, second_order):
+        assert len(set(order)) == 1000  # no image twice
+        assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1  # shuffled
+    assert (first_order != second_order).mean() > 0.9
+    assert set(first_order) != set(second_order)  # which three images an epoch leaves out changes
 
 
-def test_lists_are_fetched_and_verified_once(server, tmp_path, capsys):
-    served, url = server
-    data_loaders.fetch_lists(tmp_path, url)
-    assert (tmp_path / "lists/biwi_rect.txt").read_bytes() == (served / "biwi_rect.txt").read_bytes()
-    data_loaders.fetch_lists(tmp_path, url)
-    assert capsys.readouterr().out.count("there already") == 2
+def test_training_batches_depend_on_the_seed(shown):
+    assert (take(shown, 1)[0][0] != take(shown, 1, seed=4)[0][0]).any()
+    np.testing.assert_array_equal(take(shown, 1)[0][0], take(shown, 1)[0][0])
 
 
-def test_a_corrupted_download_is_not_kept(server, tmp_path):
-    served, url = server
-    (served / "biwi_rect.txt").write_bytes(b"something else")
-    with pytest.raises(InputError, match=r"biwi_rect.txt is not the published list: git blob .* nothing was written"):
-        data_loaders.fetch_lists(tmp_path, url)
-    assert sorted(path.name for path in (tmp_path / "lists").iterdir()) == ["300wcrop.txt"]
+def test_a_largest_margin_of_0_leaves_the_boxes_as_they_are(shown):
+    assert not take(shown, 1, batch_size=100, max_margin=0)[0][0][:, 1].any()
 
 
-def test_an_interrupted_download_is_not_kept(server, tmp_path):
-    served, url = server
-    (served / "cut").touch()
-    with pytest.raises(InputError, match=r"could not be downloaded.*try again"):
-        data_loaders.fetch_lists(tmp_path, url)
-    assert not list((tmp_path / "lists").iterdir())
+def test_every_crop_has_the_angles_of_its_image(shown):
+    for crops, angles in take(shown, 3, batch_size=4, workers=3):
+        for axis, factor in zip(AXES, (1, 10, 100), strict=True):
+            assert angles[axis].shape == (4, 1) and angles[axis].dtype == np.float32
+            np.testing.assert_array_equal(angles[axis][:, 0], factor * crops[:, 0])
 
 
-def test_another_list_in_the_place_of_a_published_one_is_kept(server, tmp_path):
-    (tmp_path / "lists").mkdir()
-    (tmp_path / "lists/300wcrop.txt").write_bytes(b"my own")
-    with pytest.raises(InputError, match="is not the published list; move it away"):
-        data_loaders.fetch_lists(tmp_path, server[1])
-    assert (tmp_path / "lists/300wcrop.txt").read_bytes() == b"my own"
-
-
-def test_checking_an_empty_folder_says_what_is_missing_and_where_to_get_it(tmp_path):
-    command = [sys.executable, str(ROOT / "data_loaders.py"), "--data-dir", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    for name in ("300wcrop.txt", "Aflw2000crop.txt", "biwi_rect.txt", "--fetch-lists"):
-        assert name in done.stdout
+def test_fewer_images_than_a_batch_make_one_smaller_batch(folder):
+    listed = read(folder)
+    assert [data_loaders.batches_per_epoch(listed, size) for size in (1, 2, 7, 8)] == [7, 3, 1, 1]
+    assert [len(crops) for crops, _ in take(listed, 2, batch_size=16)] == [7, 7]

@@ -1,0 +1,169 @@
+"""Checking a data folder, and fetching the published lists into it."""
+
+import http.server
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from util import data_folder, lists
+from util.data_folder import check_data_folder, fetch_lists
+from util.errors import InputError
+from util.lists import blob_id
+
+SCRIPT = Path(__file__).parent.parent / "data_loaders.py"
+LAYOUT = {  # one image of each data set
+    ("300wcrop.txt", "300w_euler_cls.txt"): "300W_LP/AFW/AFW_1_0.jpg",
+    ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt"): "AFLW2000/image00002.jpg",
+    ("biwi_rect.txt", "biwi_angle.txt"): "BIWI/hpdb/01/frame_00003_rgb.png",
+}
+
+
+# --- Checking ---
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data folder with one image of each data set, and a second row without a box."""
+    (tmp_path / "lists").mkdir()
+    for (crop_list, angle_list), path in LAYOUT.items():
+        absent = path.replace(".", "-9.")
+        (tmp_path / "lists" / crop_list).write_text(f"./{path}\t1 2 3 3 \n./{absent}\n")
+        (tmp_path / "lists" / angle_list).write_text(f"./{path}\t0.1\t0.2\t0.3\n./{absent}\t0\t0\t0\n")
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    return tmp_path
+
+
+def test_a_complete_folder_is_counted(folder, capsys, monkeypatch):
+    for path in (folder / "lists").iterdir():
+        monkeypatch.setitem(lists.PUBLISHED_BLOBS, path.name, blob_id(path.read_bytes()))
+    assert check_data_folder(folder)
+    blocks = capsys.readouterr().out.split("AFLW2000\n")
+    assert blocks[0].splitlines() == [
+        "300W-LP",
+        "  lists: 2 rows, 1 usable",
+        "  rejected: 1 no box (300W_LP/AFW/AFW_1_0-9.jpg)",
+        "  images: 1 of 1 found",
+    ]
+    assert "note: 2 rows, 1 usable; the published lists have 1,955 rows, 1,947 usable" in blocks[1]
+
+
+@pytest.mark.parametrize("path", LAYOUT.values())
+def test_an_absent_image_makes_a_folder_incomplete(path, folder, capsys):
+    (folder / path).unlink()
+    assert not check_data_folder(folder)
+    text = capsys.readouterr().out
+    assert f"images: 0 of 1 found\n  missing: 1, the first is {path}; expected as " in text
+    assert text.count("get them from: ") == 1 and text.count("1 of 1 found") == 2
+
+
+@pytest.mark.parametrize("names", LAYOUT)
+def test_an_absent_or_malformed_list_does_not_hide_the_others(names, folder, capsys):
+    (folder / "lists" / names[0]).unlink()
+    (folder / "lists" / "300w_euler_cls.txt").write_text("a.jpg\t1")
+    assert not check_data_folder(folder)
+    text = capsys.readouterr().out
+    assert f"{names[0]} is neither in {folder} nor in {folder / 'lists'}; get it with: python data_loaders.py" in text
+    assert "300wcrop.txt" in names[0] or "300w_euler_cls.txt, line 1: malformed angles" in text
+    assert text.count("1 of 1 found") == (2 if names[0] == "300wcrop.txt" else 1)
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_says_of_an_empty_folder_what_is_missing_and_where_to_get_it(tmp_path):
+    done = run("--data-dir", tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    for text in (
+        "300wcrop.txt",
+        "Aflw2000crop.txt",
+        "biwi_rect.txt",
+        "--fetch-lists",
+        "300W-LP.zip",
+        "AFLW2000-3D.zip",
+    ):
+        assert text in done.stdout
+
+
+def test_the_command_ends_with_status_0_for_a_complete_folder(folder):
+    assert run("--data-dir", folder).returncode == 0
+
+
+def test_the_command_ends_with_status_2_and_one_line_where_the_lists_cannot_be_fetched(tmp_path):
+    for url in ("http://127.0.0.1:9/", "no address"):
+        done = run("--data-dir", tmp_path, "--fetch-lists", url)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith(f"error: {url.rstrip('/')}/300wcrop.txt could not be downloaded")
+        assert not list(tmp_path.iterdir())
+
+
+# --- Fetching ---
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server on loopback with two "published" lists; the file `cut` makes it break off in the middle."""
+    served = tmp_path / "served"
+    served.mkdir()
+    contents = {"300wcrop.txt": b"first list\n" * 1000, "biwi_rect.txt": b"second list\r\n" * 10}
+    for name, content in contents.items():
+        (served / name).write_bytes(content)
+    monkeypatch.setattr(data_folder, "PUBLISHED_BLOBS", {name: blob_id(text) for name, text in contents.items()})
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=served)
+
+        def copyfile(self, source, outputfile):
+            content = source.read()
+            outputfile.write(content[: len(content) // 2] if (served / "cut").exists() else content)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as loopback:
+        threading.Thread(target=loopback.serve_forever, args=(0.01,), daemon=True).start()
+        yield served, f"http://127.0.0.1:{loopback.server_port}"
+        loopback.shutdown()
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_lists_are_fetched_and_verified_once(end, server, tmp_path, capsys):
+    served, url = server
+    fetch_lists(tmp_path / "data", url + end)
+    found = {path.name: path.read_bytes() for path in (tmp_path / "data/lists").iterdir()}
+    assert found == {path.name: path.read_bytes() for path in served.iterdir()}
+    assert "300wcrop.txt: fetched and verified, 11,000 bytes" in capsys.readouterr().out
+    fetch_lists(tmp_path / "data", "http://127.0.0.1:9")
+    assert capsys.readouterr().out.count("already there") == 2
+
+
+def test_a_corrupted_download_is_not_kept(server, tmp_path):
+    served, url = server
+    (served / "biwi_rect.txt").write_bytes(b"something else")
+    with pytest.raises(InputError, match=r"biwi_rect.txt is not the published list: git blob .* nothing was written"):
+        fetch_lists(tmp_path, url)
+    assert [path.name for path in (tmp_path / "lists").iterdir()] == ["300wcrop.txt"]
+
+
+def test_an_interrupted_download_is_not_kept(server, tmp_path):
+    served, url = server
+    (served / "cut").touch()
+    with pytest.raises(InputError, match=r"300wcrop.txt could not be downloaded.*try again"):
+        fetch_lists(tmp_path, url)
+    assert not (tmp_path / "lists").exists()
+
+
+def test_another_list_in_the_place_of_a_published_one_is_kept(server, tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/300wcrop.txt").write_bytes(b"my own")
+    with pytest.raises(InputError, match="exists and is not the published list; move it away"):
+        fetch_lists(tmp_path, server[1])
+    assert (tmp_path / "lists/300wcrop.txt").read_bytes() == b"my own"

@@ -1,0 +1,81 @@
+"""Checking a data folder, and fetching the published lists into it."""
+
+import http.client
+import urllib.request
+from pathlib import Path
+
+from data_loaders import DATA_SETS, PAPER_DATA_SETS, image_path, load_data_set
+from util.errors import InputError
+from util.lists import PUBLISHED_BLOBS, blob_id
+from util.provenance import written_whole
+
+PUBLISHED_LISTS = "https://raw.githubusercontent.com/MingzhenShao/HeadPose/cf42054bf048ec7b837d2dbb4282d6f1ea800730/"
+
+
+def fetch_lists(data_dir: str | Path, url: str = PUBLISHED_LISTS) -> None:
+    """Download the six published lists into `data_dir`/lists, each verified against its git blob id.
+
+    A list that is there already is kept.  Nothing is written until a download is whole and verified.
+
+    Args:
+        data_dir: the data folder; made where it is absent.
+        url: the folder of the lists, on GitHub or a mirror.
+
+    Raises:
+        InputError: another list in the place of a published one; a download that failed or is not the published list.
+    """
+    for name, expected in PUBLISHED_BLOBS.items():
+        target = Path(data_dir, "lists", name)
+        if target.exists():
+            if blob_id(target.read_bytes()) != expected:
+                raise InputError(f"{target} exists and is not the published list; move it away to fetch that one")
+            print(f"{name}: already there")
+            continue
+        content = _download(f"{url.rstrip('/')}/{name}")
+        if blob_id(content) != expected:
+            raise InputError(
+                f"{url.rstrip('/')}/{name} is not the published list: git blob {blob_id(content)}, "
+                f"expected {expected}; nothing was written"
+            )
+        with written_whole(target) as unfinished:
+            unfinished.write_bytes(content)
+        print(f"{name}: fetched and verified, {len(content):,} bytes")
+
+
+def _download(address: str) -> bytes:
+    try:
+        with urllib.request.urlopen(address, timeout=60) as response:
+            return response.read()
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise InputError(
+            f"{address} could not be downloaded: {error}; try again, or put the list into lists/ by hand"
+        ) from error
+
+
+def check_data_folder(data_dir: str | Path) -> bool:
+    """Print which lists and images of 300W-LP, AFLW2000 and BIWI are in a data folder; True if all of them are."""
+    complete = [_check_data_set(name, data_dir) for name in PAPER_DATA_SETS]
+    return all(complete)
+
+
+def _check_data_set(name: str, data_dir: str | Path) -> bool:
+    data_set = DATA_SETS[name]
+    print(data_set.title)
+    try:
+        listed = load_data_set(name, data_dir)
+    except InputError as error:
+        print(f"  lists: {error}")
+        print(f"  images: expected as {data_set.layout}\n  get them from: {data_set.source}")
+        return False
+    usable = len(listed.records)
+    print(f"  lists: {listed.files[0].rows:,} rows, {usable:,} usable" + ("" if listed.rejected else ", none rejected"))
+    for reason, paths in listed.rejected.items():
+        print(f"  rejected: {len(paths):,} {reason} ({', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''})")
+    for note in listed.notes:
+        print(f"  note: {note}")
+    absent = [record["path"] for record in listed.records if not image_path(listed, record).is_file()]
+    print(f"  images: {usable - len(absent):,} of {usable:,} found")
+    if absent:
+        print(f"  missing: {len(absent):,}, the first is {absent[0]}; expected as {data_set.layout}")
+        print(f"  get them from: {data_set.source}")
+    return not absent

@@ -1,0 +1,156 @@
+"""One list in the published format → its rows, checked one by one.
+
+Rows of the published lists, which nobody can mend, are rejected by reason; bad rows of your own lists are errors.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import TypeVar
+
+from util.errors import InputError
+
+# The six published lists, recognised by their git blob ids (github.com/MingzhenShao/HeadPose, commit cf42054).
+PUBLISHED_BLOBS = {
+    "300wcrop.txt": "e73f6105d07e0ff186ab99b766562d3462c2f808",
+    "300w_euler_cls.txt": "56a93b39a8d779fd25ed5d6e405dad4062d0128b",
+    "Aflw2000crop.txt": "0f3050d79514b205af810b00f9f2384f515be9ff",
+    "Aflw2000_euler_cls.txt": "d48f7384c43e2ba6362239c6315abd1e0d2b04b5",
+    "biwi_rect.txt": "2b434fdc1fcd616b04d27a3f0e605e74e248098a",
+    "biwi_angle.txt": "2dc6bc43004b2fefc96fa65553838f05dda78e34",
+}
+PATH_LENGTH = 160  # characters
+_IMAGE = re.compile(r".*\.(jpe?g|png|bmp|tiff?|webp)", re.IGNORECASE)
+
+Box = tuple[int, int, int]  # row, column, size in pixels
+Angles = tuple[float, float, float]  # roll, pitch, yaw in radians: the order of the lists
+Rejected = dict[str, list[str]]  # reason → paths of the rows that cannot be used
+Values = TypeVar("Values")
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """A list as it was read: its path, its number of rows, its SHA-256 and whether it is the published one."""
+
+    path: str
+    rows: int
+    sha256: str
+    published: bool
+
+
+class RowError(ValueError):
+    """A row of a list that cannot be used: the reason in a few words, and what was expected."""
+
+    def __init__(self, reason: str, expected: str):
+        super().__init__(f"{reason}: expected {expected}")
+        self.reason = reason
+
+
+def read_rows(file: str | Path, parse: Callable[[str, bool], Values]) -> tuple[dict[str, Values], ListFile, Rejected]:
+    """Read a list row by row.
+
+    Args:
+        file: rows `path TAB values`, in UTF-8, with any line endings; empty lines are skipped.
+        parse: (text after the tab, whether the list is the published one) → values; RowError for a bad row.
+
+    Returns:
+        path → values in the list's order, what file it was, and the rejected rows of a published list.
+
+    Raises:
+        InputError: a file that cannot be read; a bad row of a list that is not the published one.
+    """
+    file = Path(file)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: the list cannot be read: {error.strerror}") from error
+    published = PUBLISHED_BLOBS.get(file.name) == blob_id(content)
+    rows: dict[str, Values] = {}
+    lines: dict[str, int] = {}
+    rejected: Rejected = {}
+    for number, line in enumerate(content.decode("utf-8-sig", "replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        name, _, text = line.partition("\t")
+        path = name.strip()
+        try:
+            path = _relative_path(path, published)
+            if path in rows:
+                raise RowError("listed twice", f"each image once, and line {lines[path]} has this one")
+            rows[path], lines[path] = parse(text, published), number
+        except RowError as error:
+            if not published:
+                raise InputError(f"{file}, line {number}: {error}; got {line.strip()!r}") from error
+            rejected.setdefault(error.reason, []).append(path)
+    count = len(rows) + sum(map(len, rejected.values()))
+    return rows, ListFile(str(file), count, hashlib.sha256(content).hexdigest(), published), rejected
+
+
+def _relative_path(text: str, published: bool) -> str:
+    """The path of a row's image under the data folder, with forward slashes."""
+    if "\N{REPLACEMENT CHARACTER}" in text:
+        raise RowError("not UTF-8 text", "a list saved in UTF-8")
+    path = PureWindowsPath(text.lstrip("/\\") if published else text)  # reads slashes and backslashes
+    if path.anchor or ".." in path.parts:
+        raise RowError("path outside the data folder", "a path that starts at the data folder and stays in it")
+    if not _IMAGE.fullmatch(path.name):
+        raise RowError("not the path of an image", "the path of an image, then a tab")
+    if len(path.as_posix()) > PATH_LENGTH:
+        raise RowError("path too long", f"at most {PATH_LENGTH} characters")
+    return path.as_posix()
+
+
+def parse_box(text: str, published: bool = False) -> Box | None:
+    """(row, column, size) in pixels of a crop list's row `row column size size`; None where it has no box.
+
+    In the published lists a size may have a fraction, which is cut, and a box that starts outside the image is not
+    used: the released loader does both.
+
+    Raises:
+        RowError: a malformed box.
+    """
+    fields = text.split()
+    if not fields:
+        return None
+    size_pattern = r"\d{1,6}(\.\d*)?" if published else r"\d{1,6}"
+    patterns = [r"-?\d{1,6}", r"-?\d{1,6}", size_pattern, size_pattern]
+    if len(fields) != 4 or not all(map(re.fullmatch, patterns, fields)):
+        raise RowError("malformed box", "four whole numbers, row column size size")
+    row, column, size, again = (int(float(value)) for value in fields)
+    if size != again or size <= 0:
+        raise RowError("box not square", "the same size twice, above 0")
+    if published and min(row, column) < 0:
+        raise RowError("box starts outside the image", "a row and column of at least 0")
+    return row, column, size
+
+
+def parse_angles(text: str, unit: str, published: bool = False) -> Angles:
+    """Roll, pitch and yaw in radians of an angle list's row; what follows, the class columns, is not used.
+
+    Args:
+        text: `roll TAB pitch TAB yaw`, and three class columns or none.
+        unit: "radians" or "degrees".
+        published: whether the list is the published one.
+
+    Raises:
+        RowError: malformed angles, or an angle beyond 360 degrees.
+    """
+    fields = text.split()
+    if len(fields) not in (3, 6) and not (published and len(fields) > 3):
+        raise RowError("malformed angles", "roll, pitch and yaw, and three class columns or none")
+    try:
+        roll, pitch, yaw = map(float, fields[:3])
+    except ValueError as error:
+        raise RowError("malformed angles", "three numbers: roll, pitch and yaw") from error
+    turn = 360 if unit == "degrees" else 2 * math.pi
+    if not all(abs(angle) <= turn for angle in (roll, pitch, yaw)):  # NaN is out of range too
+        raise RowError("angle out of range", f"-360 to 360 degrees; is the unit really {unit}?")
+    return (math.radians(roll), math.radians(pitch), math.radians(yaw)) if unit == "degrees" else (roll, pitch, yaw)
+
+
+def blob_id(content: bytes) -> str:
+    """Git's name for a file's content, which recognises the published lists."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
