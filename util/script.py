@@ -50,7 +50,9 @@ def number(kind: type[int] | type[float], low: float, high: float = math.inf) ->
     return parse
 
 
-def progress(items: Iterable[Item], total: int, title: str, unit: str = "image") -> Iterator[Item]:
+def progress(
+    items: Iterable[Item], total: int, title: str, unit: str = "image", lines: int = LOG_LINES
+) -> Iterator[Item]:
     """Yield the items and show how many are done: a bar with the time left on a terminal, a few lines in a log."""
     from tqdm import tqdm
 
@@ -61,8 +63,8 @@ def progress(items: Iterable[Item], total: int, title: str, unit: str = "image")
     for item in items:
         yield item
         done += 1
-        if done == total or done * LOG_LINES // max(total, 1) > shown:
-            shown = done * LOG_LINES // max(total, 1)
+        if done * lines // total > shown:
+            shown = done * lines // total
             print(f"{title}: {done:,} of {total:,} {unit}s", file=sys.stderr, flush=True)
 
 

@@ -1,54 +1,92 @@
-"""Weight files: reading them, refusing what does not fit, and ResNet-50's ImageNet weights."""
+"""Weight files: what they hold, refusing what does not fit, and ResNet-50's ImageNet weights."""
 
 import json
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 
 from data_loaders import AXES
-from rafa_model import BACKBONES, INPUT_SHAPE
 from util.backend import keras
 from util.errors import InputError
 
-# --- Weights ----------------------------------------------------------------------------------------------------------
-
-
+MODEL_NAME = "rafa_net_"  # and the backbone
+# What makes a layer compute something else without changing the shape of its weights.
+_SETTINGS = ("strides", "padding", "pool_size", "kernel_size", "epsilon", "scale", "offset", "units", "activation")
 _BACKBONE_LAYER = re.compile(rf"(?:(?:{'|'.join(AXES)})_)?(conv\d_.+)")  # the name in ResNet-50 is group 1
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile)
 
 
-def start_from(model, backbone, weights):
-    if weights == "imagenet" or _is_imagenet_file(weights):
+def load_into(model: keras.Model, weights: str | Path) -> None:
+    """Load weights into a RAFA-Net: "imagenet", or a file (see `rafa_model.build_rafa_net`).
+
+    Raises:
+        InputError: weights that cannot be had, or that do not fit this network.
+    """
+    backbone = model.name.removeprefix(MODEL_NAME)
+    if weights == "imagenet" or _is_imagenet_file(Path(weights)):
         if backbone != "resnet50":
             raise InputError(
                 f"ImageNet weights are ResNet-50's and do not fit the backbone {backbone!r}: "
-                "give weights None, or the backbone 'resnet50'"
+                "give weights 'none', or the backbone 'resnet50'"
             )
         _copy_imagenet(model, weights)
         return
-    held = backbone_of(weights)
+    held = backbone_of(weights, {model.get_layer("conv1_conv").filters: backbone})
     if held != backbone:
         raise InputError(f"{weights} holds a RAFA-Net with the backbone {held!r}, this network has {backbone!r}")
-    _check_architecture(model, weights)
+    if Path(weights).suffix == ".keras":  # a .weights.h5 file does not tell
+        _check_layers(model, Path(weights))
     try:
         model.load_weights(weights)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(f"{weights} cannot be loaded as weights of {model.name}: {error}") from error
 
 
-# What makes a layer compute something else without changing the shape of its weights.
-_SETTINGS = ("strides", "padding", "pool_size", "kernel_size", "epsilon", "scale", "offset", "units", "activation")
+def backbone_of(path: str | Path, stems: dict[int, str]) -> str:
+    """The backbone's name of a RAFA-Net file, read from it without building or running anything it describes.
+
+    Args:
+        path: a `.keras` or `.weights.h5` file.
+        stems: filters of the first convolution → backbone: a `.weights.h5` file holds no name.
+
+    Raises:
+        InputError: no such file, a damaged one, or one that is not of this suite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; weights are 'imagenet', 'none', or a file")
+    if path.suffix != ".keras" and not path.name.endswith(".weights.h5"):
+        raise InputError(f"{path}: weights are read from .keras or .weights.h5 files of this suite, nothing else")
+    try:
+        if path.suffix == ".keras":
+            name = str(_config(path)["config"]["name"])
+            if not name.startswith(MODEL_NAME):
+                raise InputError(f"{path} holds {name!r}, not a RAFA-Net of this suite")
+            return name.removeprefix(MODEL_NAME)
+        with h5py.File(path) as file:
+            filters = file["layers/conv2d/vars/0"].shape[-1]
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        raise InputError(f"{path} is damaged or not a file of this suite: {error!r}") from error
+    return stems.get(filters, f"of {filters} filters")
 
 
-def _check_architecture(model, path):
-    """Refuse a `.keras` file of another version of this network.  A `.weights.h5` file does not tell."""
-    if Path(path).suffix != ".keras":
-        return
+def _config(path: Path) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:
-        theirs = json.loads(archive.read("config.json"))
-    ours = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
-    ours, theirs = _settings(ours), _settings(theirs)
+        return json.loads(archive.read("config.json"))
+
+
+def _check_layers(model: keras.Model, path: Path) -> None:
+    """Refuse a `.keras` file of another version of this network."""
+    ours = _layer_settings(json.loads(json.dumps(keras.saving.serialize_keras_object(model))))
+    try:
+        theirs = _layer_settings(_config(path))
+    except (*_DAMAGED, AttributeError) as error:
+        raise InputError(f"{path} is damaged or not a file of this suite: {error!r}") from error
     differing = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     if differing:
         name = differing[0]
@@ -58,15 +96,17 @@ def _check_architecture(model, path):
         )
 
 
-def _settings(config):
-    """Layer name → what the saved config says of _SETTINGS."""
-    layers_of = config["config"]["layers"]
-    return {layer["config"]["name"]: {k: layer["config"].get(k) for k in _SETTINGS} for layer in layers_of}
+def _layer_settings(config: dict[str, Any]) -> dict[str, dict]:
+    """Layer name → its class and what the saved config says of _SETTINGS."""
+    found = {}
+    for layer in config["config"]["layers"]:
+        settings = {key: layer["config"].get(key) for key in _SETTINGS}
+        found[layer["config"]["name"]] = {"class": layer["class_name"], **settings}
+    return found
 
 
-def _is_imagenet_file(path):
+def _is_imagenet_file(path: Path) -> bool:
     """Whether it is `keras.applications`' `.h5` form, whose top level lists layer names."""
-    path = Path(path)
     if path.suffix != ".h5" or path.name.endswith(".weights.h5") or not path.is_file():
         return False
     try:
@@ -76,15 +116,15 @@ def _is_imagenet_file(path):
         raise InputError(f"{path} is not a readable HDF5 file: {error}") from error
 
 
-def _copy_imagenet(model, weights):
+def _copy_imagenet(model: keras.Model, weights: str | Path) -> None:
     """Copy ResNet-50 into the trunk and into every branch's conv5, by name, and check that everything matched."""
     try:
-        source = keras.applications.ResNet50(weights=weights, include_top=False, input_shape=INPUT_SHAPE)
+        source = keras.applications.ResNet50(weights=weights, include_top=False, input_shape=model.input_shape[1:])
     except Exception as error:
         raise InputError(
             f"ResNet-50's ImageNet weights could not be had: {error}\n"
             "Give the file resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 of keras.applications as the weights, "
-            "or None to start from random ones."
+            "or 'none' to start from random ones."
         ) from error
     unused = {layer.name for layer in source.layers if layer.weights}
     for layer in model.layers:
@@ -94,33 +134,3 @@ def _copy_imagenet(model, weights):
             unused.discard(match[1])
     if unused:
         raise InputError(f"layers of ResNet-50 that found no place in {model.name}: {', '.join(sorted(unused))}")
-
-
-def _backbone_of_stem(path):
-    """Tell the backbones of a `.weights.h5` file apart by the number of filters of the first convolution."""
-    with h5py.File(path) as file:
-        filters = file["layers/conv2d/vars/0"].shape[-1]
-    return next(
-        (name for name, backbone in BACKBONES.items() if backbone.stem_filters == filters), f"{filters} filters"
-    )
-
-
-def backbone_of(path):
-    """The backbone's name of a RAFA-Net file, read from it without building or running anything it describes."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; weights are 'imagenet', 'none', or a file")
-    try:
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                name = json.loads(archive.read("config.json"))["config"]["name"]
-            held = name.removeprefix("rafa_net_")
-        elif path.name.endswith(".weights.h5"):
-            held = _backbone_of_stem(path)
-        else:
-            raise InputError(f"{path}: weights are read from .keras or .weights.h5 files of this suite, nothing else")
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged or not a file of this suite: {error!r}") from error
-    if held not in BACKBONES:
-        raise InputError(f"{path} holds {held!r}, not a RAFA-Net of this suite ({', '.join(BACKBONES)})")
-    return held

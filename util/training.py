@@ -1,0 +1,232 @@
+"""What a training run stands on: its folder, the learning rate of an epoch, one training step, the expected time."""
+
+import csv
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from data_loaders import AXES, Listed
+from util import metrics
+from util.errors import InputError
+from util.inference import predict_listed
+from util.protocol import MAE_KEYS
+from util.provenance import VERSION, write_text, written_whole
+
+LOGGED = ("epoch", "seconds", "learning_rate", "loss", *(f"{axis}_loss" for axis in AXES))
+KEEP_EVERY = 5  # epochs: those checkpoints are kept under their number
+CHECKPOINT_SECONDS = 30  # epochs of seconds are not all saved
+
+
+# --- The recipe -------------------------------------------------------------------------------------------------------
+
+
+def learning_rate_of(epoch: int, base: float, decay_every: int) -> float:
+    """The learning rate of an epoch, counted from 0: the base, divided by ten every `decay_every` epochs (0: never)."""
+    return base * 0.1 ** (epoch // decay_every) if decay_every else base
+
+
+def compile_rafa_net(model: Any, learning_rate: float = 1e-3) -> Any:
+    """Give a network the authors' optimizer and losses: mean squared error in radians, loss weights 1, 1, 1.
+
+    Returns:
+        The optimizer, `util.keras224.RMSprop`, ready to be saved and loaded with the model; its steps are those that
+        batch normalisation counts.
+    """
+    from util.keras224 import RMSprop, count_steps
+
+    optimizer = RMSprop(learning_rate)
+    model.compile(optimizer, loss=dict.fromkeys(AXES, "mean_squared_error"), jit_compile=False)
+    optimizer.build(model.trainable_variables)
+    count_steps(model, optimizer)
+    return optimizer
+
+
+def training_step(model: Any) -> Callable[..., dict[str, Any]]:
+    """One update of a compiled network, as a function of a batch.
+
+    The function takes RGB crops (b, 224, 224, 3), 0...255, and true angles {axis: (b, 1)} in radians; it returns the
+    losses {axis: scalar} from before the update.
+    """
+    from util.backend import tf
+
+    # XLA takes longer to compile and runs no faster on a CPU; it was not measured on a GPU, where Keras uses it.
+    @tf.function(reduce_retracing=True, jit_compile=bool(tf.config.list_physical_devices("GPU")))
+    def step(crops: Any, true: dict[str, Any]) -> dict[str, Any]:
+        with tf.GradientTape() as tape:
+            angles = model(tf.cast(crops, tf.float32), training=True)
+            losses = {axis: tf.reduce_mean(tf.square(angles[axis] - true[axis])) for axis in AXES}
+            loss = tf.add_n([losses[axis] for axis in AXES])
+        variables = model.trainable_variables
+        model.optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+        return losses
+
+    return step
+
+
+def watch(model: Any, test: Listed, margin: float, workers: int) -> dict[str, float]:
+    """Mean absolute errors on the test list in degrees, for monitoring only: {"test_mae_yaw": ..., "test_mae": ...}."""
+    columns = metrics.per_image(predict_listed(model, test, margin, workers))
+    return {f"test_{key}": float(columns[key].mean()) for key in MAE_KEYS}
+
+
+class ExpectedTime:
+    """Says after 20 steps how long an epoch and the run will take."""
+
+    def __init__(self, steps: int, epochs: int) -> None:
+        self.steps, self.epochs, self.done, self.start = steps, epochs, 0, 0.0
+
+    def count(self) -> None:
+        """Count a step; the first ones compile and do not count."""
+        self.done += 1
+        if self.done == 5:
+            self.start = time.monotonic()
+        if self.done == 25:
+            seconds = (time.monotonic() - self.start) / 20 * self.steps
+            print(f"expected: {seconds:.0f} s an epoch, {seconds * self.epochs / 60:.0f} min for the run", flush=True)
+
+
+# --- The run folder ---------------------------------------------------------------------------------------------------
+
+
+class RunFolder:
+    """A training run on disk.
+
+    - run.json: options, versions, commit, lists with their hashes, and every resume.
+    - metrics.csv: a row per epoch, and tensorboard/ the same as curves.
+    - last.keras: network and optimizer after the last saved epoch; epoch-005.keras, epoch-010.keras ... are kept.
+    - predictions.csv, result.json, result.md: the final score.
+
+    Every file is written whole or not at all.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.record_file, self.log_file = self.path / "run.json", self.path / "metrics.csv"
+        self.checkpoint = self.path / "last.keras"
+        self._saved = -float(CHECKPOINT_SECONDS)
+        self._curves: Any = None
+
+    def record(self) -> dict[str, Any]:
+        """What run.json says.
+
+        Raises:
+            InputError: not the folder of a run, or of a run of an earlier version, whose batch normalisation differs.
+        """
+        try:
+            record = json.loads(self.record_file.read_text(encoding="utf-8"))
+            options, version = record["options"], record["versions"].get("suite")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{self.path} is not the folder of a run that can be resumed: {error!r}") from error
+        if version is None or not isinstance(options, dict):
+            raise InputError(
+                f"{self.path} was begun by version 0.1 of this suite, whose batch normalisation differs from {VERSION}: "
+                "it can be scored but not resumed; start a new run, or check out the commit of its run.json"
+            )
+        return record
+
+    def refuse_if_used(self) -> None:
+        """Raise an InputError if the folder holds anything."""
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise InputError(f"{self.path} is not empty; give another --run-dir, or --resume to continue the run in it")
+
+    def start(self, record: dict[str, Any]) -> None:
+        """Take the folder for a new run; of two runs that start at once, one gets an InputError."""
+        self.refuse_if_used()
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.record_file.open("x", encoding="utf-8") as file:
+                file.write(json.dumps(record, indent=2) + "\n")
+        except FileExistsError as error:
+            raise InputError(f"{self.path} was taken by another run just now; give another --run-dir") from error
+
+    def resume(self, model: Any, record: dict[str, Any]) -> int:
+        """Load the last checkpoint into a compiled network; returns how many epochs it has done.
+
+        What was logged after that checkpoint is dropped.
+
+        Raises:
+            InputError: lists that are not those of the run, a checkpoint that is missing or damaged.
+        """
+        begun = self.record()
+        if [file["sha256"] for part in begun["lists"] for file in part] != [
+            file["sha256"] for part in record["lists"] for file in part
+        ]:
+            raise InputError(f"the lists are not those that {self.path} was begun with; put those back to resume it")
+        epoch = self._load_checkpoint(model, record["steps_per_epoch"])
+        self._keep_rows(epoch)
+        again = {"after_epoch": epoch, **record}
+        kept = {**begun, "options": record["options"], "resumed": [*begun.get("resumed", []), again]}
+        write_text(self.record_file, json.dumps(kept, indent=2) + "\n")
+        return epoch
+
+    def _load_checkpoint(self, model: Any, steps: int) -> int:
+        from util.weights import load_into
+
+        if not self.checkpoint.is_file():
+            if len(self._rows()) > 1:
+                raise InputError(f"{self.checkpoint} is missing; {self._way_on()}")
+            print(f"{self.path} holds no checkpoint yet: the run starts again at epoch 1")
+            return 0
+        try:
+            load_into(model, self.checkpoint)
+        except InputError as error:
+            raise InputError(f"{error}; {self._way_on()}") from error
+        done = int(model.optimizer.iterations)
+        if done % steps:
+            raise InputError(
+                f"{self.checkpoint} has done {done} steps, which is no whole number of epochs of {steps} steps: the "
+                "training list or the images present have changed since"
+            )
+        return done // steps
+
+    def _way_on(self) -> str:
+        kept = sorted(self.path.glob("epoch-*.keras"))
+        return f"to resume from an earlier epoch, copy {kept[-1]} to last.keras" if kept else "start a new run"
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Add the row of an epoch to metrics.csv and to TensorBoard's curves; every row has the same keys."""
+        from util.backend import tf
+
+        with self.log_file.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, row, lineterminator="\n")
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+        self._curves = self._curves or tf.summary.create_file_writer(str(self.path / "tensorboard"))
+        with self._curves.as_default(step=row["epoch"]):
+            for key, value in row.items():
+                if isinstance(value, float):
+                    tf.summary.scalar(key, value)
+        self._curves.flush()
+
+    def save(self, model: Any, epoch: int, last: bool) -> None:
+        """Save network and optimizer after an epoch (counted from 1).
+
+        At least 30 s lie between two checkpoints, but for every fifth epoch, which is kept, and the last.
+        """
+        keep = epoch % KEEP_EVERY == 0
+        if time.monotonic() - self._saved < CHECKPOINT_SECONDS and not keep and not last:
+            return
+        with written_whole(self.checkpoint) as unfinished:
+            model.save(unfinished)
+        if keep:
+            with written_whole(self.path / f"epoch-{epoch:03d}.keras") as unfinished:
+                shutil.copyfile(self.checkpoint, unfinished)
+        self._saved = time.monotonic()
+
+    def _rows(self) -> list[str]:
+        """The whole rows of metrics.csv, without its header."""
+        if not self.log_file.is_file():
+            return []
+        lines = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [line for line in lines[1:] if line.endswith("\n")]
+
+    def _keep_rows(self, epochs: int) -> None:
+        """Drop what an interrupted run logged after its last checkpoint."""
+        if self.log_file.is_file():
+            header = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)[:1]
+            kept = [row for row in self._rows() if int(row.split(",", maxsplit=1)[0]) <= epochs]
+            write_text(self.log_file, "".join([*header, *kept] if kept else []))
