@@ -28,11 +28,10 @@ from typing import Any
 
 from data_loaders import AXES, CHANNEL_MEANS, CROP_SIZE
 from util import weights as weight_files
-from util.backend import keras, keras_self_attention
+from util.backend import keras, keras_self_attention, layers, ops
 from util.errors import InputError
 from util.keras224 import BatchNormalization
 
-layers, ops = keras.layers, keras.ops
 Tensor = Any  # Keras' symbolic tensors have no public type
 
 POOLINGS = ((2, 2), (3, 2), (3, 3), (4, 2), (4, 3), (5, 2))  # (size, stride) of coarse-to-fine pooling, 'valid'
@@ -267,6 +266,9 @@ BACKBONES = {
 }
 
 
+STEMS = {backbone.stem_filters: name for name, backbone in BACKBONES.items()}  # tells what a .weights.h5 file holds
+
+
 def residual_stage(x: Tensor, filters: int, blocks: int, stride: int, name: str, backbone: Backbone) -> Tensor:
     """`blocks` residual blocks, the first one with the stride: (b, h, w, c) → (b, h/stride, w/stride, c')."""
     for index in range(1, blocks + 1):
@@ -321,7 +323,7 @@ def build_rafa_net(backbone: str = "resnet50", weights: str | Path | None = "ima
     angles = {axis: axis_branch(features, axis, BACKBONES[backbone]) for axis in AXES}
     model = keras.Model(crops, angles, name=f"rafa_net_{backbone}")
     if weights is not None:
-        weight_files.load_into(model, weights)
+        weight_files.load_into(model, weights, STEMS)
     return model
 
 
@@ -333,5 +335,4 @@ def load_rafa_net(path: str | Path) -> keras.Model:
     Raises:
         InputError: not a file of this suite, or damaged.
     """
-    stems = {backbone.stem_filters: name for name, backbone in BACKBONES.items()}
-    return build_rafa_net(weight_files.backbone_of(path, stems), weights=path)
+    return build_rafa_net(weight_files.backbone_of(path, STEMS), weights=path)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -178,7 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for epoch in range(first_epoch, options.epochs):
         start, losses = time.monotonic(), []
         optimizer.learning_rate = learning_rate_of(epoch, options.learning_rate, options.decay_every)
-        for crops, angles in progress(islice(batches, steps), steps, f"epoch {epoch + 1}/{options.epochs}", "step", 0):
+        for crops, angles in progress(
+            islice(batches, steps), steps, f"epoch {epoch + 1}/{options.epochs}", "step", log=False
+        ):
             found = step(crops, angles)
             losses.append([float(found[axis]) for axis in AXES])
             expected.count()

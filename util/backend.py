@@ -33,5 +33,6 @@ with _held_back_stderr():
     import keras
     import keras_self_attention
     import tensorflow as tf
+    from keras import layers, ops
 
-__all__ = ["keras", "keras_self_attention", "tf"]
+__all__ = ["keras", "keras_self_attention", "layers", "ops", "tf"]

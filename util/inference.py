@@ -1,6 +1,7 @@
 """The one way from crops to angles: for scoring, for your own images, and for explanations."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from util.script import progress
 NETWORK_BATCH = 16  # crops
 
 
-def predict_angles(model, crops: np.ndarray, *, fill: bool = False) -> np.ndarray:
+def predict_angles(model: Any, crops: np.ndarray, *, fill: bool = False) -> np.ndarray:
     """The network's answers: (n, 224, 224, 3) RGB crops, 0...255 → (n, 3) yaw, pitch, roll in radians, list signs.
 
     Args:
@@ -35,7 +36,7 @@ def predict_angles(model, crops: np.ndarray, *, fill: bool = False) -> np.ndarra
         tf.config.experimental.enable_tensor_float_32_execution(reduced)
 
 
-def predict_listed(model, listed: Listed, margin: float, workers: int) -> Predictions:
+def predict_listed(model: Any, listed: Listed, margin: float, workers: int) -> Predictions:
     """The network's answers for every record, in order.
 
     Args:

@@ -6,9 +6,8 @@ Keras 3 computes both differently.  tests/test_keras224.py holds these against n
 from collections.abc import Callable
 from typing import Any
 
-from util.backend import keras
+from util.backend import keras, layers, ops
 
-ops = keras.ops
 Tensor = Any  # Keras' symbolic tensors have no public type
 
 
@@ -36,7 +35,7 @@ class RMSprop(keras.optimizers.RMSprop):
 
 
 @keras.saving.register_keras_serializable("rafa_net")
-class BatchNormalization(keras.layers.BatchNormalization):
+class BatchNormalization(layers.BatchNormalization):
     """Batch normalisation over the last axis whose moving averages follow Keras 2.2.4; Keras' own at inference.
 
     In training, with n values per channel in the batch, momentum d, and t = 1, 2, 3 ... steps since the start:
@@ -61,15 +60,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
             raise RuntimeError(f"{self.name} does not know the training step; call count_steps(model, optimizer) first")
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         mean, variance = ops.moments(x, axes=self._reduction_axes)
-        self._update_averages(mean, variance, ops.cast(ops.size(x) // ops.shape(x)[-1], x.dtype))
+        n = ops.cast(ops.size(x) // ops.shape(x)[-1], x.dtype)
+        self._update_averages(mean, variance, n, ops.cast(self.step(), x.dtype))
         outputs = ops.batch_normalization(x, mean, variance, -1, self.beta, self.gamma, self.epsilon)
         return ops.cast(outputs, self.compute_dtype)
 
-    def _update_averages(self, mean: Tensor, variance: Tensor, n: Tensor) -> None:
+    def _update_averages(self, mean: Tensor, variance: Tensor, n: Tensor, step: Tensor) -> None:
         unbiased = variance * n / (n - (1 + self.epsilon))
         if len(self._reduction_axes) == 3:  # a map
             unbiased = unbiased * n / (n - 1)
-        rate = (1 - self.momentum) / (1 - self.momentum ** ops.cast(self.step(), mean.dtype))
+        momentum = ops.cast(self.momentum, mean.dtype)
+        rate = (1 - momentum) / (1 - momentum**step)  # exactly 1 at the first step
         for average, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
             average.assign(average * (1 - rate) + value * rate)
 

@@ -3,13 +3,14 @@
 import argparse
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TypeVar
 
 from util.errors import InputError
 
 BAD_INPUT = 2  # exit status: bad options (argparse's own), bad input
-LOG_LINES = 10  # of progress in a log file
+LOG_SECONDS = 10  # between two lines of progress in a log file
 
 Item = TypeVar("Item")
 
@@ -51,21 +52,30 @@ def number(kind: type[int] | type[float], low: float, high: float = math.inf) ->
 
 
 def progress(
-    items: Iterable[Item], total: int, title: str, unit: str = "image", lines: int = LOG_LINES
+    items: Iterable[Item], total: int | None, title: str, unit: str = "image", log: bool = True
 ) -> Iterator[Item]:
-    """Yield the items and show how many are done: a bar with the time left on a terminal, a few lines in a log."""
+    """Yield the items and show how many are done.
+
+    On a terminal: a bar with the time left.  In a log file: a line for every tenth, at least ten seconds apart, and
+    one at the end; none if `log` is false.
+
+    Args:
+        total: how many items there are; None if that is not known.
+    """
     from tqdm import tqdm
 
     if sys.stderr.isatty():
         yield from tqdm(items, title, total, unit=f" {unit}s", dynamic_ncols=True)
         return
-    done, shown = 0, 0
-    for item in items:
+    of, tenth = (f" of {total:,}", -(-total // 10)) if total else ("", 1)
+    done, shown = 0, time.monotonic()
+    for done, item in enumerate(items, start=1):  # noqa: B007
         yield item
-        done += 1
-        if done * lines // total > shown:
-            shown = done * lines // total
-            print(f"{title}: {done:,} of {total:,} {unit}s", file=sys.stderr, flush=True)
+        if log and done != total and done % tenth == 0 and time.monotonic() - shown >= LOG_SECONDS:
+            shown = time.monotonic()
+            print(f"{title}: {done:,}{of} {unit}s", file=sys.stderr, flush=True)
+    if log:
+        print(f"{title}: {done:,}{of} {unit}s", file=sys.stderr, flush=True)
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:

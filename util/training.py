@@ -117,15 +117,15 @@ class RunFolder:
         """
         try:
             record = json.loads(self.record_file.read_text(encoding="utf-8"))
-            options, version = record["options"], record["versions"].get("suite")
+            options, version = dict(record["options"]), record.get("suite")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.path} is not the folder of a run that can be resumed: {error!r}") from error
-        if version is None or not isinstance(options, dict):
+        if version is None:
             raise InputError(
                 f"{self.path} was begun by version 0.1 of this suite, whose batch normalisation differs from {VERSION}: "
                 "it can be scored but not resumed; start a new run, or check out the commit of its run.json"
             )
-        return record
+        return {**record, "options": options}
 
     def refuse_if_used(self) -> None:
         """Raise an InputError if the folder holds anything."""
@@ -163,6 +163,7 @@ class RunFolder:
         return epoch
 
     def _load_checkpoint(self, model: Any, steps: int) -> int:
+        from rafa_model import STEMS
         from util.weights import load_into
 
         if not self.checkpoint.is_file():
@@ -171,7 +172,7 @@ class RunFolder:
             print(f"{self.path} holds no checkpoint yet: the run starts again at epoch 1")
             return 0
         try:
-            load_into(model, self.checkpoint)
+            load_into(model, self.checkpoint, STEMS)
         except InputError as error:
             raise InputError(f"{error}; {self._way_on()}") from error
         done = int(model.optimizer.iterations)

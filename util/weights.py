@@ -19,8 +19,12 @@ _BACKBONE_LAYER = re.compile(rf"(?:(?:{'|'.join(AXES)})_)?(conv\d_.+)")  # the n
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile)
 
 
-def load_into(model: keras.Model, weights: str | Path) -> None:
-    """Load weights into a RAFA-Net: "imagenet", or a file (see `rafa_model.build_rafa_net`).
+def load_into(model: keras.Model, weights: str | Path, stems: dict[int, str]) -> None:
+    """Load weights into a RAFA-Net.
+
+    Args:
+        weights: "imagenet", or a file (see `rafa_model.build_rafa_net`).
+        stems: as for `backbone_of`.
 
     Raises:
         InputError: weights that cannot be had, or that do not fit this network.
@@ -34,10 +38,9 @@ def load_into(model: keras.Model, weights: str | Path) -> None:
             )
         _copy_imagenet(model, weights)
         return
-    held = backbone_of(weights, {model.get_layer("conv1_conv").filters: backbone})
-    if held != backbone:
+    if (held := backbone_of(weights, stems)) != backbone:
         raise InputError(f"{weights} holds a RAFA-Net with the backbone {held!r}, this network has {backbone!r}")
-    if Path(weights).suffix == ".keras":  # a .weights.h5 file does not tell
+    if Path(weights).suffix == ".keras":  # a .weights.h5 file does not describe its layers
         _check_layers(model, Path(weights))
     try:
         model.load_weights(weights)
@@ -67,12 +70,14 @@ def backbone_of(path: str | Path, stems: dict[int, str]) -> str:
                 raise InputError(f"{path} holds {name!r}, not a RAFA-Net of this suite")
             return name.removeprefix(MODEL_NAME)
         with h5py.File(path) as file:
-            filters = file["layers/conv2d/vars/0"].shape[-1]
+            filters = int(file["layers/conv2d/vars/0"].shape[-1])
     except InputError:
         raise
     except _DAMAGED as error:
         raise InputError(f"{path} is damaged or not a file of this suite: {error!r}") from error
-    return stems.get(filters, f"of {filters} filters")
+    if filters not in stems:
+        raise InputError(f"{path} is no network of this suite: its first convolution has {filters} filters")
+    return stems[filters]
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""What every script does: options, progress, and one line where the input is bad."""
+
+import argparse
+import io
+import sys
+
+import pytest
+
+from util import script
+from util.errors import InputError
+
+
+def parser():
+    options = script.option_parser("Does\n  something.")
+    options.add_argument("--epochs", type=script.number(int, 1), default=100, help="passes")
+    options.add_argument("--cell", nargs=2, default=(3, 4), help="a cell")
+    options.add_argument("--margin", type=script.number(float, 0, 5), help="share of the box (default: the paper's)")
+    options.add_argument("--resume", action="store_true", help="continue")
+    return options
+
+
+def test_the_help_keeps_the_description_and_names_each_default_once():
+    text = " ".join(parser().format_help().split())
+    assert "passes (default: 100)" in text and "a cell (default: 3 4)" in text
+    assert text.count("default:") == 3 and "Does\n  something." in parser().format_help()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--epochs", "0"], "argument --epochs: expected a whole number of at least 1, not '0'"),
+        (["--epochs", "1.5"], "expected a whole number of at least 1, not '1.5'"),
+        (["--margin", "5.1"], "expected a number from 0 to 5, not '5.1'"),
+        (["--margin", "nan"], "expected a number from 0 to 5, not 'nan'"),
+        (["--epoch", "3"], "unrecognized arguments: --epoch"),
+    ],
+)
+def test_a_number_out_of_range_is_refused(given, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        parser().parse_args(given)
+    assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_the_ends_of_a_range_belong_to_it():
+    assert parser().parse_args(["--epochs", "1", "--margin", "5"]) == argparse.Namespace(
+        epochs=1, margin=5.0, cell=(3, 4), resume=False
+    )
+
+
+def test_a_log_file_gets_few_whole_lines(capsys, monkeypatch):
+    assert list(script.progress(range(1000), 1000, "reading")) == list(range(1000))
+    assert capsys.readouterr().err == "reading: 1,000 of 1,000 images\n"
+    monkeypatch.setattr(script, "LOG_SECONDS", 0)
+    list(script.progress(range(995), 995, "reading", "row"))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10 and lines[0] == "reading: 100 of 995 rows" and lines[-1] == "reading: 995 of 995 rows"
+    list(script.progress(range(5), 5, "training", log=False))
+    assert capsys.readouterr().err == ""
+    list(script.progress(range(3), None, "frames", "frame"))
+    assert capsys.readouterr().err.splitlines()[-1] == "frames: 3 frames"
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert list(script.progress(range(20), 20, "reading")) == list(range(20))
+    assert "\r" in terminal.getvalue() and "20/20" in terminal.getvalue() and "reading" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("error", [InputError("bad list"), FileNotFoundError(2, "bad list")])
+def test_bad_input_is_one_line_and_exit_status_two(error, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        script.run_script(main)
+    message = capsys.readouterr().err
+    assert end.value.code == 2 and message.startswith("error: ") and "bad list" in message and message.count("\n") == 1
+
+
+def test_a_script_ends_with_the_status_of_its_main_and_a_bug_is_not_hidden():
+    with pytest.raises(SystemExit) as end:
+        script.run_script(lambda: 1)
+    assert end.value.code == 1
+
+    def bug():
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        script.run_script(bug)

@@ -1,0 +1,238 @@
+"""A training run's parts: the learning rate, one step, the folder with its log and checkpoints."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from data_loaders import AXES
+from rafa_model import build_rafa_net
+from util import training
+from util.backend import keras, tf
+from util.errors import InputError
+from util.keras224 import BatchNormalization, count_steps
+from util.training import ExpectedTime, RunFolder, compile_rafa_net, learning_rate_of, training_step
+
+RNG = np.random.default_rng(0)
+CROPS = RNG.integers(0, 256, (4, 224, 224, 3)).astype("uint8")
+TRUE = {axis: RNG.uniform(-1, 1, (4, 1)).astype("float32") for axis in AXES}
+LISTS = [[{"sha256": "a"}, {"sha256": "b"}], [{"sha256": "c"}, {"sha256": "d"}]]
+RECORD = {"options": {"epochs": 3}, "lists": LISTS, "steps_per_epoch": 2, "suite": "0.2.0"}
+
+
+def network():
+    keras.utils.set_random_seed(5)
+    model = build_rafa_net("tiny", weights=None)
+    compile_rafa_net(model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A network after two steps, and its losses."""
+    model = network()
+    step = training_step(model)
+    return model, [{axis: float(loss) for axis, loss in step(CROPS, TRUE).items()} for _ in range(2)]
+
+
+def row(epoch):
+    return {"epoch": epoch, "seconds": 1.5, "learning_rate": 1e-3, "loss": 1 / epoch}
+
+
+def test_the_learning_rate_is_divided_by_ten():
+    assert [learning_rate_of(epoch, 1e-3, 25) for epoch in (0, 24, 25, 49, 50, 75)] == pytest.approx(
+        [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-6]
+    )
+    assert learning_rate_of(99, 1e-3, 0) == 1e-3
+
+
+def test_a_step_gives_the_mean_squared_errors_from_before_its_update(trained):
+    model = network()
+    model.optimizer.learning_rate = 0.0
+    found = training_step(model)(CROPS, TRUE)
+    angles = model(CROPS.astype("float32"), training=True)
+    for axis in AXES:
+        assert float(found[axis]) == pytest.approx(float(np.mean((angles[axis] - TRUE[axis]) ** 2)), rel=1e-4)
+        assert float(found[axis]) == pytest.approx(trained[1][0][axis], rel=1e-4)
+
+
+def test_a_step_updates_every_trainable_weight_as_keras_train_on_batch_does():
+    networks = network(), network()
+    for (
+        model
+    ) in networks:  # RMSprop's first step is nearly the gradient's sign, rounding included; this is the gradient
+        optimizer = keras.optimizers.SGD(1e-2)
+        model.compile(optimizer, loss=dict.fromkeys(AXES, "mean_squared_error"), jit_compile=False)
+        count_steps(model, optimizer)
+    start = [weight.numpy() for weight in networks[0].trainable_variables]
+    training_step(networks[0])(CROPS, TRUE)
+    networks[1].train_on_batch(CROPS.astype("float32"), TRUE)
+    for before, ours, theirs in zip(start, *(model.trainable_variables for model in networks), strict=True):
+        np.testing.assert_allclose(ours.numpy() - before, theirs.numpy() - before, rtol=1e-2, atol=1e-4)
+    assert int(networks[0].optimizer.iterations) == 1
+
+
+def test_after_one_step_every_moving_average_is_that_of_the_batch():
+    model = network()
+    norm = model.get_layer("conv1_bn")
+    inner = keras.Model(model.input, norm.input)(CROPS.astype("float32"))  # before the update
+    training_step(model)(CROPS, TRUE)
+    np.testing.assert_allclose(norm.moving_mean.numpy(), np.mean(inner, axis=(0, 1, 2)), rtol=1e-3, atol=1e-3)
+    assert all(
+        layer.moving_variance.numpy().max() != 1 for layer in model.layers if isinstance(layer, BatchNormalization)
+    )
+
+
+def test_a_checkpoint_continues_to_the_last_bit(trained, tmp_path):
+    run, (model, _) = RunFolder(tmp_path / "run"), trained
+    run.start(RECORD)
+    run.log(row(1))
+    run.save(model, 1, last=False)
+    run.log(row(2))
+    other = network()
+    assert RunFolder(tmp_path / "run").resume(other, RECORD) == 1
+    assert [line["epoch"] for line in csv.DictReader(run.log_file.open())] == ["1"]
+    assert int(other.optimizer.iterations) == int(model.optimizer.iterations) == 2
+    for ours, theirs in ((model.variables, other.variables), (model.optimizer.variables, other.optimizer.variables)):
+        for before, after in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(before.numpy(), after.numpy())
+    batch = CROPS[:2], {axis: angles[:2] for axis, angles in TRUE.items()}
+    losses = [{axis: float(loss) for axis, loss in training_step(each)(*batch).items()} for each in (model, other)]
+    assert losses[0] == losses[1]
+
+
+def test_every_fifth_epoch_is_kept_and_the_others_are_half_a_minute_apart(model, tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    run = RunFolder(tmp_path)
+    saved = []
+    monkeypatch.setattr(model, "save", lambda path: (path.write_bytes(b"network"), saved.append(now[0])))
+    for epoch in range(1, 8):
+        run.save(model, epoch, last=epoch == 7)
+        now[0] += 20
+    assert saved == [100, 140, 180, 220]  # epochs 1, 3, 5 and the last
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["epoch-005.keras", "last.keras"]
+
+
+def test_a_failed_save_leaves_the_last_checkpoint(model, tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    run.checkpoint.write_bytes(b"good")
+
+    def fail(path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(model, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        run.save(model, 1, last=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["last.keras"] and run.checkpoint.read_bytes() == b"good"
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match="is not empty; give another --run-dir, or --resume"):
+        RunFolder(tmp_path).start(RECORD)
+    RunFolder(tmp_path / "new").start(RECORD)
+    with pytest.raises(InputError, match="is not empty"):
+        RunFolder(tmp_path / "new").start(RECORD)
+    assert json.loads((tmp_path / "new/run.json").read_text()) == RECORD
+
+
+def test_of_two_runs_that_start_at_once_one_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(RunFolder, "refuse_if_used", lambda run: None)  # both have looked before either wrote
+    RunFolder(tmp_path).start(RECORD)
+    with pytest.raises(InputError, match="was taken by another run just now"):
+        RunFolder(tmp_path).start({**RECORD, "suite": "other"})
+    assert json.loads((tmp_path / "run.json").read_text()) == RECORD
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"options": 3, "suite": "0.2.0"}', '{"options": {}'])
+def test_a_folder_without_a_record_cannot_be_resumed(content, tmp_path):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(InputError, match="is not the folder of a run that can be resumed"):
+        RunFolder(tmp_path).record()
+
+
+def test_a_run_of_the_first_version_is_not_resumed(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"options": {}, "lists": [], "versions": {}}))
+    with pytest.raises(InputError, match="begun by version 0.1 of this suite, whose batch normalisation differs"):
+        RunFolder(tmp_path).record()
+
+
+@pytest.fixture
+def begun(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.start(RECORD)
+    return run
+
+
+def test_a_run_without_a_checkpoint_starts_again(begun, model, capsys):
+    begun.log(row(1))
+    assert begun.resume(model, RECORD) == 0
+    assert "holds no checkpoint yet: the run starts again at epoch 1" in capsys.readouterr().out
+    assert begun.log_file.read_text() == ""
+    begun.log(row(1))
+    assert len(begun.log_file.read_text().splitlines()) == 2
+
+
+def test_a_lost_or_damaged_checkpoint_is_said_with_the_way_on(begun, model):
+    begun.log(row(1))
+    begun.log(row(2))
+    with pytest.raises(InputError, match=r"last\.keras is missing; start a new run"):
+        begun.resume(model, RECORD)
+    for epoch in (5, 10):
+        (begun.path / f"epoch-{epoch:03d}.keras").touch()
+    begun.checkpoint.write_bytes(b"not a network")
+    with pytest.raises(InputError, match=r"damaged.*copy .*epoch-010\.keras to last\.keras"):
+        begun.resume(model, RECORD)
+    assert len(begun.log_file.read_text().splitlines()) == 3
+
+
+def test_other_lists_than_those_of_the_run_are_refused(begun, model):
+    other = [LISTS[0], [{"sha256": "c"}, {"sha256": "changed"}]]
+    with pytest.raises(InputError, match="the lists are not those that .* was begun with"):
+        begun.resume(model, {**RECORD, "lists": other})
+
+
+def test_a_changed_number_of_steps_is_refused(begun, trained):
+    begun.save(trained[0], 1, last=True)
+    done = int(trained[0].optimizer.iterations)
+    with pytest.raises(
+        InputError, match=rf"has done {done} steps, which is no whole number of epochs of {done + 1} steps"
+    ):
+        begun.resume(network(), {**RECORD, "steps_per_epoch": done + 1})
+
+
+def test_every_resume_is_recorded(begun, trained):
+    begun.save(trained[0], 1, last=True)
+    steps = int(trained[0].optimizer.iterations)
+    for epochs in (4, 5):
+        again = {**RECORD, "steps_per_epoch": steps, "options": {"epochs": epochs}, "commit": str(epochs)}
+        begun.resume(trained[0], again)
+    record = json.loads(begun.record_file.read_text())
+    assert record["options"] == {"epochs": 5} and "commit" not in record
+    assert [(again["after_epoch"], again["commit"]) for again in record["resumed"]] == [(1, "4"), (1, "5")]
+
+
+def test_the_log_has_a_row_per_epoch_and_tensorboard_its_curves(begun):
+    begun.log(row(1))
+    begun.log(row(2))
+    assert begun.log_file.read_text() == "epoch,seconds,learning_rate,loss\n1,1.5,0.001,1\n2,1.5,0.001,0.5\n"
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = EventAccumulator(str(begun.path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    assert [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in curves.Tensors("loss")] == [
+        (1, 1),
+        (2, 0.5),
+    ]
+
+
+def test_the_expected_time_leaves_out_the_first_steps(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    expected = ExpectedTime(steps=100, epochs=6)
+    for step in range(40):
+        now[0] += 50 if step < 5 else 3
+        expected.count()
+    assert capsys.readouterr().out == "expected: 300 s an epoch, 30 min for the run\n"

@@ -1,0 +1,147 @@
+"""Weight files: saved ones load with one call, anything else is refused by name."""
+
+import json
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from data_loaders import AXES
+from rafa_model import build_rafa_net, load_rafa_net
+from util.backend import keras
+from util.errors import InputError
+
+layers = keras.layers
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3)).astype("uint8")
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_a_saved_network_loads_with_one_call(model, crops, suffix, tmp_path):
+    path = tmp_path / f"network{suffix}"
+    model.save(path) if suffix == ".keras" else model.save_weights(path)
+    loaded = load_rafa_net(path)
+    for axis, expected in model.predict(crops, verbose=0).items():
+        np.testing.assert_array_equal(loaded.predict(crops, verbose=0)[axis], expected)
+
+
+def test_keras_loads_the_saved_network_without_custom_objects(model, crops, tmp_path):
+    model.save(tmp_path / "network.keras")
+    loaded = keras.saving.load_model(tmp_path / "network.keras")
+    np.testing.assert_array_equal(loaded.predict(crops, verbose=0)["yaw"], model.predict(crops, verbose=0)["yaw"])
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_weights_of_another_backbone_are_refused(model, suffix, tmp_path):
+    path = tmp_path / f"network{suffix}"
+    model.save(path) if suffix == ".keras" else model.save_weights(path)
+    with pytest.raises(InputError, match="backbone 'tiny', this network has 'resnet50'"):
+        build_rafa_net("resnet50", weights=path)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    crops = keras.Input((4,))
+    model = keras.Model(crops, layers.Lambda(lambda x: x + 1)(crops), name="rafa_net_tiny")
+    model.save(tmp_path / "lambda.keras")
+    with pytest.raises(InputError, match="is another version of rafa_net_tiny"):
+        load_rafa_net(tmp_path / "lambda.keras")
+
+
+def test_another_version_of_the_network_with_the_same_weights_is_refused(model, tmp_path):
+    def widen(config):
+        stem = next(layer for layer in config["config"]["layers"] if layer["config"]["name"] == "conv1_conv")
+        stem["config"]["strides"] = [2, 2]
+
+    save_with_config(model, tmp_path, "older.keras", widen)
+    with pytest.raises(InputError, match=r"1 layers differ, the first is 'conv1_conv' with .*\[2, 2\].* in the file"):
+        load_rafa_net(tmp_path / "older.keras")
+
+
+def save_with_config(model, folder, name, change):
+    """Save a model and change what its config says."""
+    model.save(folder / "good.keras")
+    with zipfile.ZipFile(folder / "good.keras") as good, zipfile.ZipFile(folder / name, "w") as changed:
+        for entry in good.namelist():
+            content = good.read(entry)
+            if entry == "config.json":
+                config = json.loads(content)
+                change(config)
+                content = json.dumps(config)
+            changed.writestr(entry, content)
+
+
+def test_what_a_config_says_is_never_built(model, tmp_path):
+    def ask_for_something_else(config):
+        config["config"]["layers"][1] |= {"module": "os", "class_name": "system", "registered_name": None}
+
+    save_with_config(model, tmp_path, "evil.keras", ask_for_something_else)
+    with pytest.raises(InputError, match="1 layers differ, the first is 'subtract_means' with {'class': 'system'"):
+        load_rafa_net(tmp_path / "evil.keras")
+
+
+def test_a_file_whose_activations_were_exchanged_is_refused(model, tmp_path):
+    def exchange(config):
+        relu = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "ReLU")
+        relu["class_name"] = "Softmax"
+
+    save_with_config(model, tmp_path, "other.keras", exchange)
+    with pytest.raises(InputError, match="1 layers differ, the first is 'conv1_relu'"):
+        load_rafa_net(tmp_path / "other.keras")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.keras", None, "no such file"),
+        ("network.pkl", b"cos\nsystem", "nothing else"),
+        ("broken.keras", b"not a zip", "damaged or not a file of this suite"),
+        ("broken.weights.h5", b"not HDF5", "damaged or not a file of this suite"),
+    ],
+)
+def test_unusable_files_are_refused_by_name(name, content, message, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        load_rafa_net(tmp_path / name)
+    assert name in str(error.value)
+
+
+def test_imagenet_weights_reach_the_trunk_and_every_branch_by_name(tmp_path):
+    source = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(224, 224, 3))
+    path = tmp_path / "resnet50_notop.h5"
+    _write_legacy_weights(source, path)
+    model = build_rafa_net("resnet50", weights=path)
+    for theirs, ours in [("conv1_conv", "conv1_conv"), ("conv4_block6_3_bn", "conv4_block6_3_bn")] + [
+        ("conv5_block1_0_conv", f"{axis}_conv5_block1_0_conv") for axis in AXES
+    ]:
+        for expected, found in zip(
+            source.get_layer(theirs).get_weights(), model.get_layer(ours).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+    with pytest.raises(InputError, match="do not fit the backbone 'tiny'"):
+        build_rafa_net("tiny", weights=path)
+
+
+def _write_legacy_weights(model, path):
+    """The `.h5` form in which keras.applications publishes its weights."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        for layer in model.layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{index}_{weight.name}" for index, weight in enumerate(layer.weights)]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, value in zip(names, layer.get_weights(), strict=True):
+                group[name] = value
+
+
+def test_a_failed_download_says_how_to_give_a_file(monkeypatch):
+    def refuse(**_):
+        raise OSError("network unreachable")
+
+    monkeypatch.setattr(keras.applications, "ResNet50", refuse)
+    with pytest.raises(InputError, match=r"(?s)network unreachable.*notop\.h5"):
+        build_rafa_net("resnet50", weights="imagenet")
