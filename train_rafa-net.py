@@ -125,7 +125,8 @@ def load_lists(options: argparse.Namespace) -> list[Listed]:
     lists = []
     for name, part, own in zip(names, ("train", "test"), (options.train_lists, options.test_lists), strict=True):
         if own:
-            listed = read_lists(*own, options.angle_unit, options.data_dir)
+            crop_list, angle_list = own
+            listed = read_lists(crop_list, angle_list, options.angle_unit, options.data_dir)
         elif options.protocol == 2:
             listed = load_data_set("biwi", options.data_dir, options.split, part)
         else:

@@ -13,7 +13,7 @@ from util import metrics
 from util.errors import InputError
 from util.inference import predict_listed
 from util.protocol import MAE_KEYS
-from util.provenance import VERSION, write_text, written_whole
+from util.provenance import write_text, written_whole
 
 LOGGED = ("epoch", "seconds", "learning_rate", "loss", *(f"{axis}_loss" for axis in AXES))
 KEEP_EVERY = 5  # epochs: those checkpoints are kept under their number
@@ -122,8 +122,8 @@ class RunFolder:
             raise InputError(f"{self.path} is not the folder of a run that can be resumed: {error!r}") from error
         if version is None:
             raise InputError(
-                f"{self.path} was begun by version 0.1 of this suite, whose batch normalisation differs from {VERSION}: "
-                "it can be scored but not resumed; start a new run, or check out the commit of its run.json"
+                f"{self.path} was begun by version 0.1 of this suite, whose batch normalisation differs from this: "
+                "its networks can be scored, but it cannot be resumed; start a new run"
             )
         return {**record, "options": options}
 

@@ -1,0 +1,208 @@
+"""What today's numerics change against the authors': the table "Measured effects" of doc/differences.md.
+
+    python tests/measurements/effects.py
+
+Trains the tiny network on synthetic heads by the demonstration's recipe, once for each seed and way of training, and
+scores it on held-out heads.  The seeds' numbers go to doc/effects.json; runs that are in it already are not repeated.
+A difference is paired by seed; its 95% interval is that of Student's t over the seeds.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from data_loaders import Listed, batches_per_epoch, labels, load_crop, load_data_set, training_batches
+from util import metrics
+from util.inference import predict_listed
+from util.provenance import environment, write_text
+from util.script import number, option_parser, run_script
+
+EPOCHS, DECAY_EVERY, BATCH, RATE, MARGIN, TEST_MARGIN = 15, 11, 32, 1e-3, 0.5, 0.2  # train_rafa-net.py --synthetic
+KEYS = ("mae", "mae_yaw", "mae_pitch", "mae_roll")
+BEGIN, END = "<!-- effects -->", "<!-- /effects -->"
+
+# name → (what it replaces, in words; whether the network is trained anew)
+VARIANTS = {
+    "rmsprop": ("RMSprop of Keras 3: g / √(v + 1e-7) instead of g / (√v + 1e-7)", True),
+    "averages": ("moving averages of Keras 3: d · x + (1 − d) · value, biased variance", True),
+    "filled": ("an epoch's last batch filled up with images of the same epoch instead of dropped", True),
+    "biased": ("biased variance in the moving averages of the authors", False),
+    "spectral": ("spectral vectors that move at inference too, before every batch of 16", False),
+    "margin": ("margin 0 instead of 0.2 while watching the test list", False),
+}
+
+
+def filled_batches(listed: Listed, seed: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """As `training_batches`, but every image is used in every epoch and the first ones fill up the last batch."""
+    for epoch in range(EPOCHS):
+        rng = np.random.default_rng((seed, epoch))
+        order = rng.permutation(len(listed.records))
+        order = np.concatenate([order, order[: -len(order) % BATCH]])
+        margins = rng.uniform(0, MARGIN, len(order))
+        for start in range(0, len(order), BATCH):
+            chosen = slice(start, start + BATCH)
+            records = listed.records[order[chosen]]
+            crops = [load_crop(listed, *pair) for pair in zip(records, margins[chosen], strict=True)]
+            yield np.stack(crops), labels(records["angles"])
+
+
+def keras3_averages(layer: Any, mean: Any, variance: Any, n: Any, step: Any) -> None:
+    """The moving averages of Keras 3, in place of `util.keras224.BatchNormalization._update_averages`."""
+    for average, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        average.assign(average * layer.momentum + value * (1 - layer.momentum))
+
+
+def train(variant: str, seed: int, listed: Listed) -> Any:
+    """A network trained by the demonstration's recipe, but for the variant."""
+    from rafa_model import BatchNormalization, build_rafa_net
+    from util.backend import keras
+    from util.keras224 import count_steps
+    from util.training import compile_rafa_net, learning_rate_of, training_step
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = build_rafa_net("tiny", weights=None)
+    compile_rafa_net(model, RATE)
+    if variant == "rmsprop":
+        model.compile(keras.optimizers.RMSprop(RATE, rho=0.9, epsilon=1e-7), jit_compile=False)
+        count_steps(model, model.optimizer)
+    own_averages = BatchNormalization._update_averages
+    if variant == "averages":
+        BatchNormalization._update_averages = keras3_averages
+    step, steps = training_step(model), batches_per_epoch(listed, BATCH)
+    batches = training_batches(listed, BATCH, MARGIN, seed, 2)
+    if variant == "filled":
+        batches, steps = filled_batches(listed, seed), -(-len(listed.records) // BATCH)
+    for epoch in range(EPOCHS):
+        model.optimizer.learning_rate = learning_rate_of(epoch, RATE, DECAY_EVERY)
+        for crops, angles in islice(batches, steps):
+            step(crops, angles)
+    BatchNormalization._update_averages = own_averages
+    return model
+
+
+def bias_variances(model: Any) -> None:
+    """Take the authors' correction out of every moving variance, which a batch of BATCH images has put in."""
+    from rafa_model import BatchNormalization
+
+    for layer in model.layers:
+        if isinstance(layer, BatchNormalization):
+            n = BATCH * int(np.prod(layer.input.shape[1:-1]))
+            biased = layer.moving_variance * (n - (1 + layer.epsilon)) / n
+            layer.moving_variance.assign(biased * (n - 1) / n if layer.input.ndim == 4 else biased)
+
+
+class MovingVectors:
+    """A network whose spectral vectors move before every prediction, as in the released code."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def predict_on_batch(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        for axis in ("yaw", "pitch", "roll"):
+            attention = self.model.get_layer(f"{axis}_self_attention")
+            for convolution in (attention.f, attention.g, attention.h):
+                convolution.u.assign(convolution.normalised_kernel()[1])
+        return self.model.predict_on_batch(crops)
+
+
+def measured(model: Any, test: Listed, margin: float = TEST_MARGIN) -> tuple[dict[str, float], np.ndarray]:
+    """Mean absolute errors in degrees, and the predicted angles (n, 3)."""
+    predictions = predict_listed(model, test, margin, 2)
+    columns = metrics.per_image(predictions)
+    return {key: float(columns[key].mean()) for key in KEYS}, predictions.predicted
+
+
+def runs_of_seed(seed: int, train_list: Listed, test: Listed, known: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+    """The scores of one seed: as the authors, and of every variant that is not known yet."""
+    if not all(map(known, ("authors", "biased", "spectral", "margin"))):
+        model = train("authors", seed, train_list)
+        scores, angles = measured(model, test)
+        yield {"variant": "authors", "seed": seed, **scores}
+        scores, _ = measured(model, test, 0.0)
+        yield {"variant": "margin", "seed": seed, **scores}
+        weights = model.get_weights()
+        scores, moved = measured(MovingVectors(model), test)
+        yield {"variant": "spectral", "seed": seed, **scores, "angles_move_by": float(np.abs(moved - angles).mean())}
+        model.set_weights(weights)
+        bias_variances(model)
+        scores, moved = measured(model, test)
+        yield {"variant": "biased", "seed": seed, **scores, "angles_move_by": float(np.abs(moved - angles).mean())}
+    for variant, (_, trained) in VARIANTS.items():
+        if trained and not known(variant):
+            yield {"variant": variant, "seed": seed, **measured(train(variant, seed, train_list), test)[0]}
+
+
+def difference(changed: np.ndarray, own: np.ndarray) -> str:
+    """Mean paired difference with its 95% interval over the seeds (Student's t)."""
+    from scipy.stats import ttest_1samp
+
+    interval = ttest_1samp(changed - own, 0).confidence_interval(0.95)
+    return f"{(changed - own).mean():+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Markdown: the error with each variant, and the paired difference."""
+    own = {run["seed"]: run for run in runs if run["variant"] == "authors"}
+    errors = np.array([own[seed]["mae"] for seed in sorted(own)])
+    header = (
+        "Instead of the authors' way",
+        "Seeds",
+        "MAE as the authors",
+        "MAE so",
+        "Difference [95% interval]",
+        "Angles move by",
+    )
+    rows = [header, ("---",) * len(header)]
+    for variant, (words, _) in VARIANTS.items():
+        found = {run["seed"]: run for run in runs if run["variant"] == variant}
+        changed = np.array([found[seed]["mae"] for seed in sorted(found)])
+        moved = [run["angles_move_by"] for run in found.values() if "angles_move_by" in run]
+        move = f"{np.mean(moved):.2f}" if moved else "another network" if VARIANTS[variant][1] else "other crops"
+        cells = f"{errors.mean():.2f}", f"{changed.mean():.2f}", difference(changed, errors), move
+        rows.append((words, str(len(changed)), *cells))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main() -> None:
+    parser = option_parser(__doc__)
+    parser.add_argument("--seeds", type=number(int, 2), default=5, help="how many seeds, from 0")
+    parser.add_argument(
+        "--data-dir", default="data/synthetic", help="folder of the synthetic heads, rendered on first use"
+    )
+    parser.add_argument("--runs", default=str(ROOT / "doc/effects.json"), metavar="FILE", help="the seeds' numbers")
+    parser.add_argument("--document", default=str(ROOT / "doc/differences.md"), metavar="FILE", help="gets the table")
+    options = parser.parse_args()
+    from synthetic_heads import ensure_data_set
+
+    ensure_data_set(options.data_dir)
+    train_list, test = (load_data_set(name, options.data_dir) for name in ("synthetic-train", "synthetic"))
+    file = Path(options.runs)
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else []
+    for seed in range(options.seeds):
+        known = {run["variant"] for run in runs if run["seed"] == seed}
+        for run in runs_of_seed(seed, train_list, test, known.__contains__):
+            runs = [*(r for r in runs if (r["seed"], r["variant"]) != (seed, run["variant"])), run]
+            lines = ",\n".join(json.dumps(run) for run in runs)
+            made = json.dumps(environment())
+            write_text(file, f'{{"made": {made},\n"runs": [\n{lines}\n]}}\n')
+            print(
+                {key: round(value, 2) if isinstance(value, float) else value for key, value in run.items()}, flush=True
+            )
+    document = Path(options.document)
+    before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_text(document, f"{before}{BEGIN}\n\n{table(runs)}\n\n{END}{after}")
+    print(table(runs))
+
+
+if __name__ == "__main__":
+    run_script(main)
