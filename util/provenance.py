@@ -16,7 +16,7 @@ from typing import Any
 
 VERSION = "0.2.0"  # of this suite
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("keras", "tensorflow", "keras-self-attention", "opencv-python", "numpy", "scipy", "scikit-learn")
+PACKAGES = ("keras", "tensorflow", "keras-self-attention", "opencv-python", "numpy", "scipy")
 
 
 def environment(command: str | None = None) -> dict[str, Any]:
