@@ -1,49 +1,42 @@
-"""The embedded data set: heads of known pose, drawn by our own code into the layouts and lists of the real data sets.
+"""Draw synthetic heads of known pose, in the layout and the lists of the real data sets.
 
 python synthetic_heads.py --out data/synthetic
-python synthetic_heads.py --contact-sheet heads.png
+python synthetic_heads.py --contact-sheet heads.jpg
+
+Images to train on go to 300W_LP, images to test on, of other people, to AFLW2000.
 """
 
-import argparse
-import io
 import json
 import multiprocessing
+import os
 import shutil
-import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from data_loaders import AXES, LIST_ORDER, rotation_matrix
+from data_loaders import AXES, DATA_SETS, LIST_ORDER
 from util.errors import InputError
 from util.head_renderer import random_identity, random_scene, render_head
+from util.provenance import write_text, written_whole
+from util.script import number, option_parser, progress, run_script
 
-VERSION = 5  # raise it whenever the same seed draws other pictures: folders of an older version are then redrawn
+VERSION = 5  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
 MANIFEST = "synthetic.json"
-PARTS = ("300W_LP", "AFLW2000", "BIWI")
-LISTS = {
-    "300W_LP": ("300wcrop.txt", "300w_euler_cls.txt"),
-    "AFLW2000": ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt"),
-    "BIWI": ("biwi_rect.txt", "biwi_angle.txt"),
-}
-TRAINING_POSES, TEST_POSES = 4, 2  # of each person: to build a head takes longer than to draw it
-FOCAL_LENGTH = 520.0  # pixels, of the camera of the videos
-# The 68 landmarks of a mirrored face, as indices into those of the face.
-MIRRORED = np.r_[
-    16:-1:-1, 26:16:-1, 27:31, 35:30:-1, 45:41:-1, 47, 46, 39:35:-1, 41, 40, 54:47:-1, 59:54:-1, 64:59:-1, 67:64:-1
-]
-# The 21 points of AFLW as means of the 68; where AFLW marks ear lobes, the ends of the jaw line stand in.
-AFLW_POINTS = (
-    *((17,), (19,), (21,), (22,), (24,), (26,), (36,), (36, 39), (39,), (42,), (42, 45), (45,)),
-    *((0,), (31,), (30,), (35,), (16,), (48,), (62, 66), (54,), (8,)),
-)
+PARTS = {"300W_LP": DATA_SETS["synthetic-train"], "AFLW2000": DATA_SETS["synthetic"]}
+PER_PERSON = {"300W_LP": 8, "AFLW2000": 2}  # images; several, because building a head takes longer than drawing it
+
+Rows = list[tuple[str, str]]  # of the crop list and of the angle list
+Job = tuple[str, int, str, int, int]  # data folder, seed, part, number of the person, images
 
 
-def _angles(rng):
-    """As in 300W-LP: yaw uniform to ±90°, pitch and roll moderate with tails.  Radians, AXES order.
+# --- One person -------------------------------------------------------------------------------------------------------
+def _random_angles(rng: np.random.Generator) -> np.ndarray:
+    """Yaw uniform to ±90°, pitch and roll moderate with tails, as in 300W-LP. Radians, AXES order.
 
-    The test part has the same poses, so that every yaw is tested as often as it is trained; AFLW2000 itself has most
+    The test part has the same distribution, so every yaw is tested as often as it is trained. AFLW2000 itself has most
     of its faces within 30°.
     """
     pitch = rng.uniform(-60, 60) if rng.random() < 0.06 else np.clip(rng.normal(-4, 12), -60, 60)
@@ -51,290 +44,164 @@ def _angles(rng):
     return np.radians([rng.uniform(-90, 90), pitch, roll])
 
 
-def _framing(rng):
-    """Scale and place of a head in a 450 × 450 picture; one in eight is cut by a border."""
+def _random_framing(rng: np.random.Generator) -> dict[str, Any]:
+    """Scale and place of a head in an image of 450 × 450 pixels; one in eight may reach over the border."""
     spread = (32, 24) if rng.random() < 7 / 8 else (60, 50)
     return {"scale": float(rng.uniform(8.5, 16)), "centre": np.array([225, 212]) + rng.uniform(-1.7, 1.7, 2) * spread}
 
 
-def _video_angles(rng, frames):
-    """A smooth path through the poses, (frames, 3) radians."""
-    reach = np.radians(rng.uniform((45, 25, 10), (75, 55, 35)))
-    turns = rng.uniform(1.0, 2.6, 3) * np.arange(frames)[:, None] / max(frames, 30) + rng.random(3)
-    return reach * np.sin(2 * np.pi * turns) * np.cos(0.6 * np.pi * turns[:, ::-1])
-
-
-def _write_mat(path, facts, angles, size):
-    """The `.mat` beside a picture, with the keys of the real ones; MATLAB's time stamp is left out."""
-    from scipy.io import savemat
-
-    yaw, pitch, roll = angles
-    points, (x, y) = facts["landmarks"], facts["origin"]
-    if path.parent.name == "AFLW2000":
-        points = np.stack([points[:, list(group)].mean(axis=1) for group in AFLW_POINTS], axis=1)
-    content = {  # as in 3DDFA: ty counts from the bottom of the picture, scale is pixels per micrometre
-        "Pose_Para": np.array([[pitch, yaw, -roll, x, size - y, 0, facts["scale"] / 1e4]], np.float32),
-        "pt2d": points,
-        "pt3d_68": facts["landmarks_3d"].astype(np.float32),
-        "roi": np.array([[1, 1, size, size]], np.int16),
-    }
-    stream = io.BytesIO()
-    savemat(stream, content)
-    path.write_bytes(b"MATLAB 5.0 MAT-file, synthetic head".ljust(116) + stream.getvalue()[116:])
-
-
-def _mirror(picture, facts, angles):
-    """The mirrored picture with its facts and angles: yaw and roll change sign, left and right landmarks swap."""
-    width = picture.shape[1]
-    points = facts["landmarks_3d"][:, MIRRORED] * [[-1], [1], [1]] + [[width - 1], [0], [0]]
-    row, column, size = facts["box"]
-    x, y = facts["origin"]
-    changed = {"landmarks_3d": points, "landmarks": points[:2], "box": (row, width - column - size, size)}
-    return picture[:, ::-1], {**facts, **changed, "origin": np.array([width - 1 - x, y])}, angles * (-1, 1, -1)
-
-
-def _write_picture(data_dir, name, picture, facts, angles, rng):
-    """One picture with its `.mat`; returns its rows of the two lists."""
+def _write_image(
+    data_dir: str, name: str, image: np.ndarray, box: tuple[int, int, int], angles: np.ndarray, rng: np.random.Generator
+) -> tuple[str, str]:
+    """Write one JPEG; returns its rows of the crop list and of the angle list."""
     path = Path(data_dir, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))]
-    path.write_bytes(cv2.imencode(".jpg", picture[..., ::-1], quality)[1].tobytes())
-    _write_mat(path.with_suffix(".mat"), facts, angles, picture.shape[0])
-    values = [dict(zip(AXES, angles, strict=True))[axis] for axis in LIST_ORDER]
+    path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes())
+    row, column, size = box
+    values = [angles[AXES.index(axis)] for axis in LIST_ORDER]
     classes = [int(np.floor(np.degrees(value))) + 90 for value in values]
-    return _box_row(name, facts), "\t".join([f"./{name}", *(f"{value:.12g}" for value in values), *map(str, classes)])
+    angle_row = "\t".join([f"./{name}", *(f"{value:.12g}" for value in values), *map(str, classes)])
+    return f"./{name}\t{row} {column} {size} {size} ", angle_row
 
 
-def _box_row(name, facts):
-    row, column, size = facts["box"]
-    return f"./{name}\t{row} {column} {size} {size} "
-
-
-def _draw_training(data_dir, rng, number, count):
-    """`count` pictures of one person, every second the mirrored copy of the one before."""
-    identity, folder = random_identity(rng), ("AFW", "HELEN")[number % 2]
-    rows = []
-    for pose in range((count + 1) // 2):
-        angles = _angles(rng)
-        picture, facts = render_head(identity, angles, rng=rng, **_framing(rng))
-        name = f"{folder}_{number:06d}_1_{pose}.jpg"
-        rows.append(_write_picture(data_dir, f"300W_LP/{folder}/{name}", picture, facts, angles, rng))
-        if len(rows) < count:
-            copy = _mirror(picture, facts, angles)
-            rows.append(_write_picture(data_dir, f"300W_LP/{folder}_Flip/{name}", *copy, rng))
-    return rows
-
-
-def _draw_test(data_dir, rng, number, count):
-    """`count` pictures of one person; they are numbered from 2 as in AFLW2000."""
+def _draw_person(job: Job) -> tuple[str, Rows]:
+    """Draw one person's images. The random numbers depend on seed, part and number alone, never on the process."""
+    data_dir, seed, part, person, count = job
+    rng = np.random.default_rng([seed, list(PARTS).index(part), person])
     identity, rows = random_identity(rng), []
-    for n in range(count):
-        angles = _angles(rng)
-        picture, facts = render_head(identity, angles, rng=rng, **_framing(rng))
-        name = f"AFLW2000/image{number * TEST_POSES + n + 2:05d}.jpg"
-        rows.append(_write_picture(data_dir, name, picture, facts, angles, rng))
-    return rows
+    for pose in range(count):
+        angles = _random_angles(rng)
+        image, facts = render_head(identity, angles, rng=rng, **_random_framing(rng))
+        row, column, size = facts["box"]
+        if part == "AFLW2000":  # whose images are numbered from 2
+            names = [f"image{person * PER_PERSON[part] + pose + 2:05d}.jpg"]
+        else:
+            folder = ("AFW", "HELEN")[person % 2]
+            names = [f"{place}/{folder}_{person:06d}_1_{pose}.jpg" for place in (folder, f"{folder}_Flip")]
+        mirrored = image[:, ::-1], (row, image.shape[1] - column - size, size), angles * (-1, 1, -1)
+        for name, view in zip(names, ((image, facts["box"], angles), mirrored), strict=False):
+            rows.append(_write_image(data_dir, f"{part}/{name}", *view, rng))
+            if len(rows) == count:
+                return part, rows
+    return part, rows
 
 
-def _draw_video(data_dir, rng, number, count):
-    """One person before a camera that stands still, as in BIWI: 640 × 480, pose files and the camera's numbers."""
-    identity, scene = random_identity(rng), random_scene(rng, 480, 640)
-    angles, start = _video_angles(rng, count), rng.uniform((260, 200), (380, 260))
-    scale, drift = rng.uniform(5.2, 7.5), rng.uniform(-25, 25, 2)
-    folder = Path(data_dir, "BIWI", "hpdb", f"{number + 1:02d}")
-    folder.mkdir(parents=True, exist_ok=True)
-    camera = (
-        f"{FOCAL_LENGTH} 0 320\n0 {FOCAL_LENGTH} 240\n0 0 1\n\n0 0 0 0\n\n1 0 0\n0 1 0\n0 0 1\n\n0 0 0\n\n640 480\n"
-    )
-    (folder / "rgb.cal").write_bytes(camera.encode())
-    rows = []
-    for frame in range(count):
-        centre = start + drift * np.sin(2 * np.pi * frame / max(count, 30))
-        picture, facts = render_head(
-            identity, angles[frame], size=(480, 640), scale=scale, centre=centre, scene=scene, rng=rng
-        )
-        stem = f"frame_{frame + 3:05d}"
-        image = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-        (folder / f"{stem}_rgb.png").write_bytes(image.tobytes())
-        (folder / f"{stem}_pose.txt").write_bytes(_pose_text(angles[frame], centre, scale).encode())
-        name = f"BIWI/hpdb/{folder.name}/{stem}_rgb.png"
-        degrees = dict(zip(AXES, np.degrees(angles[frame]), strict=True))
-        rows.append(
-            (_box_row(name, facts), "\t".join([f"./{name}", *(f"{degrees[axis]:.12g}" for axis in LIST_ORDER)]))
-        )
-    return rows
-
-
-def _pose_text(angles, centre, scale):
-    """BIWI's pose file: rotation and place (mm) in the frame of the camera, whose z axis points away from it."""
-    away = np.diag([1.0, 1.0, -1.0])
-    distance = 10 * FOCAL_LENGTH / scale
-    place = [*((centre - (320, 240)) * distance / FOCAL_LENGTH), distance]
-    lines = [" ".join(f"{value:.9g}" for value in row) + " " for row in away @ rotation_matrix(angles) @ away]
-    return "\n".join([*lines, "", " ".join(f"{value:.6g}" for value in place), ""])
-
-
-_DRAW = {"300W_LP": _draw_training, "AFLW2000": _draw_test, "BIWI": _draw_video}
-
-
-def _draw_job(job):
-    """One person's pictures.  The random numbers depend on seed, part and number alone, so never on who draws."""
-    data_dir, seed, part, number, count = job
-    return part, _DRAW[part](data_dir, np.random.default_rng([seed, PARTS.index(part), number]), number, count)
-
-
-def write_data_set(data_dir, train=1000, test=200, videos=2, frames=15, seed=0, workers=None):
-    """Draw the data set; the same seed gives the same bytes of every file, whatever the number of workers.
+# --- The data set -----------------------------------------------------------------------------------------------------
+def write_data_set(
+    data_dir: str | Path, train: int = 1000, test: int = 200, seed: int = 0, workers: int | None = None
+) -> None:
+    """Draw the data set; the same seed gives the same bytes of every file, for any number of workers.
 
     Args:
-        data_dir: folder to make; one that this program wrote before is replaced, any other data is left alone.
-        train: pictures in 300W_LP, mirrored copies included.
-        test: pictures in AFLW2000, of people whom no other part shows.
-        videos, frames: videos in BIWI and frames in each.
+        data_dir: folder to make; a data set that this program wrote before is replaced.
+        train: images in 300W_LP, mirrored copies included.
+        test: images in AFLW2000, of people who are not in 300W_LP.
         seed: whole number from 0.
-        workers: processes; one for each core if None.
-
-    Returns:
-        Pictures written, by part.
+        workers: processes; None: one for each core.
 
     Raises:
-        InputError: if data_dir holds data that this program did not write, or a number makes no sense.
+        InputError: if data_dir holds files that this program did not write, or there is nothing to draw.
     """
-    arguments = {"train": train, "test": test, "videos": videos, "frames": frames, "seed": seed}
-    workers = multiprocessing.cpu_count() if workers is None else workers
-    _check_folder(Path(data_dir), {**arguments, "workers": workers})
-    for folder in (Path(data_dir, name) for name in (*PARTS, "lists")):
-        if folder.exists():
-            shutil.rmtree(folder)
-    Path(data_dir, "lists").mkdir(parents=True)
-    manifest = {"program": "synthetic_heads.py", "version": VERSION, "arguments": arguments, "complete": False}
-    _write_manifest(data_dir, manifest)
-    jobs = _shares("300W_LP", train, 2 * TRAINING_POSES) + _shares("AFLW2000", test, TEST_POSES)
-    # The longest come first, so that no worker ends long after the others.
-    jobs = [("BIWI", n, frames) for n in range(videos)] + jobs
-    rows = {part: [] for part in PARTS}
-    total = sum(job[-1] for job in jobs)
-    for part, drawn in _run([(str(data_dir), seed, *job) for job in jobs], workers):
-        rows[part] += drawn
-        print(f"\rdrawing heads: {sum(map(len, rows.values()))}/{total}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    for part, names in LISTS.items():
-        for name, lines in zip(names, zip(*rows[part], strict=True), strict=False):
-            Path(data_dir, "lists", name).write_bytes(("\n".join(lines) + "\n").encode())
-    counts = {part: len(lines) for part, lines in rows.items()}
-    _write_manifest(data_dir, {**manifest, "complete": True, "counts": counts})
-    return counts
+    if min(train, test) < 0 or train + test == 0:
+        raise InputError(f"{train} images to train on and {test} to test on: give at least one image in all.")
+    _refuse_other_files(Path(data_dir))
+    for folder in (*PARTS, "lists"):
+        shutil.rmtree(Path(data_dir, folder), ignore_errors=True)
+    manifest = {"program": "synthetic_heads.py", "version": VERSION, "complete": False}
+    manifest["arguments"] = {"train": train, "test": test, "seed": seed}
+    write_text(Path(data_dir, MANIFEST), json.dumps(manifest, indent=2) + "\n")
+    jobs = [
+        (str(data_dir), seed, part, person, min(PER_PERSON[part], images - start))
+        for part, images in (("300W_LP", train), ("AFLW2000", test))
+        for person, start in enumerate(range(0, images, PER_PERSON[part]))
+    ]
+    drawn = ((part, row) for part, rows in _run(jobs, workers or os.cpu_count() or 1) for row in rows)
+    written: dict[str, Rows] = {part: [] for part in PARTS}
+    for part, row in progress(drawn, train + test, "drawing synthetic heads"):
+        written[part].append(row)
+    for part, data_set in PARTS.items():
+        for column, name in enumerate((data_set.crop_list, data_set.angle_list)):
+            write_text(Path(data_dir, "lists", name), "".join(row[column] + "\n" for row in written[part]))
+    write_text(Path(data_dir, MANIFEST), json.dumps({**manifest, "complete": True}, indent=2) + "\n")
 
 
-def _shares(part, pictures, per_person):
-    """Split a part's pictures over its people: part, number of the person, how many pictures."""
-    return [(part, n, min(per_person, pictures - n * per_person)) for n in range(-(-pictures // per_person))]
-
-
-def _run(jobs, workers):
-    """Results of the jobs, in their order."""
+def _run(jobs: list[Job], workers: int) -> Iterator[tuple[str, Rows]]:
+    """The results of the jobs, in their order."""
     if workers == 1:
-        yield from map(_draw_job, jobs)
+        yield from map(_draw_person, jobs)
         return
     # Not "fork": a process that has started TensorFlow must not be copied.
     with multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,)) as pool:
-        yield from pool.imap(_draw_job, jobs)
+        yield from pool.imap(_draw_person, jobs)
 
 
-def _check_folder(data_dir, arguments):
-    least = {"workers": 1}
-    wrong = {name: n for name, n in arguments.items() if not isinstance(n, int) or n < least.get(name, 0)}
-    pictures = arguments["train"], arguments["test"], arguments["videos"] and arguments["frames"]
-    if wrong or not any(pictures):
+def _refuse_other_files(data_dir: Path) -> None:
+    arguments = _manifest(data_dir).get("arguments")
+    own = arguments["train"] + arguments["test"] + 5 if arguments else 0  # images, four lists and the manifest
+    files = sum(path.is_file() for path in data_dir.rglob("*"))
+    if files > own:
         raise InputError(
-            f"cannot draw a data set with {wrong or arguments}: give whole numbers from 0, one worker and one picture "
-            "at least."
-        )
-    files, manifest = sum(path.is_file() for path in data_dir.rglob("*")), _read_manifest(data_dir)
-    mine = _file_count(**manifest["arguments"]) if manifest else 0
-    if files > mine:
-        raise InputError(
-            f"{data_dir} holds {files} files, of which {MANIFEST} explains {mine}: nothing was written, so that no "
-            "other data is lost. Give a new folder for the synthetic heads."
+            f"{data_dir} holds {files:,} files, {own:,} of them written by this program: nothing was changed. "
+            "Give a new folder for the synthetic heads, or delete this one yourself."
         )
 
 
-def _file_count(train, test, videos, frames, **_):
-    """The most files that a data set with these arguments has."""
-    return 2 * (train + test) + videos * (2 * frames + 1) + 2 * len(PARTS) + 1
-
-
-def _write_manifest(data_dir, manifest):
-    Path(data_dir, MANIFEST).write_bytes((json.dumps(manifest, indent=2) + "\n").encode())
-
-
-def _read_manifest(data_dir):
-    """The manifest, or None if there is none that can be read."""
+def _manifest(data_dir: str | Path) -> dict[str, Any]:
+    """What was written about the data set in this folder; empty where there is none."""
     try:
-        manifest = json.loads(Path(data_dir, MANIFEST).read_text())
+        return json.loads(Path(data_dir, MANIFEST).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
-        return None
-    return manifest if manifest.get("program") == "synthetic_heads.py" else None
+        return {}
 
 
-def ensure_data_set(data_dir, train=1000, test=200, videos=2, frames=15, seed=0, workers=None):
-    """`write_data_set`, unless data_dir already holds the whole of exactly this data set; returns the counts."""
-    arguments = {"train": train, "test": test, "videos": videos, "frames": frames, "seed": seed}
-    manifest = _read_manifest(data_dir) or {}
-    if manifest.get("complete") and (manifest["version"], manifest["arguments"]) == (VERSION, arguments):
-        return manifest["counts"]
-    return write_data_set(data_dir, **arguments, workers=workers)
+def ensure_data_set(data_dir: str | Path, train: int = 1000, test: int = 200, seed: int = 0) -> None:
+    """`write_data_set`, unless data_dir already holds the whole of this data set."""
+    manifest, wanted = _manifest(data_dir), {"train": train, "test": test, "seed": seed}
+    same = manifest.get("version") == VERSION and wanted.items() <= manifest["arguments"].items()
+    if not (same and manifest["complete"]):
+        write_data_set(data_dir, **wanted)
 
 
-# --- By hand ----------------------------------------------------------------------------------------------------------
-def contact_sheet(seed=0, cell=170):
-    """RGB picture of heads over the grid of yaw (columns) and pitch (rows, a person each), and of roll (last row)."""
-    rng, rows = np.random.default_rng(seed), []
+# --- Contact sheet ----------------------------------------------------------------------------------------------------
+def contact_sheet(seed: int = 0, cell: int = 170) -> np.ndarray:
+    """RGB image of heads over a grid of yaw (columns) and pitch (rows, one person each), and of roll (last row)."""
+    from util.figures import panel
+
+    rng, heads, captions = np.random.default_rng(seed), [], []
     poses = [[(yaw, pitch, 0) for yaw in range(90, -91, -30)] for pitch in (60, 30, 0, -30, -60)]
-    poses.append([(0, 0, roll) for roll in (60, 40, 20, 0, -20, -40, -60)])
-    for row in poses:
-        heads, person = [], random_identity(rng)
+    for row in [*poses, [(0, 0, roll) for roll in (60, 40, 20, 0, -20, -40, -60)]]:
+        person = random_identity(rng)
         for pose in row:
             scene = random_scene(rng, cell, cell)
-            head, _ = render_head(person, np.radians(pose), size=cell, scene=scene, rng=rng, scale=cell / 36)
-            label = "  ".join(f"{axis[0]} {angle:+d}" for axis, angle in zip(AXES, pose, strict=True))
-            for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-                cv2.putText(head, label, (6, cell - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thick, cv2.LINE_AA)
-            heads.append(head)
-        rows.append(np.hstack(heads))
-    title = np.full((56, 7 * cell, 3), 255, np.uint8)
-    lines = (
-        "Drawn heads of known pose (degrees): y yaw, p pitch, r roll",
-        "yaw > 0: the nose points to the left of the picture; pitch > 0: looks up; roll > 0: tilts counter-clockwise",
-    )
-    for n, line in enumerate(lines):
-        cv2.putText(title, line, (8, 22 + 24 * n), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.vstack([title, *rows])
+            heads.append(render_head(person, np.radians(pose), size=cell, scale=cell / 36, scene=scene, rng=rng)[0])
+            captions.append(" / ".join(map(str, pose)))
+    title = "Synthetic heads of known pose: yaw / pitch / roll in degrees"
+    signs = "yaw > 0 turns the nose to the left of the image, pitch > 0 looks up, roll > 0 tilts counter-clockwise"
+    return panel(heads, captions, 7, title=title, footnote=signs, tile=cell, below=True)
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+def main() -> None:
+    from PIL import Image
+
+    parser = option_parser(__doc__)
     parser.add_argument("--out", metavar="DIR", help="write the data set into this folder")
-    parser.add_argument("--train", type=int, default=1000, help="pictures in 300W_LP, mirrored copies included")
-    parser.add_argument("--test", type=int, default=200, help="pictures in AFLW2000")
-    parser.add_argument("--videos", type=int, default=2, help="videos in BIWI")
-    parser.add_argument("--frames", type=int, default=15, help="frames in each video")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same data set")
-    parser.add_argument("--workers", type=int, help="processes (default: one for each core)")
-    parser.add_argument("--contact-sheet", metavar="FILE.png", help="draw heads over a grid of poses instead")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--train", type=number(int, 0), default=1000, help="images in 300W_LP, half of them mirrored")
+    parser.add_argument("--test", type=number(int, 0), default=200, help="images in AFLW2000")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="the same seed draws the same data set")
+    parser.add_argument("--workers", type=number(int, 1), help="processes (default: one for each core)")
+    parser.add_argument("--contact-sheet", metavar="FILE", help="draw heads over a grid of poses; .jpg or .png")
+    options = parser.parse_args()
     if not options.out and not options.contact_sheet:
-        parser.error("give --out DIR, --contact-sheet FILE.png, or both")
+        parser.error("give --out DIR, --contact-sheet FILE, or both")
     if options.contact_sheet:
-        cv2.imwrite(options.contact_sheet, contact_sheet(options.seed)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+        if Path(options.contact_sheet).suffix not in (".jpg", ".jpeg", ".png"):
+            parser.error(f"--contact-sheet {options.contact_sheet}: give a file name that ends in .jpg or .png")
+        with written_whole(options.contact_sheet) as unfinished:
+            Image.fromarray(contact_sheet(options.seed)).save(unfinished, quality=85)
     if options.out:
-        names = ("train", "test", "videos", "frames", "seed", "workers")
-        try:
-            counts = write_data_set(options.out, **{name: getattr(options, name) for name in names})
-        except InputError as error:
-            parser.error(str(error))
-        print(json.dumps(counts))
+        write_data_set(options.out, options.train, options.test, options.seed, options.workers)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

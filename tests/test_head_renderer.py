@@ -1,0 +1,180 @@
+"""Synthetic heads look where their angles say, and boxes, masks and landmarks lie on what is drawn."""
+
+import cv2
+import numpy as np
+import pytest
+
+from data_loaders import rotation_matrix
+from util import head_renderer, head_shape
+from util.errors import InputError
+
+# Landmarks of the left of the image and their partners on the right, for a head that looks into the camera.
+PAIRS = [(0, 16), (7, 9), (17, 26), (21, 22), (31, 35), (36, 45), (37, 44), (41, 46), (48, 54), (59, 55), (60, 64)]
+
+
+@pytest.fixture(scope="module")
+def person():
+    return head_renderer.random_identity(np.random.default_rng(3))
+
+
+@pytest.fixture(scope="module")
+def empty_room():
+    light, background = (0.0, -0.6, 0.8), np.zeros((300, 300, 3), np.uint8)
+    return head_renderer.Scene(background, light, 0.6, 0.5, gain=(1.0, 1.0, 1.0), blur=0.0, noise=0.0, grey=False)
+
+
+def turned(person, scene, degrees, **options):
+    return head_renderer.render_head(person, np.radians(degrees), size=300, scene=scene, **options)
+
+
+@pytest.mark.parametrize("yaw", [-70, 70])
+@pytest.mark.parametrize("pitch", [-40, 40])
+@pytest.mark.parametrize("roll", [-50, 50])
+def test_landmarks_turned_back_are_those_of_a_symmetric_upright_face(person, empty_room, yaw, pitch, roll):
+    _, facts = turned(person, empty_room, (yaw, pitch, roll))
+    face = rotation_matrix(np.radians((yaw, pitch, roll))).T @ facts["landmarks"]
+    left, right = (face[:, list(side)] for side in zip(*PAIRS, strict=True))
+    size = np.ptp(face[0])
+    assert np.abs((right - left)[1:]).max() < 0.03 * size
+    assert (left[0] < right[0]).all()
+    assert face[2, 30] == face[2].max()  # nothing stands out further than the tip of the nose
+    assert face[1, 8] > face[1, 27] + 0.5 * size  # the chin is below the brow
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(70, 40), (70, -40), (-70, 40), (-70, -40)])
+def test_the_drawn_nose_points_where_the_angles_say(person, empty_room, yaw, pitch):
+    _, facts = turned(person, empty_room, (yaw, pitch, 50))
+    drawn = facts["nose_tip"] - facts["nose_base"]
+    wanted = rotation_matrix(np.radians((yaw, pitch, 50)))[:2, 2]
+    np.testing.assert_allclose(drawn / np.hypot(*drawn), wanted / np.hypot(*wanted), atol=1e-6)
+    assert tuple(np.sign(drawn)) == (-np.sign(yaw), -np.sign(pitch))
+    np.testing.assert_array_equal(facts["nose_tip"], facts["landmarks"][:2, 30])
+
+
+def test_yaw_above_zero_turns_the_drawn_face_to_the_left(person, empty_room):
+    for yaw in (-90, 90):
+        image, facts = turned(person, empty_room, (yaw, 0, 0))
+        columns = np.flatnonzero(facts["mask"].any(axis=0))
+        tip = facts["landmarks"][0, 30]  # at ±90° nothing reaches further than the nose
+        assert abs(tip - (columns[0] if yaw > 0 else columns[-1])) <= 2
+        assert image[facts["mask"]].mean() > 20
+
+
+def test_pitch_above_zero_lifts_the_drawn_face(person, empty_room):
+    up, level, down = (turned(person, empty_room, (0, pitch, 0))[1]["landmarks"][1, 30] for pitch in (40, 0, -40))
+    assert up < level < down
+
+
+def test_the_image_itself_turns_with_the_roll(person, empty_room):
+    """Independent of the facts: an upright head rotated in the image plane is the head drawn with that roll."""
+    upright, _ = turned(person, empty_room, (0, 0, 0))
+    rolled, facts = turned(person, empty_room, (0, 0, 25))
+    by_hand = cv2.warpAffine(upright, cv2.getRotationMatrix2D((149.5, 149.5), 25, 1), (300, 300))
+    other_way = cv2.warpAffine(upright, cv2.getRotationMatrix2D((149.5, 149.5), -25, 1), (300, 300))
+    row, column, size = facts["box"]
+    face = np.s_[row : row + size, column : column + size]
+    error, wrong = (np.abs(rolled[face].astype(float) - other[face]).mean() for other in (by_hand, other_way))
+    assert error < wrong / 2
+
+
+def test_a_head_is_drawn_at_its_scale_and_centre(person, empty_room):
+    middle = turned(person, empty_room, (30, 10, 5), scale=5)[1]["landmarks"]
+    moved = turned(person, empty_room, (30, 10, 5), scale=5, centre=(100, 170))[1]["landmarks"]
+    twice = turned(person, empty_room, (30, 10, 5), scale=10)[1]["landmarks"]
+    np.testing.assert_allclose(moved - middle, np.tile([[100 - 149.5], [170 - 149.5], [0]], 68), atol=1e-9)
+    centre = np.array([[149.5], [149.5], [0]])
+    np.testing.assert_allclose(twice - centre, 2 * (middle - centre), atol=1e-9)
+
+
+def test_the_mask_covers_the_head_and_only_the_head(person, empty_room):
+    image, facts = turned(person, empty_room, (20, 10, 0), scale=6)
+    drawn = image.max(axis=2) > 0
+    assert drawn[facts["mask"]].mean() > 0.99
+    assert 0.05 < facts["mask"].mean() < 0.5
+    assert facts["mask"][tuple(np.round(facts["nose_base"][::-1]).astype(int))]
+    assert drawn[-1].any() and not facts["mask"][-1].any()  # the shoulders
+
+
+def test_a_head_beyond_the_border_is_cut_off(person, empty_room):
+    for centre in ((-40, 150), (340, 150), (150, -40), (150, 340)):
+        _, facts = turned(person, empty_room, (0, 0, 0), centre=centre)
+        rows, columns = np.nonzero(facts["mask"])
+        assert 0 < len(rows) < 0.3 * 300 * 300
+        side = {-40: 0, 340: 299}
+        assert (side[centre[0]] in columns) if centre[0] in side else (side[centre[1]] in rows)
+    assert not turned(person, empty_room, (0, 0, 0), centre=(5000, 150))[1]["mask"].any()
+
+
+def test_the_box_lies_on_the_face_as_in_the_published_list(person, empty_room):
+    boxes = np.array([turned(person, empty_room, (0, 0, 0), rng=np.random.default_rng(n))[1]["box"] for n in range(20)])
+    landmarks = turned(person, empty_room, (0, 0, 0))[1]["landmarks"][:2]
+    row, column, size = boxes.mean(axis=0)
+    width, height = np.ptp(landmarks, axis=1)
+    assert size / width == pytest.approx(1.025, abs=0.1) and size / height == pytest.approx(1.069, abs=0.1)
+    middle = (landmarks.min(axis=1) + landmarks.max(axis=1)) / 2
+    assert (column + size / 2 - middle[0]) / size == pytest.approx(-0.006, abs=0.03)
+    assert (row + size / 2 - middle[1]) / size == pytest.approx(-0.059, abs=0.03)
+    assert boxes.std(axis=0).min() > 0
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_in_profile_the_box_is_smaller_and_lies_towards_the_nose(person, empty_room, sign):
+    _, facts = turned(person, empty_room, (sign * 80, 0, 0), rng=np.random.default_rng(1))
+    low, high = facts["landmarks"][:2].min(axis=1), facts["landmarks"][:2].max(axis=1)
+    _, column, size = facts["box"]
+    assert size / np.sqrt(np.prod(high - low)) == pytest.approx(0.85, abs=0.08)
+    assert -sign * (column + size / 2 - (low + high)[0] / 2) / size == pytest.approx(0.37, abs=0.06)
+
+
+def test_light_falls_from_where_it_shines(person, empty_room):
+    image, facts = turned(person, empty_room, (0, 0, 0))
+    assert image[facts["mask"]].std() > 5
+    left = head_renderer.Scene(**{**vars(empty_room), "light": (-1.0, 0.0, 0.0)})
+    grey = turned(person, left, (0, 0, 0))[0].mean(axis=2)
+    cheek = facts["mask"] & (np.abs(np.arange(300)[:, None] - 150) < 60)
+    assert grey[:, :150][cheek[:, :150]].mean() > 1.2 * grey[:, 150:][cheek[:, 150:]].mean()
+
+
+def test_the_camera_of_a_scene_changes_the_image(person, empty_room):
+    plain = turned(person, empty_room, (0, 0, 0))[0].astype(float)
+
+    def photographed(**changes):
+        return turned(person, head_renderer.Scene(**{**vars(empty_room), **changes}), (0, 0, 0))[0].astype(float)
+
+    assert np.ptp(photographed(grey=True), axis=2).max() == 0 < np.ptp(plain, axis=2).max()
+    halved = photographed(gain=(0.5, 1.0, 1.0))
+    dark = plain[..., 0] < 250  # what was white may have been brighter than 255
+    np.testing.assert_allclose(halved[..., 0][dark], plain[..., 0][dark] / 2, atol=1)
+    np.testing.assert_array_equal(halved[..., 1:], plain[..., 1:])
+    assert np.abs(np.diff(photographed(blur=3.0), axis=0)).sum() < np.abs(np.diff(plain, axis=0)).sum()
+    noise = photographed(noise=5.0) - plain
+    assert noise[(plain > 30).all(axis=2) & (plain < 220).all(axis=2)].std() == pytest.approx(5, abs=0.3)
+
+
+@pytest.mark.parametrize("style", head_shape.HAIR_STYLES)
+def test_every_hair_style_is_drawn(style, empty_room):
+    identity = head_renderer.Identity(style=style, glasses=True, beard=0.5)
+    image, facts = turned(identity, empty_room, (150, 0, 0))
+    bald, _ = turned(head_renderer.Identity(style="bald", glasses=True, beard=0.5), empty_room, (150, 0, 0))
+    assert facts["mask"].mean() > 0.1
+    assert (image != bald).any() == (style != "bald")
+
+
+def test_features_change_the_face(empty_room):
+    plain = turned(head_renderer.Identity(), empty_room, (0, 0, 0))[0]
+    for change in ({"glasses": True}, {"beard": 1.0}, {"smile": 1.0}, {"jaw": 1.1}, {"eye_size": 1.2}, {"seed": 1}):
+        assert (turned(head_renderer.Identity(**change), empty_room, (0, 0, 0))[0] != plain).any(), change
+
+
+def test_normals_are_unit_vectors_that_point_outwards(person):
+    surface, _ = head_shape.head_surface(person)
+    assert all(layer.dtype == np.float32 and layer.shape == surface.points.shape for layer in surface)
+    length = np.linalg.norm(surface.normals, axis=0)
+    assert (np.abs(length - 1) < 0.01).mean() > 0.995 and length.max() < 1.01  # at the poles of a grid they vanish
+    skin = surface.normals[:, : 430 * 520], surface.points[:, : 430 * 520]
+    assert ((skin[0] * skin[1]).sum(axis=0) > 0).mean() > 0.95
+
+
+def test_a_scene_of_another_size_is_refused(person, empty_room):
+    with pytest.raises(InputError, match="make the scene for the size of the image"):
+        head_renderer.render_head(person, (0, 0, 0), size=200, scene=empty_room)
