@@ -188,6 +188,11 @@ def test_the_seed_decides_the_interval_and_the_memory_limit_does_not(monkeypatch
     assert summarise(predictions, rounds=100, seed=3)["geodesic"] == pytest.approx((*first[:4], None))
 
 
+def test_rounds_without_an_image_of_a_yaw_bin_do_not_count_for_it(hand_made):
+    few = summarise(hand_made, rounds=200)["mae_yaw_60_90"]  # 2 of 6 images: missing in (4/6)^6 = 9% of the rounds
+    assert few == pytest.approx(((4 + 170 / 3) / 2, 4, 170 / 3, 2, None))
+
+
 def test_no_interval_is_claimed_from_a_single_image_or_cluster(hand_made):
     one = summarise(hand_made, rounds=50, clusters=["v"] * 6)
     assert np.isnan(one["mae"][1:3]).all()

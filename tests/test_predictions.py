@@ -200,6 +200,12 @@ def test_the_truth_is_joined_by_path_in_the_order_of_the_file(tmp_path, hand_mad
     assert joined.video.tolist() == hand_made.video.tolist()
 
 
+def test_the_true_angles_are_those_of_the_truth_where_the_file_has_rounded_ones(tmp_path, hand_made):
+    truth = dataclasses.replace(hand_made, true=hand_made.true + 0.0004)
+    joined, _ = read_predictions(file_of(tmp_path, HAND_MADE), truth=truth)
+    assert (joined.true == truth.true).all()
+
+
 def test_the_file_decides_the_labels_it_has_and_the_truth_the_others(tmp_path, hand_made):
     truth = dataclasses.replace(hand_made, split="from the list", video="from the list")
     text = HAND_MADE.replace(",test,", ",,")  # no split
