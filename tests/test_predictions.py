@@ -267,7 +267,7 @@ def test_lines_are_those_of_the_file_where_rows_are_left_out(tmp_path, hand_made
         ("45,6,0", "45,6", r"line 3: 10 columns; the header has 11"),
         ("45,6,0\n", "45,6,0\n\n", r"line 4: 0 columns"),
         ("roll_predicted", "roll", r"line 1: missing columns roll_predicted; found path, .*, roll;"),
-        ("roll_true", "roll", r"line 1: missing columns roll_true; .*absent, where the truth is given"),
+        ("roll_true", "roll", r"line 1: missing columns roll_true; .*absent where the truth is given"),
         ("roll_true", "yaw_true", r"line 1: these columns come more than once: yaw_true"),
     ],
 )

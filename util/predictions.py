@@ -223,7 +223,7 @@ def _check_columns(path: str | Path, columns: list[str], true_needed: bool) -> N
     true = TRUE_COLUMNS if true_needed or {*columns} & {*TRUE_COLUMNS} else ()
     missing = [name for name in ("path", *true, *PREDICTED_COLUMNS) if name not in columns]
     if missing:
-        found = f"found {', '.join(columns)}; only the true angles may be absent, where the truth is given"
+        found = f"found {', '.join(columns)}; the true angles may be absent where the truth is given (--truth)"
         raise InputError(f"{path}, line 1: missing columns {', '.join(missing)}; {found}")
 
 
