@@ -146,6 +146,7 @@ class Listed:
     notes: tuple[str, ...] = ()  # what a reader of a result should know
     missing: int = 0  # images that were listed, absent, and skipped on request
     split: str = "all"  # as printed: "all", "16-8 test"
+    usable: tuple[str, ...] = ()  # paths of all usable rows, in order, whatever is left out of `records` later
 
     @property
     def published(self) -> bool:
@@ -190,7 +191,7 @@ def read_lists(
     notes = _differences(data_set, files, len(records))
     if paths != [path for path in angles if boxes.get(path)]:
         notes.append("the two lists name their images in different orders; they were joined by path")
-    return Listed(data_set, Path(data_dir), records, rejected, files, tuple(notes))
+    return Listed(data_set, Path(data_dir), records, rejected, files, tuple(notes), usable=tuple(paths))
 
 
 def _rejected(
@@ -274,7 +275,8 @@ def select_split(listed: Listed, split: str, part: str) -> Listed:
     chosen = np.isin(listed.records["video"], BIWI_SPLITS[split]) == (part == "test")
     if not chosen.any():
         raise InputError(f"the {part} part of the split {split} is empty: the lists hold none of its videos")
-    return replace(listed, records=listed.records[chosen], split=f"{split} {part}")
+    records = listed.records[chosen]
+    return replace(listed, records=records, split=f"{split} {part}", usable=tuple(records["path"].tolist()))
 
 
 def find_list(data_dir: str | Path, name: str) -> Path:

@@ -1,20 +1,24 @@
 """What the tests of scores share: small data folders, predictions files, and reading what was printed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 import evaluate
+from data_loaders import DATA_SETS, RECORD, Listed, ListFile
+from util.predictions import truth_of
 
 HEADER = "path,split,video,person,margin,yaw_true,pitch_true,roll_true,yaw_predicted,pitch_predicted,roll_predicted"
 FACES = 35
-VIDEOS = ("01", "03", "06", "09")  # of which the split 16-8 tests on all but 01
+VIDEOS = ("01", "03", "04", "07", "09")  # tested by the split 16-8: 03, 09; by 17-7: 07, 09; by 17-7-b: 04, 09
+FRAMES = 3  # of each video
 
 
 def write_lists(folder, names, crop_list, angle_list, unit, rng):
-    """Pictures of noise with a box each, and both lists, in the order of `names`."""
+    """Images of noise with a box each, and both lists, in the order of `names`."""
     boxes, angles = [], []
     for name in names:
         path = folder / name
@@ -29,21 +33,43 @@ def write_lists(folder, names, crop_list, angle_list, unit, rng):
 
 
 def write_data(folder):
-    """A folder with the layout of AFLW2000 and BIWI, in an order of its own."""
+    """A folder with the layout of AFLW2000 and BIWI, in an order that is not the alphabet's."""
     rng = np.random.default_rng(5)
     faces = [f"AFLW2000/image{number:05d}.jpg" for number in rng.permutation(90000)[:FACES]]
     write_lists(folder, faces, "Aflw2000crop.txt", "Aflw2000_euler_cls.txt", "radians", rng)
-    frames = [f"BIWI/hpdb/{video}/frame_{n:05d}_rgb.png" for video in VIDEOS for n in range(3)]
+    frames = [f"BIWI/hpdb/{video}/frame_{n:05d}_rgb.png" for video in VIDEOS for n in range(FRAMES)]
     write_lists(folder, frames, "biwi_rect.txt", "biwi_angle.txt", "degrees", rng)
     return folder
 
 
+def published(name, count, split="all", video=""):
+    """A list as the published one would be read, and predictions for all of it at margin 0.2 without an error."""
+    rng, data_set = np.random.default_rng(0), DATA_SETS[name]
+    records = np.zeros(count, RECORD)
+    records["path"] = [f"{n:05d}.jpg" for n in range(count)]
+    records["angles"] = rng.uniform(-1, 1, (count, 3))
+    records["video"] = records["person"] = video
+    files = tuple(
+        ListFile(name, data_set.rows or count, "0", True) for name in (data_set.crop_list, data_set.angle_list)
+    )
+    listed = Listed(data_set, Path(), records, {}, files, split=split, usable=tuple(records["path"].tolist()))
+    return listed, replace(truth_of(listed), margin=np.full(count, 0.2))
+
+
 def run(capsys, *arguments):
+    """What a command of evaluate.py prints."""
     evaluate.main([*map(str, arguments), "--rounds", "50"])
     return capsys.readouterr().out
 
 
+def errors_of(predictions):
+    """(n, 3) absolute errors, wrapped at 360 degrees."""
+    return np.abs((predictions.predicted - predictions.true + 180) % 360 - 180)
+
+
 def results_of(path):
+    """A result file, which must be JSON in the strict sense."""
+
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
 
@@ -56,5 +82,6 @@ def rows_of(text):
 
 
 def file_of(path, rows):
+    """A predictions file of these rows."""
     path.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
     return path
