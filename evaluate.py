@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data_loaders import BIWI_SPLITS, DATA_SETS, Listed, find_list, image_path, keep_present, load_data_set, read_lists
-from util import figures, metrics, protocol, tables
+from util import figures, metrics, protocol, reports, tables
 from util.comparison import compared, comparison_card, pairs_of
 from util.errors import InputError
 from util.inference import predict_listed
@@ -55,17 +55,17 @@ def has_lists(name: str, data_dir: str) -> bool:
 
 
 def load_network(options: Namespace) -> tuple[Any, Facts]:
-    """The network of --weights, and what the card says of it.  TensorFlow is loaded here, after all else is checked."""
+    """The network of --weights, and what its cards say of it.  TensorFlow is loaded here, after all else is checked."""
     from rafa_model import load_rafa_net
 
     model = load_rafa_net(options.weights)
-    return model, protocol.weights_facts(options.weights, model.name.removeprefix("rafa_net_"))
+    weights = protocol.weights_facts(options.weights, model.name.removeprefix("rafa_net_"))
+    return model, {"weights": weights, "made": environment(options.command), "worst": options.worst}
 
 
-def score_network(options: Namespace, network: tuple, listed: Listed, margins: Iterable[float]) -> Scored:
+def score_network(options: Namespace, network: tuple[Any, Facts], listed: Listed, margins: Iterable[float]) -> Scored:
     """One pass over the images for each margin."""
-    model, weights = network
-    facts = {"weights": weights, "made": environment(options.command), "worst": options.worst}
+    model, facts = network
     scored = {}
     for margin in dict.fromkeys(margins):
         found = predict_listed(model, listed, margin, options.workers)
@@ -90,7 +90,7 @@ def run_data_set(options: Namespace) -> None:
     print(f"{tables.result_table(asked)}\n")
     if sweep:
         print(f"Error against the margin at test time:\n\n{tables.result_table(sweep)}\n")
-    print(tables.details(asked))
+    print(reports.details(asked))
 
 
 def draw(options: Namespace, listed: Listed, asked: Sequence[tuple[Predictions, Facts]], sweep: list[Facts]) -> None:
@@ -116,7 +116,7 @@ def run_table(options: Namespace) -> None:
     absent = {name: part for name, part in parts.items() if isinstance(part, str)}
     listed = {name: part for name, part in parts.items() if isinstance(part, Listed)}
     margins = [row["margin"] for row in protocol.paper_tables()[options.what] if "margin" in row]
-    network = load_network(options) if listed else ()
+    network = load_network(options) if listed else (None, {})
     scored = {name: score_network(options, network, part, margins) for name, part in listed.items()}
     results = {(name, margin): result for name in scored for margin, (_, result) in scored[name].items()}
     if options.predictions:
@@ -126,7 +126,7 @@ def run_table(options: Namespace) -> None:
     if options.result:
         write_results(options.result, list(results.values()), absent=absent)
     print(f"{tables.paper_table(options.what, results, absent)}\n")
-    print(tables.details(list(results.values())) if results else "Nothing was scored.")
+    print(reports.details(list(results.values())) if results else "Nothing was scored.")
 
 
 def available(name: str, options: Namespace, split: str) -> Listed | str:
@@ -162,7 +162,7 @@ def run_score(options: Namespace) -> None:
     print(f"{tables.result_table(results)}\n")
     if spreads:
         print(f"{tables.spread_table(spreads)}\n")
-    print(tables.details(results))
+    print(reports.details(results))
 
 
 def spread_of(title: str, group: list[tuple[Predictions, Facts]], files: int) -> dict[str, metrics.Spread]:
@@ -188,7 +188,7 @@ def run_compare(options: Namespace) -> None:
 def run_results(options: Namespace) -> None:
     """Write the document of results from result files."""
     found = [result for path in options.files for result in protocol.read_results(path)]
-    write_text(options.out, tables.results_document(found))
+    write_text(options.out, reports.results_document(found))
     print(f"{options.out}: {len(found)} results of {len(options.files)} files")
 
 

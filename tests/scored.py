@@ -9,6 +9,7 @@ import numpy as np
 
 import evaluate
 from data_loaders import DATA_SETS, RECORD, Listed, ListFile
+from util import protocol
 from util.predictions import truth_of
 
 HEADER = "path,split,video,person,margin,yaw_true,pitch_true,roll_true,yaw_predicted,pitch_predicted,roll_predicted"
@@ -54,6 +55,19 @@ def published(name, count, split="all", video=""):
     )
     listed = Listed(data_set, Path(), records, {}, files, split=split, usable=tuple(records["path"].tolist()))
     return listed, replace(truth_of(listed), margin=np.full(count, 0.2))
+
+
+def a_result():
+    """All of AFLW2000 by the published lists at margin 0.2, yaw, pitch and roll off by 1, 2 and 6 degrees."""
+    listed, found = published("aflw2000", 1947)
+    listed = replace(listed, rejected={"no box": ["a.jpg"] * 8})
+    made = {"command": "evaluate.py aflw2000 --weights w", "date": "2031-05-06", "commit": "c0ffee"}
+    made |= {"hardware": "9 cores", "versions": {"numpy": "1"}}
+    run = {"command": "train_rafa-net.py", "date": "2030-01-01", "commit": "beef", "hardware": "a GPU", "seed": 77}
+    run |= {"lists": [], "all_images": True, "mean_pose": {"yaw": 1.0, "pitch": 2.0, "roll": 3.0}}
+    weights = {"file": "w.keras", "sha256": "ab" * 32, "backbone": "tiny", "trained_by": run}
+    found = replace(found, predicted=found.true + np.array([1, -2, 6]))
+    return protocol.score(listed, found, rounds=5, made=made, weights=weights)
 
 
 def run(capsys, *arguments):

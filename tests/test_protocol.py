@@ -160,7 +160,7 @@ def test_a_card_warns_where_intervals_are_too_narrow():
     (few,) = notes(19)
     assert few.startswith("with 19 videos the intervals are too narrow: of the 95% intervals in simulations, ")
     assert f"{metrics.COVERAGE[4]}% with 4 videos" in few
-    assert notes(1) == ["one of the videos alone gives no interval"]
+    assert notes(1) == ["a single video gives no interval"]
     unnamed = "no videos or persons are named: images were resampled, which is too narrow for frames of videos"
     assert card_of(*published("biwi", 3))["notes"] == [unnamed]
     assert card_of(*published("aflw2000", 3))["notes"] == []

@@ -9,7 +9,8 @@ from util import metrics
 from util.errors import InputError
 from util.predictions import Predictions, aligned
 from util.protocol import Facts, clusters_of, interval_text, margin_text
-from util.tables import card_lines, list_text, made_facts, predictions_text, table, with_interval
+from util.reports import card_lines, list_text, made_facts, predictions_text
+from util.tables import table, with_interval
 
 
 def pairs_of(a: Predictions, b: Predictions, common_only: bool) -> list[tuple[Predictions, Predictions, str]]:

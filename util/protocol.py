@@ -171,7 +171,7 @@ def _interval_notes(listed: Listed | None, intervals: Facts) -> list[str]:
     if number >= FEW_CLUSTERS:
         return []
     if number == 1:
-        return [f"one of the {unit} alone gives no interval"]
+        return [f"a single {unit.removesuffix('s')} gives no interval"]
     covered = ", ".join(f"{percent}% with {videos} videos" for videos, percent in metrics.COVERAGE.items())
     simulated = f"of the 95% intervals in simulations, {covered} contained the truth"
     return [f"with {counted(number, unit)} the intervals are too narrow: {simulated}"]

@@ -1,4 +1,4 @@
-"""Results → Markdown: tables, protocol cards and doc/results.md.  What a result is: see `util/protocol.py`."""
+"""Results → Markdown tables.  What a result is: see `util/protocol.py`."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,33 +70,43 @@ def _images_text(card: Facts) -> str:
 # --- Tables of results ------------------------------------------------------------------------------------------------
 def result_table(results: Sequence[Facts]) -> str:
     """Mean absolute errors with intervals, each result followed by the paper's row and the baseline, where known."""
-    return _mae_table(MAE_HEADER, [row for _, row in _result_rows(list(enumerate(results, start=1)))])
+    return mae_table(MAE_HEADER, [row for _, row in result_rows(list(enumerate(results, start=1)))])
 
 
-def _mae_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def mae_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table of mean absolute errors with its legend."""
     names = [cell for row in rows for cell in row]
-    baseline = f"  {BASELINE}: the error of always predicting that pose." if BASELINE in names else ""
+    baseline = (
+        f" {BASELINE[0].upper()}{BASELINE[1:]}: the error of always predicting that pose." if BASELINE in names else ""
+    )
     return f"{table(header, rows)}\n\n{MAE_LEGEND}{baseline}"
 
 
-def _result_rows(numbered: Sequence[tuple[int, Facts]]) -> Iterator[tuple[object, list[str]]]:
+def result_rows(numbered: Sequence[tuple[int, Facts]]) -> Iterator[tuple[object, list[str]]]:
     """(number or "-", row) of every result, of the paper's row under it, and of the baseline, once if it repeats."""
     following = [result["baseline"] for _, result in numbered[1:]] + [None]
     for (number, result), next_baseline in zip(numbered, following, strict=True):
-        yield number, _row_of(result)
+        yield number, row_of(result)
         for row in result["paper"]:
-            yield "-", _plain_row(f"paper, {PAPER_NAMES[row['table']]}, RAFA-Net", row["margin"], row["mae"])
-        if result["baseline"] and result["baseline"] != next_baseline:
-            yield "-", _plain_row(BASELINE, None, [result["baseline"][key] for key in MAE_KEYS])
+            yield "-", plain_row(f"paper, {PAPER_NAMES[row['table']]}, RAFA-Net", row["margin"], row["mae"])
+        if result["baseline"] != next_baseline:
+            yield from (("-", row) for row in baseline_rows(result))
 
 
-def _row_of(result: Facts) -> list[str]:
+def row_of(result: Facts) -> list[str]:
+    """The mean absolute errors of a result with their intervals."""
     card = result["card"]
     values = [with_interval(result["estimates"][key]) for key in MAE_KEYS]
     return [title_of(card), margin_text(card["margin"]), _images_text(card), *values]
 
 
-def _plain_row(name: str, margin: float | None, numbers: Sequence[float]) -> list[str]:
+def baseline_rows(result: Facts) -> list[list[str]]:
+    """The row of the mean pose, where the training run recorded it."""
+    found = result["baseline"]
+    return [plain_row(BASELINE, None, [found[key] for key in MAE_KEYS])] if found else []
+
+
+def plain_row(name: str, margin: float | None, numbers: Sequence[float]) -> list[str]:
     """A row of numbers without intervals; the paper's rows have a margin, the baseline has none."""
     where = ["-", "the same"] if margin is None else [f"{margin:g}", "unknown"]
     return [name, *where, *(f"{number:.2f}" for number in numbers)]
@@ -145,18 +155,6 @@ def spread_table(spreads: Mapping[str, Mapping[str, metrics.Spread]]) -> str:
     return table(["Mean ± standard deviation", *spreads], rows)
 
 
-def details(results: Sequence[Facts]) -> str:
-    """What comes below the mean absolute errors: further metrics, set sizes, worst images, protocol cards."""
-    parts = [metric_table(results)]
-    for result in results:
-        if result["set_sizes"]:
-            title = f"The same predictions on the sets of images in use, {heading(result['card'])}:"
-            parts += [title, set_size_table(result)]
-    for result in results:
-        parts += [f"{heading(result['card'])}:", worst_table(result)]
-    return "\n\n".join([*parts, card_texts([result["card"] for result in results])])
-
-
 # --- The paper's tables -----------------------------------------------------------------------------------------------
 def paper_table(name: str, results: Mapping[tuple[str, float], Facts], absent: Mapping[str, str]) -> str:
     """A whole table of the paper with this network's rows inserted, and their difference to the paper's.
@@ -181,7 +179,7 @@ def paper_table(name: str, results: Mapping[tuple[str, float], Facts], absent: M
             split = ", our split 16-8 (the paper's is unknown)" if name == "table2" else ""
             rows.append([*start, f"**this network, margin {row['margin']:g}{split}** ({'; '.join(remarks)})", *cells])
     first = ["Method"] if name == "table1" else ["Input", "Method"]
-    legend = f"{MAE_LEGEND}  After an interval: minus the paper's row above.  -: the paper has no number."
+    legend = f"{MAE_LEGEND} After an interval: the difference to the paper's row above. -: the paper has no number."
     footnote = f"\n\n† As the paper prints it; the mean of the three axes is {', '.join(notes)}." if notes else ""
     return f"{table([*first, *header], rows)}\n\n{legend}{footnote}"
 
@@ -205,140 +203,3 @@ def _with_differences(result: Facts | None, paper: Sequence[float]) -> list[str]
         return ["not available here"] * 4
     found = [result["estimates"][key] for key in MAE_KEYS]
     return [f"{with_interval(e)}, {e.value - number:+.2f}" for e, number in zip(found, paper, strict=True)]
-
-
-# --- The protocol card as text ----------------------------------------------------------------------------------------
-def card_texts(cards: Sequence[Facts]) -> str:
-    """Protocol cards, a line for each fact; those after the first without what they share with it."""
-    first, *others = [_card_facts(card) for card in cards]
-    texts = [card_lines(f"Protocol card: {heading(cards[0])}", first)]
-    for card, facts in zip(cards[1:], others, strict=True):
-        differing = {name: text for name, text in facts.items() if first.get(name) != text}
-        texts.append(
-            card_lines(f"Protocol card: {heading(card)}: as the first{', but' if differing else ''}", differing)
-        )
-    return "\n\n".join(texts)
-
-
-def card_lines(title: str, facts: Mapping[str, str]) -> str:
-    """A title and a line for each fact."""
-    return "\n".join([title, *(f"  {name:15} {text}" for name, text in facts.items())])
-
-
-def _card_facts(card: Facts) -> dict[str, str]:
-    """The protocol card as {name: text}; the result file has it in full."""
-    images = card["images"]
-    rejected = "".join(f", {number:,} {reason}" for reason, number in images["rejected"].items())
-    facts = {
-        "paper protocol": "yes" if card["paper_protocol"] else "no: " + "; ".join(card["departures"]),
-        "images": f"expected {_count(images['expected'])}, listed {_count(images['listed'])}{rejected}, usable "
-        f"{_count(images['usable'])}, found {_count(images['found'])}, scored {images['scored']:,}",
-        "lists": "; ".join(map(list_text, card["lists"])) or "unknown: none was given (--truth)",
-        "crops": "; ".join(dict.fromkeys((card["boxes"], card["crop"], card["channel_order"]))),
-        "angles": f"{card['units']}; roll sign: {card['roll_sign']}; wrap: {card['wrap']}",
-        "rotation": card["euler_order"],
-        "intervals": card["intervals"],
-    }
-    if card["weights"]:
-        weights = card["weights"]
-        facts["network"] = f"{weights['file']} ({weights['backbone']}), SHA-256 {weights['sha256'][:12]}…"
-        facts["trained by"] = _trained_by_text(weights["trained_by"])
-    if card["predictions"]:
-        facts["predictions"] = predictions_text(card["predictions"])
-    return facts | made_facts(card["made"]) | {"notes": "; ".join(card["notes"]) or "none"}
-
-
-def list_text(file: Facts) -> str:
-    """A list: name, rows, whether it is the published one, hash."""
-    kind = "published" if file["published"] else "not a published list"
-    return f"{Path(file['path']).name} ({file['rows']:,} rows, {kind}, SHA-256 {file['sha256'][:12]}…)"
-
-
-def predictions_text(file: Facts) -> str:
-    """A predictions file: name, hash, roll sign."""
-    return "{file}, SHA-256 {sha256}, roll sign of the file: {roll_sign}".format(**file)
-
-
-def made_facts(made: Facts) -> dict[str, str]:
-    """When, on what and by which command a result was made."""
-    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    made_text = "{date}, commit {commit}, {hardware}".format(**made)
-    return {"made": made_text, "versions": versions, "command": made["command"]}
-
-
-def _trained_by_text(run: Facts | None) -> str:
-    if run is None:
-        return "unknown: no run.json beside the weights"
-    return "{command} ({date}, commit {commit})".format(**run)
-
-
-# --- doc/results.md ---------------------------------------------------------------------------------------------------
-_ABOUT = """# Results
-
-Written by `python evaluate.py results RESULT.json... --out doc/results.md` from the result files of runs; do not edit.
-The number of a row leads to its command, seed, commit, hardware and date below.
-"""
-_FREE = """## Without the licensed data sets
-
-Synthetic heads and your own lists.  **These are not the paper's data: do not compare them with its tables.**
-"""
-_PAPER = """## The paper's protocol
-
-RAFA-Net's rows in the paper, and below each what this program measured by the same protocol: the published lists, every
-image, the same margin.
-"""
-_PART = """## Other runs
-
-Part of the paper's images, other splits, margins or training data, or predictions without their lists: **not the
-paper's protocol**, for the reasons given below.
-"""
-
-
-def results_document(results: Sequence[Facts]) -> str:
-    """The text of doc/results.md: rows grouped by what they may be compared with, and how each was made."""
-    numbered = list(enumerate(results, start=1))
-    paper = [(n, r) for n, r in numbered if r["card"]["paper_protocol"]]
-    free = [(n, r) for n, r in numbered if r["card"]["lists"] and not is_of_paper(r["card"])]
-    other = [pair for pair in numbered if pair not in paper and pair not in free]
-    parts = [_ABOUT, _FREE, _numbered_table(free), _PAPER, _paper_rows_table(paper), _PART, _numbered_table(other)]
-    parts += ["## How each row was made", "\n".join(_provenance(n, result["card"]) for n, result in numbered)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def _numbered_table(numbered: Sequence[tuple[int, Facts]]) -> str:
-    if not numbered:
-        return "Not measured here."
-    return _mae_table(["Row", *MAE_HEADER], [[number, *row] for number, row in _result_rows(numbered)])
-
-
-def _paper_rows_table(measured: Sequence[tuple[int, Facts]]) -> str:
-    """RAFA-Net's rows in the paper, each followed by the results of the same protocol or "not measured here"."""
-    rows: list[list[object]] = []
-    for name, groups in GROUPS.items():
-        for row in paper_tables()[name]:
-            for title, group in [(DATA_SETS[group].title, group) for group in groups if "margin" in row]:
-                label = f"paper, {PAPER_NAMES[name]}: {title}"
-                rows.append(["-", *_plain_row(label, row["margin"], row[group])])
-                key = (title, row["margin"])
-                same = [(n, r) for n, r in measured if (r["card"]["data_set"], r["card"]["margin"]) == key]
-                ours = [[n, *_row_of(result)] for n, result in same if name == "table1"]
-                why = "not measured here" + (": which videos it used is unknown" if name == "table2" else "")
-                rows += ours or [["-", why, f"{row['margin']:g}", *["not measured here"] * 5]]
-    return _mae_table(["Row", *MAE_HEADER], rows)
-
-
-def _provenance(number: int, card: Facts) -> str:
-    """How a row was made: a numbered item with a line for each fact."""
-    made, weights = card["made"], card["weights"]
-    lines = [f"{number}. {heading(card)}: `{made['command']}`"]
-    lines.append(f"seed {card['seed']}; commit {made['commit']}; {made['hardware']}; {made['date']}")
-    if weights:
-        run = weights["trained_by"]
-        seed = f"; seed {run['seed']}; {run['hardware']}" if run else ""
-        lines.append(f"network: {weights['backbone']}, SHA-256 {weights['sha256']}")
-        lines.append(f"trained by: {_trained_by_text(run)}{seed}")
-    if card["predictions"]:
-        lines.append(f"predictions: {predictions_text(card['predictions'])}")
-    lines.append(card["intervals"])
-    lines += [f"not the paper's protocol: {reason}" for reason in card["departures"]]
-    return "\n   - ".join(lines)
