@@ -1,8 +1,8 @@
-"""Face detectors, and from a detector's box to the box that the network is shown.
+"""Face detectors, and the mapping from a detector's box to a box like those of the published lists.
 
-A detector is called with an RGB image (h, w, 3) uint8 and answers with a list of square boxes (row, column, size) in
-pixels, the largest first.  A detector's own box is not the box of the published lists; which part of the image the
-network sees decides its answer, so a `BoxMapping` leads from one to the other.
+A detector is called with an RGB image (h, w, 3) uint8 and returns square boxes (row, column, size) in pixels, the
+largest first.  A detector's own box is larger or smaller than a box of the published lists, and the network's answer
+depends on what it is shown: a `BoxMapping` turns one into the other.
 """
 
 from dataclasses import dataclass
@@ -13,93 +13,99 @@ import numpy as np
 
 from util.errors import InputError
 
-LONGEST_SIDE = 1000  # pixels; larger pictures are searched in a copy of this size: searching costs time per pixel
-SMALLEST_FACE = 0.1  # of the picture's shorter side; what was searched for when the mappings were measured
+LONGEST_SIDE = 1000  # pixels; larger images are shrunk to this for detection, whose time grows with their pixels
+SMALLEST_FACE = 0.1  # of the image's shorter side; MAPPINGS was measured with it
 SAME_FACE = 0.25  # intersection over union from which two boxes count as the same face
 
+Box = tuple[int, int, int]  # row, column, size in pixels
+Square = tuple[float, float, float]  # x, y, side in pixels; x, y: the top left corner
 
-# --- Detectors --------------------------------------------------------------------------------------------------------
+
+# --- From a detector's box to a listed box ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class BoxMapping:
-    """From a detector's square of side s to a training box of side `scale` · s, moved by `right` · s and `down` · s."""
+    """From a square of side s to a box of size `scale` · s whose centre lies `right` · s and `down` · s away."""
 
     scale: float = 1.0
     right: float = 0.0
     down: float = 0.0
 
-    def training_box(self, x, y, side):
-        """(row, column, size) in whole pixels for a detected square with its top left corner at x, y."""
+    def box(self, x: float, y: float, side: float) -> Box:
+        """(row, column, size) in whole pixels for a square with its top left corner at x, y."""
         size = max(1, round(self.scale * side))
         row = y + side / 2 + self.down * side - size / 2
         column = x + side / 2 + self.right * side - size / 2
         return round(row), round(column), size
 
-    def mirrored(self):
+    def mirrored(self) -> "BoxMapping":
+        """The mapping for the mirrored image."""
         return BoxMapping(self.scale, -self.right, self.down)
 
 
-# Medians over AFLW2000, as `python faces.py` prints them, from the 394 pictures of the published lists that were at
-# hand.  Frontal: 209 faces with yaw, pitch and roll within 30 degrees; half of all scales lie in 0.835...0.928.
-# Profile: the 48 faces that it found where the frontal cascade found nothing; half of all scales in 0.595...0.773.
+# Medians over 394 images of AFLW2000, as tests/measurements/detector_boxes.py prints them.
+# Frontal: 209 faces with yaw, pitch and roll within 30 degrees; half of all scales lie in 0.835...0.928.
+# Profile: the 48 faces found where the frontal cascade found none; half of all scales lie in 0.595...0.773.
 FRONTAL_MAPPING = BoxMapping(0.875, -0.006, 0.081)
-PROFILE_MAPPING = BoxMapping(0.675, -0.177, 0.08)  # for faces that look to the left of the picture
+PROFILE_MAPPING = BoxMapping(0.675, -0.177, 0.08)  # for faces that look to the left of the image
 MAPPINGS = {"frontal": FRONTAL_MAPPING, "left": PROFILE_MAPPING, "right": PROFILE_MAPPING.mirrored()}
 
 
+# --- Detectors --------------------------------------------------------------------------------------------------------
+
+
 class HaarDetector:
-    """OpenCV's frontal cascade, and its profile cascade in both directions where the frontal one finds nothing.
+    """OpenCV's frontal cascade; where it finds nothing, its profile cascade on the image and on its mirror image.
 
     Args:
-        smallest: the smallest face that is looked for, as a share of the picture's shorter side.
+        smallest: the smallest face to look for, as a share of the image's shorter side.
 
     Raises:
         InputError: an OpenCV without cascades (5.0 has none).
     """
 
-    def __init__(self, smallest=SMALLEST_FACE):
+    def __init__(self, smallest: float = SMALLEST_FACE) -> None:
         self.smallest = smallest
         self.frontal, self.profile = (_cascade(name) for name in ("frontalface_default", "profileface"))
 
-    def __call__(self, picture):
-        found = self.squares(picture)
-        boxes = [MAPPINGS[kind].training_box(x, y, side) for kind, x, y, side in found]
-        return sorted(boxes, key=lambda box: -box[2])
+    def __call__(self, image: np.ndarray) -> list[Box]:
+        return _largest_first([MAPPINGS[kind].box(*square) for kind, square in self.squares(image)])
 
-    def squares(self, picture):
-        """The detectors' own squares: a list of (kind, x, y, side), kind a key of MAPPINGS."""
-        grey, zoom = _searched(picture)
-        found = [("frontal", *square) for square in self._search(self.frontal, grey)]
+    def squares(self, image: np.ndarray) -> list[tuple[str, Square]]:
+        """The cascades' own squares, one per face, each with the key of its mapping in MAPPINGS."""
+        small, zoom = _shrunk(image)
+        grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+        found = [("frontal", square) for square in self._search(self.frontal, grey)]
         if not found:
-            found = [("left", *square) for square in self._search(self.profile, grey)]
+            found = [("left", square) for square in self._search(self.profile, grey)]
             mirrored = self._search(self.profile, np.ascontiguousarray(grey[:, ::-1]))
-            found += [("right", grey.shape[1] - x - side, y, side) for x, y, side in mirrored]
-        return [(kind, x / zoom, y / zoom, side / zoom) for kind, x, y, side in _without_doubles(found)]
+            found += [("right", (grey.shape[1] - x - side, y, side)) for x, y, side in mirrored]
+        return [(kind, (x / zoom, y / zoom, side / zoom)) for kind, (x, y, side) in _one_per_face(found)]
 
-    def _search(self, cascade, grey):
+    def _search(self, cascade: cv2.CascadeClassifier, grey: np.ndarray) -> list[Square]:
         smallest = max(24, round(self.smallest * min(grey.shape)))  # the cascades were trained on 20 and 24 pixels
         if min(grey.shape) < smallest:
             return []
         squares = cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(smallest, smallest))
-        return [tuple(map(int, (x, y, width))) for x, y, width, _ in squares]
+        return [(int(x), int(y), int(width)) for x, y, width, _ in squares]
 
 
 class YuNetDetector:
-    """`cv2.FaceDetectorYN` with a model file of the user's.
+    """`cv2.FaceDetectorYN` with your own model file.
 
-    How its boxes relate to the training boxes was not measured here: the square around its box, as wide as the longer
-    side, is taken as it is.
+    The relation of its boxes to the published ones was not measured: the square around its box, as wide as the box's
+    longer side, is used unchanged.
 
     Args:
-        model_file: an ONNX file of a YuNet.
+        model_file: a YuNet model as an ONNX file.
         score: detections below this confidence are left out.
 
     Raises:
         InputError: a file that is missing or that OpenCV cannot load.
     """
 
-    def __init__(self, model_file, score=0.7):
+    def __init__(self, model_file: str | Path, score: float = 0.7) -> None:
         if not Path(model_file).is_file():
             raise InputError(f"{model_file}: no such file; --detector-model takes the ONNX file of a YuNet")
         try:
@@ -107,21 +113,14 @@ class YuNetDetector:
         except (cv2.error, AttributeError) as error:
             raise InputError(f"{model_file}: OpenCV cannot load it as a YuNet face detector: {error}") from error
 
-    def __call__(self, picture):
-        zoom = min(1.0, LONGEST_SIDE / max(picture.shape[:2]))
-        small = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA) if zoom < 1 else picture
+    def __call__(self, image: np.ndarray) -> list[Box]:
+        small, zoom = _shrunk(image)
         self.detector.setInputSize(small.shape[1::-1])
-        faces = self.detector.detect(np.ascontiguousarray(small[..., ::-1]))[1]
-        boxes = [self._square(*face[:4] / zoom) for face in (() if faces is None else faces)]
-        return sorted(boxes, key=lambda box: -box[2])
-
-    @staticmethod
-    def _square(x, y, width, height):
-        side = max(width, height)
-        return BoxMapping().training_box(x + (width - side) / 2, y + (height - side) / 2, side)
+        faces = self.detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
+        return _largest_first([_square_around(*face[:4] / zoom) for face in (() if faces is None else faces)])
 
 
-def _cascade(name):
+def _cascade(name: str) -> cv2.CascadeClassifier:
     folder = getattr(getattr(cv2, "data", None), "haarcascades", "")
     file = Path(folder, f"haarcascade_{name}.xml")
     if not folder or not hasattr(cv2, "CascadeClassifier") or not file.is_file():
@@ -132,27 +131,35 @@ def _cascade(name):
     return cv2.CascadeClassifier(str(file))
 
 
-def _searched(picture):
-    """The equalised grey picture in which is searched, and how much smaller than the picture it is."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    zoom = min(1.0, LONGEST_SIDE / max(grey.shape))
-    if zoom < 1:
-        columns, rows = (max(1, round(side * zoom)) for side in grey.shape[::-1])
-        grey = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
-    return cv2.equalizeHist(grey), zoom
+def _shrunk(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """An image of at most LONGEST_SIDE pixels, and its scale."""
+    zoom = min(1.0, LONGEST_SIDE / max(image.shape[:2]))
+    if zoom == 1:
+        return image, 1.0
+    columns, rows = (max(1, round(side * zoom)) for side in image.shape[1::-1])
+    return cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), zoom
 
 
-def _without_doubles(found):
-    """Of squares on the same face, the largest."""
-    kept = []
-    for square in sorted(found, key=lambda square: -square[3]):
-        if all(overlap(square[1:], other[1:]) < SAME_FACE for other in kept):
-            kept.append(square)
+def _square_around(x: float, y: float, width: float, height: float) -> Box:
+    side = max(width, height)
+    return BoxMapping().box(x + (width - side) / 2, y + (height - side) / 2, side)
+
+
+def _largest_first(boxes: list[Box]) -> list[Box]:
+    return sorted(boxes, key=lambda box: -box[2])
+
+
+def _one_per_face(found: list[tuple[str, Square]]) -> list[tuple[str, Square]]:
+    """The largest of the squares on each face."""
+    kept: list[tuple[str, Square]] = []
+    for kind, square in sorted(found, key=lambda item: -item[1][2]):
+        if all(overlap(square, other) < SAME_FACE for _, other in kept):
+            kept.append((kind, square))
     return kept
 
 
-def overlap(first, second):
-    """Intersection over union of two squares (x, y, side), or both (row, column, size)."""
+def overlap(first: Square, second: Square) -> float:
+    """Intersection over union of two squares (x, y, side), or of two boxes (row, column, size)."""
     (x0, y0, side0), (x1, y1, side1) = first, second
     across = min(x0 + side0, x1 + side1) - max(x0, x1)
     along = min(y0 + side0, y1 + side1) - max(y0, y1)

@@ -1,10 +1,11 @@
-"""Images, folders, videos and cameras → frames with the boxes of their faces."""
+"""Images, folders, videos and cameras → frames, the faces cut out of them, and copies with the poses drawn on."""
 
 import glob
+import itertools
 import sys
-import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -12,51 +13,57 @@ import numpy as np
 
 from data_loaders import crop, parse_box, read_image, read_rows
 from util.errors import InputError
+from util.figures import draw_pose, save_image
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
-MOST_PIXELS = 2**27  # of a picture: 134 megapixels, 400 MB decoded; a damaged file may announce any size
-LARGEST_BOX = 4  # times the picture's longer side
+LARGEST_BOX = 4  # times the image's longer side
+NO_FACE = "no face"
+
+Box = tuple[int, int, int]  # row, column, size in pixels
 
 
-# --- Where the pictures come from -------------------------------------------------------------------------------------
+# --- Sources ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Source:
-    """A picture, a video or a camera, and the path of its drawn copy inside a folder of drawn copies."""
+    """An image, a video or a camera."""
 
-    path: str
-    copy: Path
-    kind: str  # "picture", "video" or "camera"
+    path: str  # of a camera, its number
+    copy: Path  # what its drawn copy is called inside the folder of drawn copies
+    kind: str  # "image", "video" or "camera"
 
 
 @dataclass
 class Face:
-    """A square box (row, column, size), what the network is shown of it, and its answer."""
+    """A face in a frame: its box, its crop, and its angles once they are predicted."""
 
-    box: tuple
+    box: Box
     crop: np.ndarray  # (224, 224, 3) uint8 RGB
     angles: np.ndarray | None = None  # (3,) yaw, pitch, roll in radians, list signs
 
 
 @dataclass
 class Frame:
-    """One picture or one frame of a video: its pixels (RGB), its faces, or why there are none."""
+    """An image, or one frame of a video: its pixels and its faces, or the problem that left it without."""
 
     source: Source
-    number: int | None  # of a frame, from 0
-    picture: np.ndarray | None = None
+    number: int | None  # of a video's frame, from 0
+    image: np.ndarray | None = None  # (h, w, 3) uint8 RGB; None if it could not be read
     problem: str = ""
-    rate: float = 0.0  # frames per second of the video
-    faces: list = field(default_factory=list)
+    rate: float = 0.0  # frames per second of the video; 0 if not known
+    faces: list[Face] = field(default_factory=list)
 
 
-def find_sources(paths):
-    """Pictures, folders (with everything below), globs, videos and camera numbers → a list of `Source`.
+def find_sources(paths: Iterable[str]) -> list[Source]:
+    """The images, videos and cameras behind a list of paths.
+
+    Args:
+        paths: images, videos, folders (searched with their subfolders), glob patterns and camera numbers.
 
     Raises:
-        InputError: a path or glob that names nothing, a folder without pictures and videos.
+        InputError: a path or pattern that matches nothing, a folder without images and videos.
     """
     sources = []
     for text in paths:
@@ -71,140 +78,170 @@ def find_sources(paths):
             sources += [_source(name, Path(name).name) for name in matches]
         else:
             raise InputError(f"{text}: no such file, folder or camera, and no file matches it; check the path")
-    return _with_own_copies(sources)
+    return list(_with_distinct_copies(sources))
 
 
-def _in_folder(folder):
+def _in_folder(folder: Path) -> list[Source]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    known = [path for path in files if path.suffix.lower() in PICTURES | VIDEOS]
-    if others := Counter(path.suffix or "no suffix" for path in files if path.suffix.lower() not in PICTURES | VIDEOS):
-        names = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
-        print(f"{folder}: left out by their names, neither pictures nor videos: {names}", file=sys.stderr)
+    known = [path for path in files if path.suffix.lower() in IMAGES | VIDEOS]
+    others = Counter(path.suffix or "without suffix" for path in files if path.suffix.lower() not in IMAGES | VIDEOS)
+    if others:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
+        print(f"{folder}: skipped files that are neither images nor videos by their names: {counts}", file=sys.stderr)
     if not known:
-        raise InputError(
-            f"{folder}: no picture or video in it or below; looked for {' '.join(sorted(PICTURES | VIDEOS))}"
-        )
+        raise InputError(f"{folder}: no images or videos in it; looked for {' '.join(sorted(IMAGES | VIDEOS))}")
     return [_source(str(path), path.relative_to(folder)) for path in known]
 
 
-def _source(text, copy):
-    copy, video = Path(copy), Path(text).suffix.lower() in VIDEOS
-    if video:
-        return Source(text, copy.with_suffix(".mp4"), "video")
-    return Source(text, copy if copy.suffix.lower() in PICTURES else copy.with_name(copy.name + ".png"), "picture")
+def _source(path: str, copy: str | Path) -> Source:
+    copy = Path(copy)
+    if Path(path).suffix.lower() in VIDEOS:
+        return Source(path, copy.with_suffix(".mp4"), "video")
+    return Source(path, copy if copy.suffix.lower() in IMAGES else copy.with_name(f"{copy.name}.png"), "image")
 
 
-def _with_own_copies(sources):
-    """Give sources whose copies would bear the same name different ones."""
-    taken, result = set(), []
+def _with_distinct_copies(sources: Iterable[Source]) -> Iterator[Source]:
+    """Number the copies that would otherwise have the same name: x.png, x-2.png, ..."""
+    taken: set[Path] = set()
     for source in sources:
-        copy, number = source.copy, 1
+        copy, numbers = source.copy, itertools.count(2)
         while copy in taken:
-            number += 1
-            copy = source.copy.with_stem(f"{source.copy.stem}-{number}")
+            copy = source.copy.with_stem(f"{source.copy.stem}-{next(numbers)}")
         taken.add(copy)
-        result.append(Source(source.path, copy, source.kind))
-    return result
+        yield replace(source, copy=copy)
 
 
-def read_frames(sources):
-    """Yield a `Frame` for every picture and every frame of every video; what cannot be read is one with a problem."""
+# --- Frames -----------------------------------------------------------------------------------------------------------
+
+
+def read_frames(sources: Iterable[Source]) -> Iterator[Frame]:
+    """Yield every image and every frame of every video; what cannot be read is a frame with a problem."""
     for source in sources:
-        if source.kind != "picture":
+        if source.kind != "image":
             yield from _read_video(source)
             continue
         try:
-            _check_announced_size(source.path)
             yield Frame(source, None, read_image(source.path))
-        except (InputError, OSError) as error:
-            yield Frame(source, None, problem=" ".join(str(error).split()))
+        except InputError as error:
+            yield Frame(source, None, problem=" ".join(str(error).removeprefix(f"{source.path}: ").split()))
 
 
-def _check_announced_size(path):
-    """Refuse a picture by the size in its header, before anything of that size is decoded."""
-    from PIL import Image  # matplotlib needs it too
-
-    if Path(path).stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty; get it again")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is wrong with a file is said once, below or by OpenCV
-        try:
-            with Image.open(path) as header:
-                columns, rows = header.size
-        except Image.DecompressionBombError as error:
-            raise InputError(f"{path}: announces more than {MOST_PIXELS:,} pixels; shrink it first") from error
-        except (OSError, SyntaxError, ValueError):
-            return  # not a format that Pillow knows: OpenCV has the last word
-    if rows * columns > MOST_PIXELS:
-        raise InputError(f"{path}: announces {columns} × {rows} pixels, more than {MOST_PIXELS:,}; shrink it first")
-
-
-def _read_video(source):
+def _read_video(source: Source) -> Iterator[Frame]:
     video = cv2.VideoCapture(int(source.path) if source.kind == "camera" else source.path)
     try:
         if not video.isOpened():
-            what = "camera number" if source.kind == "camera" else "file: not a video that OpenCV can read, or cut off"
-            yield Frame(source, None, problem=f"{source.path}: the video cannot be opened; check the {what}")
+            what = "check the number" if source.kind == "camera" else "not a video that OpenCV can read, or cut off"
+            yield Frame(source, None, problem=f"the {source.kind} cannot be opened: {what}")
             return
         announced, rate, number = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS), 0
-        while True:
-            there, picture = video.read()
-            if not there:
-                break
-            yield Frame(source, number, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), rate=rate)
+        while (read := video.read())[0]:
+            yield Frame(source, number, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB), rate=rate)
             number += 1
     finally:
         video.release()
     # Some containers hold no count, and OpenCV makes one from duration and rate: it may be off by one.
     if number == 0 or number < announced - 1:
-        problem = f"{source.path}: {number} frames could be read of {announced:.0f} announced; the video may be cut off"
+        problem = f"only {number} of {announced:.0f} frames could be read; the video may be cut off"
         yield Frame(source, None, problem=problem)
 
 
-# --- Boxes ------------------------------------------------------------------------------------------------------------
+# --- Faces ------------------------------------------------------------------------------------------------------------
 
 
 class ListedBoxes:
-    """Boxes of a list in the published format, found by the end of a picture's path.
+    """Finds an image's box in a crop list, by the end of the image's path.
 
-    A row `AFLW2000/image00002.jpg` fits the picture `data/AFLW2000/image00002.jpg`; the longest fit counts.
+    The row `AFLW2000/image00002.jpg` fits the image `data/AFLW2000/image00002.jpg`; the longest fit counts.
+
+    Args:
+        file: a crop list in the published format, rows `path TAB row column size size`.
+
+    Raises:
+        InputError: a list that cannot be read or has a malformed row; when called, an image without a box in the list.
     """
 
-    def __init__(self, file):
+    def __init__(self, file: str) -> None:
         self.file, self.boxes = file, read_rows(Path(file), parse_box)[0]
 
-    def __call__(self, frame):
+    def __call__(self, frame: Frame) -> list[Box]:
         parts = Path(frame.source.path).resolve().parts
-        for start in range(len(parts)):
-            path = "/".join(parts[start:])
-            if path in self.boxes:
-                box = self.boxes[path]
-                if box is None:
-                    raise InputError(f"{frame.source.path}: the row {path} of {self.file} has no box")
-                return [box]
-        raise InputError(f"{frame.source.path}: not in the list {self.file}")
+        ends = ("/".join(parts[start:]) for start in range(len(parts)))
+        row = next((end for end in ends if end in self.boxes), None)
+        if row is None:
+            raise InputError(f"not in the list {self.file}")
+        if self.boxes[row] is None:
+            raise InputError(f"the row {row} of {self.file} has no box")
+        return [self.boxes[row]]
 
 
-def cut_faces(frame, find_boxes, margin):
-    """Put the faces into a frame that could be read, or say why there are none."""
-    if frame.picture is None:
+def cut_faces(frame: Frame, find_boxes: Callable[[Frame], list[Box]], margin: float) -> None:
+    """Give a frame its faces, or a problem if it has none; a frame that could not be read stays as it is.
+
+    Args:
+        find_boxes: `ListedBoxes`, or another function that gives the boxes of a frame or raises InputError.
+        margin: by which the boxes grow on each side, as a share of their size.
+    """
+    if frame.image is None:
         return
     try:
         boxes = find_boxes(frame)
         for box in boxes:
-            _check_box(box, frame)
-        frame.faces = [Face(box, crop(frame.picture, *box, margin)) for box in boxes]
+            _check_box(box, *frame.image.shape[:2])
     except InputError as error:
         frame.problem = str(error)
-    if not frame.faces and not frame.problem:
-        frame.problem = "no face"
+        return
+    frame.faces = [Face(box, crop(frame.image, *box, margin)) for box in boxes]
+    frame.problem = "" if boxes else NO_FACE
 
 
-def _check_box(box, frame):
+def _check_box(box: Box, height: int, width: int) -> None:
     row, column, size = box
-    height, width = frame.picture.shape[:2]
-    if not (-size < row < height and -size < column < width and size <= LARGEST_BOX * max(height, width)):
+    if not (-size < row < height and -size < column < width and 0 < size <= LARGEST_BOX * max(height, width)):
         raise InputError(
-            f"{frame.source.path}: the box row {row}, column {column}, size {size} does not fit this picture of "
-            f"{height} rows and {width} columns; boxes are: row column size, in pixels from the top left corner"
+            f"the box row {row}, column {column}, size {size} does not fit an image of {height} rows and {width} "
+            "columns; expected row, column and size in pixels, from the top left corner"
         )
+
+
+# --- Drawn copies -----------------------------------------------------------------------------------------------------
+
+
+class DrawnCopies:
+    """Writes copies of images and videos into a folder, with the poses drawn on them."""
+
+    def __init__(self, folder: str, style: str) -> None:
+        self.folder, self.style = Path(folder), style
+        self.target: Path | None = None  # of the video that is being written
+        self.video: cv2.VideoWriter | None = None
+        self.shape: tuple[int, ...] = ()
+
+    def write(self, frame: Frame) -> None:
+        """Add a frame; one that could not be read is left out."""
+        if frame.image is None:
+            return
+        drawn, target = frame.image, self.folder / frame.source.copy
+        for face in frame.faces:
+            drawn = draw_pose(drawn, face.box, face.angles, self.style)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if frame.number is None:
+            save_image(drawn, target)
+        else:
+            self._write_frame(target, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), frame.rate)
+
+    def _write_frame(self, target: Path, bgr: np.ndarray, rate: float) -> None:
+        bgr = cv2.copyMakeBorder(bgr, 0, bgr.shape[0] % 2, 0, bgr.shape[1] % 2, cv2.BORDER_REPLICATE)  # MP4: even sides
+        if target != self.target:
+            self.close()
+            rate = rate if 0 < rate < 1000 else 25.0  # cameras often do not know theirs
+            self.video = cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*"mp4v"), rate, bgr.shape[1::-1])
+            if not self.video.isOpened():
+                raise InputError(f"{target}: OpenCV cannot write a video there; check the folder and the free space")
+            self.target, self.shape = target, bgr.shape
+        if bgr.shape != self.shape:  # a VideoWriter drops such frames silently
+            bgr = cv2.resize(bgr, self.shape[1::-1])
+        self.video.write(bgr)
+
+    def close(self) -> None:
+        """Finish the video that is being written."""
+        if self.video is not None:
+            self.video.release()
