@@ -33,7 +33,7 @@ from util.explain import RULES, Explanations
 from util.export import export_checked
 from util.inference import NETWORK_BATCH, predict_angles
 from util.script import number, option_parser, progress, run_script
-from util.sources import Box, DrawnCopies, Frame, ListedBoxes, Source, cut_faces, find_sources, read_frames
+from util.sources import DrawnCopies, FindBoxes, Frame, ListedBoxes, Source, cut_faces, find_sources, read_frames
 
 BUFFERED_BYTES = 2**28  # of frames that wait for a full batch
 
@@ -41,11 +41,7 @@ BUFFERED_BYTES = 2**28  # of frames that wait for a full batch
 
 
 def predict_frames(
-    model: Any,
-    frames: Iterable[Frame],
-    find_boxes: Callable[[Frame], list[Box]],
-    margin: float,
-    batch_size: int = NETWORK_BATCH,
+    model: Any, frames: Iterable[Frame], find_boxes: FindBoxes, margin: float, batch_size: int
 ) -> Iterator[Frame]:
     """Yield the frames in order, with their faces and angles; a batch may hold the faces of several frames.
 
@@ -182,15 +178,14 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
             parser.error(f"--{name.replace('_', '-')} has an effect only with {needed}")
 
 
-def box_finder(options: argparse.Namespace) -> Callable[[Frame], list[Box]]:
-    """The function that finds the boxes of a frame, by the options."""
+def box_finder(options: argparse.Namespace) -> FindBoxes:
+    """The function that finds the boxes of an image, by the options."""
     if options.box:
-        return lambda frame: [tuple(options.box)]
+        return lambda path, image: [tuple(options.box)]
     if options.boxes:
         return ListedBoxes(options.boxes)
-    yunet = options.detector == "yunet"
-    detector = YuNetDetector(options.detector_model) if yunet else HaarDetector(options.smallest_face)
-    return lambda frame: detector(frame.image)
+    detector = YuNetDetector(options.detector_model) if options.detector_model else HaarDetector(options.smallest_face)
+    return lambda path, image: detector(image)
 
 
 def check_sources(options: argparse.Namespace, sources: list[Source]) -> None:
@@ -215,12 +210,14 @@ def run(options: argparse.Namespace) -> int:
     unit = "image" if all(source.kind == "image" for source in sources) else "frame"
     if options.out or not sys.stdout.isatty():  # otherwise the rows on the terminal show the progress
         frames = progress(frames, len(sources) if unit == "image" else None, "predicting", unit, log=False)
-    read, faces, problems = 0, 0, Counter[str]()
+    sinks: list[DrawnCopies | Explanations] = []
+    faces, problems = 0, Counter[str]()
     with ExitStack() as stack:
         stream = sys.stdout
         if options.out:
+            Path(options.out).parent.mkdir(parents=True, exist_ok=True)
             stream = stack.enter_context(open(options.out, "w", encoding="utf-8", newline=""))
-        write_rows, sinks = row_writer(stream, options.format, options.rotation), []
+        write_rows = row_writer(stream, options.format, options.rotation)
         if options.drawn:
             sinks.append(stack.enter_context(closing(DrawnCopies(options.drawn, options.style))))
         if options.explain:
@@ -231,15 +228,19 @@ def run(options: argparse.Namespace) -> int:
                 stream.flush()
                 for sink in sinks:
                     sink.write(frame)
-                read, faces = read + (frame.image is not None), faces + len(frame.faces)
+                faces += len(frame.faces)
                 problems.update([f"{frame.source.path}: {frame.problem}"] if frame.problem else [])
         except KeyboardInterrupt:
             print("\nstopped: everything up to here is written", file=sys.stderr)
+    report(faces, problems, unit)
+    return 1 if problems else 0
+
+
+def report(faces: int, problems: Counter[str], unit: str) -> None:
+    """Say what had no face or could not be read, and how many faces there were."""
     for problem, count in problems.items():
         print(problem + (f" ({count:,} frames)" if count > 1 else ""), file=sys.stderr)
-    counts = f"{unit}s read: {read:,}, faces: {faces:,}, without a face or unreadable: {problems.total():,}"
-    print(counts, file=sys.stderr)
-    return int(bool(problems))
+    print(f"faces: {faces:,}, {unit}s without a face: {problems.total():,}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

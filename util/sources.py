@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from data_loaders import crop, parse_box, read_image, read_rows
+from util.detectors import Box
 from util.errors import InputError
 from util.figures import draw_pose, save_image
 
@@ -20,7 +21,7 @@ VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wm
 LARGEST_BOX = 4  # times the image's longer side
 NO_FACE = "no face"
 
-Box = tuple[int, int, int]  # row, column, size in pixels
+FindBoxes = Callable[[str, np.ndarray], list[Box]]  # (path, (h, w, 3) uint8 RGB) → boxes; may raise InputError
 
 
 # --- Sources ----------------------------------------------------------------------------------------------------------
@@ -37,11 +38,11 @@ class Source:
 
 @dataclass
 class Face:
-    """A face in a frame: its box, its crop, and its angles once they are predicted."""
+    """A face in a frame: its box, its crop, and its angles, NaN until they are predicted."""
 
     box: Box
     crop: np.ndarray  # (224, 224, 3) uint8 RGB
-    angles: np.ndarray | None = None  # (3,) yaw, pitch, roll in radians, list signs
+    angles: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) in AXES order, radians, list signs
 
 
 @dataclass
@@ -149,7 +150,7 @@ def _read_video(source: Source) -> Iterator[Frame]:
 
 
 class ListedBoxes:
-    """Finds an image's box in a crop list, by the end of the image's path.
+    """Finds an image's box in a crop list by the end of the image's path; called as a FindBoxes.
 
     The row `AFLW2000/image00002.jpg` fits the image `data/AFLW2000/image00002.jpg`; the longest fit counts.
 
@@ -163,8 +164,8 @@ class ListedBoxes:
     def __init__(self, file: str) -> None:
         self.file, self.boxes = file, read_rows(Path(file), parse_box)[0]
 
-    def __call__(self, frame: Frame) -> list[Box]:
-        parts = Path(frame.source.path).resolve().parts
+    def __call__(self, path: str, image: np.ndarray) -> list[Box]:
+        parts = Path(path).resolve().parts
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
         row = next((end for end in ends if end in self.boxes), None)
         if row is None:
@@ -174,17 +175,17 @@ class ListedBoxes:
         return [self.boxes[row]]
 
 
-def cut_faces(frame: Frame, find_boxes: Callable[[Frame], list[Box]], margin: float) -> None:
+def cut_faces(frame: Frame, find_boxes: FindBoxes, margin: float) -> None:
     """Give a frame its faces, or a problem if it has none; a frame that could not be read stays as it is.
 
     Args:
-        find_boxes: `ListedBoxes`, or another function that gives the boxes of a frame or raises InputError.
+        find_boxes: `ListedBoxes`, a detector, or another function; an InputError becomes the frame's problem.
         margin: by which the boxes grow on each side, as a share of their size.
     """
     if frame.image is None:
         return
     try:
-        boxes = find_boxes(frame)
+        boxes = find_boxes(frame.source.path, frame.image)
         for box in boxes:
             _check_box(box, *frame.image.shape[:2])
     except InputError as error:
@@ -211,9 +212,8 @@ class DrawnCopies:
 
     def __init__(self, folder: str, style: str) -> None:
         self.folder, self.style = Path(folder), style
-        self.target: Path | None = None  # of the video that is being written
-        self.video: cv2.VideoWriter | None = None
-        self.shape: tuple[int, ...] = ()
+        self.target = Path()  # of the video that is being written
+        self.video, self.shape = cv2.VideoWriter(), (0, 0, 0)
 
     def write(self, frame: Frame) -> None:
         """Add a frame; one that could not be read is left out."""
@@ -233,7 +233,7 @@ class DrawnCopies:
         if target != self.target:
             self.close()
             rate = rate if 0 < rate < 1000 else 25.0  # cameras often do not know theirs
-            self.video = cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*"mp4v"), rate, bgr.shape[1::-1])
+            self.video = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"mp4v"), rate, bgr.shape[1::-1])
             if not self.video.isOpened():
                 raise InputError(f"{target}: OpenCV cannot write a video there; check the folder and the free space")
             self.target, self.shape = target, bgr.shape
@@ -243,5 +243,4 @@ class DrawnCopies:
 
     def close(self) -> None:
         """Finish the video that is being written."""
-        if self.video is not None:
-            self.video.release()
+        self.video.release()
