@@ -26,11 +26,11 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from data_loaders import AXES, rotation_matrix
-from util import figures
 from util.detectors import SMALLEST_FACE, HaarDetector, YuNetDetector
 from util.errors import InputError
 from util.explain import RULES, Explanations
 from util.export import export_checked
+from util.figures import STYLES
 from util.inference import NETWORK_BATCH, predict_angles
 from util.script import number, option_parser, progress, run_script
 from util.sources import DrawnCopies, FindBoxes, Frame, ListedBoxes, Source, cut_faces, find_sources, read_frames
@@ -92,8 +92,7 @@ def rows_of(frame: Frame, roll_sign: str = "list", rotation: str = "none") -> li
     """
     fields, rows = row_fields(rotation), []
     if not frame.faces:
-        known = {"source": frame.source.path, "frame": frame.number, "status": frame.problem}
-        return [dict.fromkeys(fields) | known]
+        return [dict.fromkeys(fields) | {"source": frame.source.path, "frame": frame.number, "status": frame.problem}]
     for index, face in enumerate(frame.faces):
         degrees = np.degrees(face.angles) * (1, 1, -1 if roll_sign == "mat" else 1)
         numbers = (*degrees.round(4).tolist(), *_rotation(face.angles, rotation).round(6).tolist())
@@ -103,10 +102,9 @@ def rows_of(frame: Frame, roll_sign: str = "list", rotation: str = "none") -> li
 
 def _rotation(angles: np.ndarray, rotation: str) -> np.ndarray:
     """The values of ROTATION_FIELDS."""
-    matrix = rotation_matrix(angles)
     if rotation == "quaternion":
-        return Rotation.from_matrix(matrix).as_quat(canonical=True)
-    return matrix.ravel() if rotation == "matrix" else np.empty(0)
+        return Rotation.from_matrix(rotation_matrix(angles)).as_quat(canonical=True)
+    return rotation_matrix(angles).ravel() if rotation == "matrix" else np.empty(0)
 
 
 def row_writer(stream: TextIO, form: str, rotation: str) -> Callable[[list[dict[str, Any]]], None]:
@@ -148,7 +146,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--rotation", choices=tuple(ROTATION_FIELDS), default="none", help=what)
     add = parser.add_argument_group("images", "always in the signs of the published lists").add_argument
     add("--drawn", metavar="DIR", help="save copies with the poses drawn on them")
-    add("--style", choices=figures.STYLES, default="both", help="how --drawn shows a pose")
+    add("--style", choices=STYLES, default="both", help="how --drawn shows a pose")
     add("--explain", metavar="DIR", help="save Grad-CAM and attention panels, one per face")
     what = "cell of the 7 × 7 map whose self-attention --explain shows, 0 to 6"
     add("--cell", nargs=2, type=number(int, 0, 6), default=(3, 3), metavar=("ROW", "COLUMN"), help=what)

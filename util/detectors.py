@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 
 from util.errors import InputError
+from util.lists import Box
 
 LONGEST_SIDE = 1000  # pixels; larger images are shrunk to this for detection, whose time grows with their pixels
 SMALLEST_FACE = 0.1  # of the image's shorter side; MAPPINGS was measured with it
 SAME_FACE = 0.25  # intersection over union from which two boxes count as the same face
 
-Box = tuple[int, int, int]  # row, column, size in pixels
 Square = tuple[float, float, float]  # x, y, side in pixels; x, y: the top left corner
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_loaders import crop, parse_box, read_image, read_rows
-from util.detectors import Box
+from data_loaders import crop, read_image
 from util.errors import InputError
 from util.figures import draw_pose, save_image
+from util.lists import Box, parse_box, read_rows
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
@@ -162,7 +162,7 @@ class ListedBoxes:
     """
 
     def __init__(self, file: str) -> None:
-        self.file, self.boxes = file, read_rows(Path(file), parse_box)[0]
+        self.file, self.boxes = file, read_rows(file, parse_box)[0]
 
     def __call__(self, path: str, image: np.ndarray) -> list[Box]:
         parts = Path(path).resolve().parts
@@ -170,9 +170,9 @@ class ListedBoxes:
         row = next((end for end in ends if end in self.boxes), None)
         if row is None:
             raise InputError(f"not in the list {self.file}")
-        if self.boxes[row] is None:
+        if (box := self.boxes[row]) is None:
             raise InputError(f"the row {row} of {self.file} has no box")
-        return [self.boxes[row]]
+        return [box]
 
 
 def cut_faces(frame: Frame, find_boxes: FindBoxes, margin: float) -> None:
