@@ -336,8 +336,10 @@ def read_image(path: str | Path) -> np.ndarray:
     """An image as (height, width, 3) uint8 RGB."""
     try:
         bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error) as error:
-        raise InputError(f"{path}: the image cannot be read: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: the image cannot be read: {error.strerror}") from error
+    except cv2.error as error:
+        raise InputError(f"{path}: the image cannot be read: it is empty, or too large for OpenCV") from error
     if bgr is None:
         raise InputError(f"{path}: not an image that OpenCV can read; get the file again")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)

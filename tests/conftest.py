@@ -19,3 +19,10 @@ def weights(model, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("weights") / "tiny.keras"
     model.save(path)
     return str(path)
+
+
+@pytest.fixture
+def loaded(model, monkeypatch):
+    """`load_rafa_net` gives `model`, whatever file it is asked for, without building it again."""
+    monkeypatch.setattr("rafa_model.load_rafa_net", lambda path: model)
+    return model

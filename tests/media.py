@@ -1,0 +1,44 @@
+"""Images and videos for tests, in RGB."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+NOISE = cv2.resize(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8), (160, 120))
+
+
+def write_image(path: Path, image: np.ndarray = NOISE) -> Path:
+    """Write an image in the format of the path's suffix; makes its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bgr = image[..., [2, 1, 0, 3][: image.shape[2]]] if image.ndim == 3 else image
+    path.write_bytes(cv2.imencode(path.suffix, bgr)[1].tobytes())
+    return path
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """An image as OpenCV alone reads it."""
+    return cv2.imread(str(path))[..., ::-1]
+
+
+def write_video(path: Path, frames: list[np.ndarray], rate: float = 10) -> Path:
+    """Write frames of one size as a video in MJPG."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, frames[0].shape[1::-1])
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return path
+
+
+def noisy_video(path: Path, frames: int = 12) -> Path:
+    """Write a video whose frames all differ, each of about the same length in the file."""
+    rng = np.random.default_rng(1)
+    return write_video(path, [rng.integers(0, 256, NOISE.shape, np.uint8) for _ in range(frames)])
+
+
+def read_video(path: Path) -> list[np.ndarray]:
+    """All frames that can be read."""
+    video, frames = cv2.VideoCapture(str(path)), []
+    while (read := video.read())[0]:
+        frames.append(read[1][..., ::-1])
+    return frames
