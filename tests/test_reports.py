@@ -102,9 +102,12 @@ def test_the_document_of_results_says_how_each_row_was_made_and_what_was_not_mea
     assert "| 3 | unknown data set | 0.2 |" in text[other:how]
     assert "| - | mean pose of the training list | - | the same |" in text[other:how]
     assert "ean pose" not in text[free:licensed]
-    assert "2. synthetic heads, test part, margin 0.2: `evaluate.py aflw2000 --weights w`\n   - seed 0;" in text[how:]
+    assert (
+        "2. synthetic heads, test part, margin 0.2: `evaluate.py aflw2000 --weights w`\n   - commit c0ffee;"
+        in text[how:]
+    )
     assert text.count("\n   - not the paper's protocol: not a data set of the paper\n") == 1
-    for fact in ("- seed 0;", "c0ffee", "9 cores", "2031-05-06", "seed 77; a GPU", "ab" * 32):
+    for fact in ("5 rounds, seed 0", "c0ffee", "9 cores", "2031-05-06", "seed 77; a GPU", "ab" * 32):
         assert text[how:].count(fact) == 4
 
 

@@ -112,7 +112,7 @@ def _trained_by_text(run: Facts | None) -> str:
 _ABOUT = """# Results
 
 Written by `python evaluate.py results RESULT.json... --out doc/results.md` from the result files of runs; do not edit.
-The number of a row leads to its command, seed, commit, hardware and date below.
+The number of a row leads to its command, commit, hardware, date and seeds below.
 """
 _FREE = """## Without the licensed data sets
 
@@ -176,7 +176,7 @@ def _provenance(number: int, card: Facts) -> str:
     """How a row was made: a numbered item with a line for each fact."""
     made, weights = card["made"], card["weights"]
     lines = [f"{number}. {heading(card)}: `{made['command']}`"]
-    lines.append(f"seed {card['seed']}; commit {made['commit']}; {made['hardware']}; {made['date']}")
+    lines.append(f"commit {made['commit']}; {made['hardware']}; {made['date']}")
     if weights:
         run = weights["trained_by"]
         seed = f"; seed {run['seed']}; {run['hardware']}" if run else ""
