@@ -42,9 +42,8 @@ def load_listed(name: str, options: Namespace, split: str | None = None) -> List
         crop_list, angle_list = options.lists
         return read_lists(crop_list, angle_list, options.angle_unit, options.data_dir)
     if name == "synthetic" and not has_lists(name, options.data_dir):
-        raise InputError(
-            f"no synthetic heads in {options.data_dir}; make them with: python synthetic_heads.py --out {options.data_dir}"
-        )
+        make = f"python synthetic_heads.py --out {options.data_dir}"
+        raise InputError(f"no synthetic heads in {options.data_dir}; make them with: {make}")
     return load_data_set(name, options.data_dir, split or "all")
 
 

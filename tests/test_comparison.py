@@ -85,3 +85,8 @@ def test_a_comparison_can_take_the_truth_from_the_lists_and_resamples_their_vide
     assert "truth           biwi_rect.txt (15 rows, not a published list" in text
     assert f"A               {a}, SHA-256" in text
     assert "roll sign of the file: mat" in text
+    assert "notes           none" in text
+    with b.open("a") as file:
+        file.write("BIWI/not_in_the_list.png,,1,2,3\n")
+    text = run(capsys, *command, "--common-only")
+    assert "notes           B: LEFT OUT: 1 rows of the file, whose images are not in the lists" in text

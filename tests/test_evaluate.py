@@ -294,6 +294,20 @@ def test_what_is_missing_is_named(arguments, message, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        (["score", "p.csv", "--truth", "synthetic"], "data/synthetic"),
+        (["score", "p.csv", "--truth", "aflw2000"], "data"),
+        (["score", "p.csv", "--truth", "aflw2000", "--data-dir", "d"], "d"),
+        (["synthetic", "--weights", __file__], "data/synthetic"),
+        (["aflw2000", "--weights", __file__], "data"),
+    ],
+)
+def test_the_data_folder_is_that_of_the_data_set(arguments, folder):
+    assert evaluate.parse_options(arguments).data_dir == folder
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["lists", "--weights", "w"], "--lists, --angle-unit"),

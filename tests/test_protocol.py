@@ -119,11 +119,13 @@ def test_a_training_on_other_data_is_not_the_papers_protocol():
 
 @pytest.mark.parametrize(("setting", "whole"), [({}, True), ({"allow_missing": True}, False), ({"limit": 5}, False)])
 def test_a_run_record_says_whether_the_training_left_images_out(setting, whole, tmp_path):
-    run = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [[], []]}
+    run = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [["training"], ["test"]]}
     run["options"] = {"seed": 1, "allow_missing": False, "limit": 0} | setting
     (tmp_path / "run.json").write_text(json.dumps(run))
     (tmp_path / "w.keras").write_text("w")
-    assert protocol.weights_facts(tmp_path / "w.keras", "tiny")["trained_by"]["all_images"] is whole
+    trained_by = protocol.weights_facts(tmp_path / "w.keras", "tiny")["trained_by"]
+    assert trained_by["all_images"] is whole
+    assert (trained_by["seed"], trained_by["lists"]) == (1, ["training"])
 
 
 def test_a_card_says_by_which_option_images_were_left_out():
@@ -242,8 +244,12 @@ def test_predictions_with_mat_signs_score_like_those_with_list_signs(tmp_path, c
 
 
 def test_a_card_without_lists_claims_none(tmp_path, capsys):
-    run(capsys, "score", file_of(tmp_path / "p.csv", LIST_SIGNS), "--result", tmp_path / "r.json")
-    card = results_of(tmp_path / "r.json")["results"][0]["card"]
+    command = ["score", file_of(tmp_path / "p.csv", LIST_SIGNS), "--worst", "2", "--seed", "3"]
+    run(capsys, *command, "--result", tmp_path / "r.json")
+    (result,) = results_of(tmp_path / "r.json")["results"]
+    card = result["card"]
+    assert [row["path"] for row in result["worst"]] == ["b.jpg", "a.jpg"]  # mean errors 11/3, 3, 2
+    assert card["intervals"].endswith("over 3 images, 50 rounds, seed 3")
     assert (card["lists"], card["weights"], card["paper_protocol"]) == ([], None, False)
     assert card["boxes"] == card["channel_order"] == card["crop"] == "not in a predictions file"
     assert card["predictions"]["sha256"] == hashlib.sha256((tmp_path / "p.csv").read_bytes()).hexdigest()
@@ -267,9 +273,13 @@ def test_several_files_are_seeds_with_mean_and_standard_deviation(tmp_path, caps
     assert "| MAE roll (°) | 6.50 ± 0.71 (n = 2) |" in text
     (spread,) = results_of(tmp_path / "r.json")["spreads"].values()
     assert spread["mae_roll"] == {"mean": 6.5, "sd": pytest.approx(0.5**0.5), "n": 2}
-    other = file_of(tmp_path / "3.csv", LIST_SIGNS[:2])
-    with pytest.raises(InputError, match="different images"):
-        run(capsys, "score", first, other)
+    for other, message in [
+        (LIST_SIGNS[:2], "different images"),
+        ([row.replace("c.jpg", "d.jpg") for row in LIST_SIGNS], "different images"),
+        ([row.replace(",70,-5,", ",71,-5,") for row in LIST_SIGNS], "true angles differ"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            run(capsys, "score", first, file_of(tmp_path / "3.csv", other))
     with pytest.raises(InputError, match="1 of 2 files"):
         run(capsys, "score", first, file_of(tmp_path / "4.csv", [row.replace(",0.2,", ",0.3,") for row in LIST_SIGNS]))
 
