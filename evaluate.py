@@ -255,10 +255,8 @@ def add_network_options(parser: ArgumentParser, name: str) -> None:
 def add_file_options(parser: ArgumentParser, name: str) -> None:
     """Options of the commands that read predictions files."""
     what, several = parser.add_argument_group("what to score"), name == "score"
-    for side, sign, nargs, file in (
-        [("files", "", "+", "FILE")] if several else [("a", "-a", None, "A"), ("b", "-b", None, "B")]
-    ):
-        what.add_argument(side, nargs=nargs, metavar=f"{file}.csv", help="a predictions file")
+    for side, sign, file in [("files", "", "FILE")] if several else [("a", "-a", "A"), ("b", "-b", "B")]:
+        what.add_argument(side, nargs="+" if several else None, metavar=f"{file}.csv", help="a predictions file")
         text = f"roll sign convention of {file}.csv: the published lists', or the .mat files'"
         what.add_argument(f"--roll-sign{sign}", choices=ROLL_SIGNS, default="list", help=text)
     text = "take the true angles from these lists, matched by path"

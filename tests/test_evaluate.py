@@ -350,7 +350,7 @@ def test_errors_end_with_status_2_and_neither_they_nor_help_load_tensorflow(tmp_
         (["score", "absent.csv"], 2, "absent.csv"),
         (["results", "absent.json", "--out", str(tmp_path / "r.md")], 2, "absent.json"),
         (["--help"], 0, "table1"),
-        (["score", "--help"], 0, "(default: list)"),
+        (["score", "--help"], 0, "seed of the bootstrap (default: 0)"),
     ]:
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
