@@ -383,8 +383,17 @@ def biwi(tmp_path, publish):
     return tmp_path
 
 
-def test_biwi_has_24_videos_of_20_people():
-    assert len(BIWI_PERSON) == 24 and len(set(BIWI_PERSON.values())) == 20
+def test_biwi_has_24_videos_of_20_people_four_of_them_recorded_twice():
+    assert list(BIWI_PERSON) == [f"{video:02d}" for video in range(1, 25)]
+    assert len(set(BIWI_PERSON.values())) == 20
+    for first, second in (("02", "21"), ("03", "15"), ("05", "18"), ("07", "22")):
+        assert BIWI_PERSON[first] == BIWI_PERSON[second]
+
+
+@pytest.mark.parametrize(("split", "shared"), [("17-7", {"02", "07", "15"}), ("17-7-b", {"02"}), ("16-8", set())])
+def test_whose_person_is_in_training_too_is_as_stated(split, shared):
+    trained = {person for video, person in BIWI_PERSON.items() if video not in BIWI_SPLITS[split]}
+    assert {video for video in BIWI_SPLITS[split] if BIWI_PERSON[video] in trained} == shared
 
 
 def test_videos_are_known_and_persons_only_in_the_published_lists(biwi):
