@@ -19,18 +19,7 @@ import cv2
 import numpy as np
 
 from util.errors import InputError
-from util.lists import (  # noqa: F401
-    PATH_LENGTH,
-    PUBLISHED_BLOBS,
-    Angles,
-    Box,
-    ListFile,
-    Rejected,
-    blob_id,
-    parse_angles,
-    parse_box,
-    read_rows,
-)
+from util.lists import PATH_LENGTH, Angles, Box, ListFile, Rejected, parse_angles, parse_box, read_rows
 
 # --- Conventions ------------------------------------------------------------------------------------------------------
 # Inside the suite angles are in radians, in the order of AXES and in the signs of the published lists:

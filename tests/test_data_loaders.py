@@ -229,6 +229,10 @@ def test_lists_in_the_published_format_of_aflw2000_give_1947_of_1955(tmp_path, p
     assert (listed.files[0].rows, len(listed.records), len(listed.rejected["no box"])) == (1955, 1947, 8)
     np.testing.assert_array_equal(listed.records["column"], 2 * listed.records["row"])
     np.testing.assert_allclose(listed.records["angles"].sum(axis=0), 1947 * np.array([0.003, 0.002, -0.001]))
+    with (tmp_path / "Aflw2000_euler_cls.txt").open("a") as file:
+        file.write("AFLW2000/image99999.jpg\t0\t0\t0\n")
+    publish(tmp_path, "aflw2000")
+    assert load_data_set("aflw2000", tmp_path).notes == ()  # rows are counted in the crop list
 
 
 @needs_data
