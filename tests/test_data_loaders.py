@@ -235,6 +235,19 @@ def test_lists_in_the_published_format_of_aflw2000_give_1947_of_1955(tmp_path, p
     assert load_data_set("aflw2000", tmp_path).notes == ()  # rows are counted in the crop list
 
 
+def test_lists_in_the_published_format_of_biwi_give_15648_frames(tmp_path, publish):
+    frames = [f"./BIWI/hpdb/{video}/frame_{n:05d}_rgb.png" for video in BIWI_PERSON for n in range(3, 3 + 652)]
+    boxes = [f"{frame}\t227 297 91 91 " for frame in frames]
+    angles = [f"{frame}\t1.5\t-3.0\t45.0\r" for frame in frames]
+    write_lists(tmp_path, boxes, angles, ("biwi_rect.txt", "biwi_angle.txt"))
+    publish(tmp_path, "biwi")
+    listed = load_data_set("biwi", tmp_path)
+    assert listed.published and (listed.notes, listed.rejected) == ((), {})
+    assert len(listed.records) == 15648
+    np.testing.assert_allclose(np.degrees(listed.records["angles"]).sum(axis=0), 15648 * np.array([45, -3, 1.5]))
+    assert len(load_data_set("biwi", tmp_path, "16-8").records) == 8 * 652
+
+
 @needs_data
 @pytest.mark.parametrize("name", ["aflw2000", "biwi"])
 def test_the_published_lists_give_what_the_released_loader_reads(name):
