@@ -70,7 +70,7 @@ def progress(
         return
     of, tenth = (f" of {total:,}", -(-total // 10)) if total else ("", 1)
     done, shown = 0, time.monotonic()
-    for done, item in enumerate(items, start=1):  # noqa: B007
+    for done, item in enumerate(items, start=1):
         yield item
         if log and done != total and done % tenth == 0 and time.monotonic() - shown >= LOG_SECONDS:
             shown = time.monotonic()
