@@ -143,9 +143,9 @@ def explanation_tiles(
         overlay = figures.overlay_heat(crop, heat / max(heat.max(), np.finfo(heat.dtype).tiny))
         tiles["gradcam"][axis] = f"({letter}) {axis} {angle:+.1f}°: Grad-CAM", overlay
         average = figures.overlay_attention(crop, attention.mean(axis=0))
-        tiles["attention"][axis] = f"{axis}: self-attention, mean of all cells, γ = {found.gates[axis]:+.3f}", average
+        tiles["attention"][axis] = f"{axis}: attention, mean of all cells, γ {found.gates[axis]:+.3f}", average
         chosen = figures.overlay_attention(crop, attention[asks], asks)
-        tiles["cell"][axis] = f"{axis}: self-attention of the marked cell, row {cell[0]}, column {cell[1]}", chosen
+        tiles["cell"][axis] = f"{axis}: attention of the marked cell {cell[0]}, {cell[1]}", chosen
         regions = figures.overlay_regions(crop, found.regions[axis][index], boxes)
         tiles["regions"][axis] = f"{axis}: weights of the 35 regions", regions
     return tiles

@@ -40,7 +40,7 @@ SMALLEST_LETTERS = 6  # pixels: smaller ones cannot be read and are not written
 _SHIFT = 4  # cv2 draws in sixteenths of a pixel
 _FLAT = 1e-3  # a map whose range is below this fraction of its maximum has nothing that stands out
 _LENGTHS = (0.5, 1e6)  # pixels that make sense
-_SQUARE = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)])
+_SQUARE = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
 
 Words = Sequence[tuple[str, Colour]]  # a row of text
 
@@ -132,8 +132,8 @@ def draw_box(image: np.ndarray, box: ArrayLike, colour: Colour = YELLOW) -> np.n
     """Draw a box along its outermost pixels."""
     canvas, (row, column, size) = _checked_image(image), _checked(box, (3,), "Box (row, column, size)")
     _checked(size, (), "Size of the box in pixels", _LENGTHS)
-    for ends in itertools.pairwise((size - 1) * _SQUARE + (column, row)):
-        _line(canvas, *ends, colour, max(1, _line_width(size / 2) // 2))
+    ends = (column, row), (column + size - 1, row + size - 1)
+    _rectangle(canvas, *ends, colour, max(1, _line_width(size / 2) // 2))
     return canvas
 
 
@@ -162,11 +162,22 @@ def _fixed(points: ArrayLike) -> np.ndarray:
 
 
 def _line(canvas: np.ndarray, start: ArrayLike, end: ArrayLike, colour: Colour, width: int, cased: bool = True) -> None:
-    """Draw a line in place, with a casing (white, black for pale colours) that sets it off from any background."""
+    """Draw a line in place, with a casing that sets it off from any background."""
     ends = _fixed(start).tolist(), _fixed(end).tolist()
     if cased and width:
-        cv2.line(canvas, *ends, BLACK if sum(colour) > 450 else WHITE, width + 2, cv2.LINE_AA, _SHIFT)
+        cv2.line(canvas, *ends, _casing(colour), width + 2, cv2.LINE_AA, _SHIFT)
     cv2.line(canvas, *ends, colour, max(1, width), cv2.LINE_AA, _SHIFT)
+
+
+def _rectangle(canvas: np.ndarray, start: ArrayLike, end: ArrayLike, colour: Colour, width: int) -> None:
+    """Draw an upright rectangle in place, with a casing; no anti-aliasing, which would blur upright lines."""
+    ends = _fixed(start).tolist(), _fixed(end).tolist()
+    cv2.rectangle(canvas, *ends, _casing(colour), width + 2, cv2.LINE_8, _SHIFT)
+    cv2.rectangle(canvas, *ends, colour, width, cv2.LINE_8, _SHIFT)
+
+
+def _casing(colour: Colour) -> Colour:
+    return BLACK if sum(colour) > 450 else WHITE
 
 
 # --- Text -------------------------------------------------------------------------------------------------------------
@@ -265,8 +276,8 @@ def overlay_attention(image: np.ndarray, weights: ArrayLike, cell: int | None = 
     canvas = overlay_heat(image, _stretched(weights.reshape(side, side)), alpha)
     if cell is not None:
         scale = np.array(canvas.shape[1::-1]) / side
-        for ends in itertools.pairwise((_SQUARE + divmod(int(cell), side)[::-1]) * scale - 0.5):
-            _line(canvas, *ends, AXIS_COLOURS["yaw"], max(1, round(scale.min() / 16)))
+        corner = np.array(divmod(int(cell), side)[::-1]) * scale
+        _rectangle(canvas, corner, corner + scale - 1, AXIS_COLOURS["yaw"], max(1, round(scale.min() / 16)))
     return canvas
 
 

@@ -8,15 +8,14 @@ Writes doc/explanations.md with its marked parts replaced, doc/grad_cam.png and 
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_loaders import AXES, crop
 from util import figures
@@ -25,7 +24,7 @@ from util.explain import RULES, SIDE, Explainer, explanation_tiles
 from util.head_renderer import random_identity, render_head
 from util.inference import predict_angles
 from util.metrics import mean_with_interval
-from util.provenance import environment, sha256, write_text
+from util.provenance import ROOT, environment, sha256, write_text
 from util.script import number, option_parser, run_script
 from util.tables import table
 
@@ -33,6 +32,11 @@ MARGIN = 0.2
 LIMITS = (60, 40, 40)  # degrees of yaw, pitch, roll
 BATCH = 10  # crops explained at a time
 NAMES = {"local": "|L|", "absolute": "|M|", "towards": "M · sign(angle) above 0", "positive": "M above 0"}  # of RULES
+
+FOOTNOTE = (
+    "Synthetic heads, margin {margin}. The angles are the network's answers. Grad-CAM (|L|, see explanations.md) of "
+    "the output of each branch's self-attention; each map is stretched on its own, bright: most."
+)
 
 Measured = dict[str, np.ndarray]  # rule → (n, 3), a column for each axis
 
@@ -48,35 +52,35 @@ def synthetic_crops(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([seed, index])
         angles = np.radians(rng.uniform(np.negative(LIMITS), LIMITS))
         image, facts = render_head(random_identity(rng), angles, rng=rng)
-        crops.append(crop(image, *facts["box"], MARGIN))
+        row, column, size = facts["box"]
+        crops.append(crop(image, row, column, size, MARGIN))
         mask = np.repeat(facts["mask"][..., None].astype(np.uint8) * 255, 3, axis=2)
-        masks.append(crop(mask, *facts["box"], MARGIN)[..., 0] > 127)
+        masks.append(crop(mask, row, column, size, MARGIN)[..., 0] > 127)
     return np.stack(crops), np.stack(masks)
-
-
-def share_inside(heat: np.ndarray, mask: np.ndarray) -> float:
-    """The share of a map (7, 7) inside a mask, to whose size it is enlarged; for an empty map, the mask's share."""
-    heat = cv2.resize(heat.astype(np.float32), mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return heat[mask].sum() / heat.sum() if heat.sum() > 0 else mask.mean()
 
 
 def maps_of(model: Any, crops: np.ndarray) -> dict[str, np.ndarray]:
     """Grad-CAM of n crops: rule → (n, 3, 7, 7)."""
-    explainer, found = Explainer(model), {rule: [] for rule in RULES}
-    for start in range(0, len(crops), BATCH):
-        part = crops[start : start + BATCH]
-        explanation, angles = explainer(part), predict_angles(model, part)
-        for rule, maps in found.items():
-            maps.append(np.stack([explanation.cam(axis, angles, rule) for axis in AXES], axis=1))
-    return {rule: np.concatenate(maps) for rule, maps in found.items()}
-
-
-def measure_shares(maps: dict[str, np.ndarray], masks: np.ndarray) -> Measured:
-    """How much of each map lies inside its head's mask."""
+    explainer, angles = Explainer(model), predict_angles(model, crops)
+    parts = [slice(start, start + BATCH) for start in range(0, len(crops), BATCH)]
+    found = [(explainer(crops[part]), angles[part]) for part in parts]
     return {
-        rule: np.array([[share_inside(heat, mask) for heat in row] for row, mask in zip(found, masks, strict=True)])
-        for rule, found in maps.items()
+        rule: np.concatenate([np.stack([maps.cam(axis, part, rule) for axis in AXES], axis=1) for maps, part in found])
+        for rule in RULES
     }
+
+
+def shares_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """(n, 3) shares of maps (n, 3, 7, 7), enlarged to the masks' size, inside masks (n, rows, columns).
+
+    An empty map has the mask's own share of the crop.
+    """
+    shares = []
+    for heat, mask in zip(np.moveaxis(maps, 1, -1), masks, strict=True):  # (7, 7, 3)
+        enlarged = cv2.resize(heat.astype(np.float32), mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        total = enlarged.sum(axis=(0, 1))
+        shares.append(np.where(total > 0, enlarged[mask].sum(axis=0) / np.where(total > 0, total, 1), mask.mean()))
+    return np.array(shares)
 
 
 def occlusion_effect(model: Any, image: np.ndarray) -> np.ndarray:
@@ -90,26 +94,20 @@ def occlusion_effect(model: Any, image: np.ndarray) -> np.ndarray:
     return np.abs(angles[:-1] - angles[-1]).T
 
 
-def measure_agreement(maps: dict[str, np.ndarray], effects: Iterable[np.ndarray]) -> Measured:
-    """Spearman's rank correlation of each map with the head's `occlusion_effect`; 0 where one of them is constant."""
-    from scipy.stats import spearmanr
+def agreements(maps: np.ndarray, effects: np.ndarray) -> np.ndarray:
+    """(n, 3) Spearman's rank correlations of maps (n, 3, 7, 7) with effects (n, 3, 49); 0 where one is constant."""
+    from scipy.stats import rankdata
 
-    def agreement(heat: np.ndarray, effect: np.ndarray) -> float:
-        return spearmanr(heat.ravel(), effect)[0] if np.ptp(heat) > 0 and np.ptp(effect) > 0 else 0.0
-
-    effects = list(effects)
-    return {
-        rule: np.array(
-            [[agreement(*pair) for pair in zip(*head, strict=True)] for head in zip(found, effects, strict=True)]
-        )
-        for rule, found in maps.items()
-    }
+    flat = maps.reshape(effects.shape)
+    first, second = (rankdata(values, axis=-1) - (SIDE**2 + 1) / 2 for values in (flat, effects))  # means are 0
+    norms = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
+    return (first * second).sum(axis=-1) / np.maximum(norms, 1)
 
 
 # --- The document -----------------------------------------------------------------------------------------------------
 def text_of(values: np.ndarray, form: str) -> str:
     """Mean and 95% interval of (n,) values, each in a format such as ".1%"."""
-    value, low, high = (f"{part:{form}}" for part in mean_with_interval(values)[:3])
+    value, low, high = (f"{part:{form}}" for part in mean_with_interval(values))
     return f"{value} [{low}, {high}]"
 
 
@@ -118,22 +116,27 @@ def rows_of(network: str, measured: Measured, show: Callable[[np.ndarray], str])
     return [[network, f"{rule}: {NAMES[rule]}", *map(show, values.T)] for rule, values in measured.items()]
 
 
-def measured_parts(trained: Measured, untrained: Measured, areas: np.ndarray, agreement: Measured) -> dict[str, str]:
-    """The tables of doc/explanations.md by the names of their marks; areas: (n,) shares of the masks."""
-    header = ["Network", "Map", *AXES]
+def measured_parts(model: Any, untrained: Any, crops: np.ndarray, masks: np.ndarray) -> dict[str, str]:
+    """What doc/explanations.md holds between its marks, by their names."""
+    maps, areas = maps_of(model, crops), masks.mean(axis=(1, 2))
+    effects = np.stack([occlusion_effect(model, image) for image in crops])
+    trained = {rule: shares_inside(found, masks) for rule, found in maps.items()}
+    control = {rule: shares_inside(found, masks) for rule, found in maps_of(untrained, crops).items()}
+    ranks = {rule: agreements(found, effects) for rule, found in maps.items()}
 
     def share(values: np.ndarray) -> str:
         return f"{text_of(values, '.1%')}; {(values > areas).sum()} of {len(areas)}"
 
     gains = [
-        [axis, text_of(drawn - areas, "+.1%"), text_of(drawn - chance, "+.1%")]
-        for axis, drawn, chance in zip(AXES, trained["local"].T, untrained["local"].T, strict=True)
+        [axis, text_of(100 * (drawn - areas), "+.1f"), text_of(100 * (drawn - chance), "+.1f")]
+        for axis, drawn, chance in zip(AXES, trained["local"].T, control["local"].T, strict=True)
     ]
+    header = ["Network", "Map", *AXES]
     return {
         "area": f"Head, hair and ears cover {text_of(areas, '.1%')} of the crop.",
-        "shares": table(header, rows_of("trained", trained, share) + rows_of("untrained", untrained, share)),
-        "gains": table(["Axis", "More than the mask's share of the crop", "More than the untrained network"], gains),
-        "agreement": table(header, rows_of("trained", agreement, lambda values: text_of(values, ".2f"))),
+        "shares": table(header, rows_of("trained", trained, share) + rows_of("untrained", control, share)),
+        "gains": table(["Axis", "Above the mask's share of the crop", "Above the untrained network"], gains),
+        "agreement": table(header, rows_of("trained", ranks, lambda values: text_of(values, ".2f"))),
     }
 
 
@@ -153,32 +156,29 @@ def grad_cam_figure(model: Any, seed: int, heads: int = 3) -> np.ndarray:
     crops, _ = synthetic_crops(heads, seed)
     found, angles, tiles = Explainer(model)(crops), predict_angles(model, crops), []
     for index, image in enumerate(crops):
-        tiles += [("input crop", image), *explanation_tiles(image, found, angles, index)["gradcam"].values()]
+        overlays = explanation_tiles(image, found, angles, index)["gradcam"].values()
+        tiles += [("input crop", image), *((text.removesuffix(": Grad-CAM"), overlay) for text, overlay in overlays)]
     titles, images = zip(*tiles, strict=True)
-    footnote = (
-        f"Synthetic heads, margin {MARGIN}. The angles are the network's answers. Grad-CAM (|L|, see "
-        "doc/explanations.md) of the output of each branch's self-attention; each map is stretched on its own, bright: "
-        "most."
-    )
-    title = "Grad-CAM: which cells move which angle"
-    return figures.panel(images, titles, 1 + len(AXES), title=title, footnote=footnote, tile=200)
+    title, footnote = "Grad-CAM: which cells move which angle", FOOTNOTE.format(margin=MARGIN)
+    return figures.panel(images, titles, 1 + len(AXES), title=title, footnote=footnote, tile=160)
 
 
-def architecture_stages(model: Any) -> tuple[list, list]:
-    """(trunk, branch) of a RAFA-Net: (label, shape without the batch) of each stage, read from its layers."""
-    axis = AXES[0]
+def architecture_stages(model: Any) -> list[list[tuple[str, tuple[int, ...]]]]:
+    """The trunk and a branch of a RAFA-Net: (label, shape without the batch) of each stage, read from its layers."""
+    names, axis = [layer.name for layer in model.layers], AXES[0]
+    last = {
+        name.removeprefix(f"{axis}_")[:5]: name for name in names if re.fullmatch(rf"({axis}_)?conv\d_.*_out", name)
+    }
+    branch = {"conv5": last.pop("conv5"), "self-attention": f"{axis}_self_attention"}
+    branch |= {"coarse-to-fine pooling": f"{axis}_regions", "attentional pooling": f"{axis}_attentional_pooling"}
+    branch |= {"weighted attention": f"{axis}_weighted_attention"}
 
     def shape(name: str) -> tuple[int, ...]:
         found = model.get_layer(name).output
         return tuple((found[0] if isinstance(found, list | tuple) else found).shape[1:])
 
-    blocks = [layer.name for layer in model.layers if re.fullmatch(rf"(conv\d|{axis}_conv5)_.*_out", layer.name)]
-    last = {name.removeprefix(f"{axis}_")[:5]: name for name in blocks}  # stage → its last block
-    trunk = [("RGB crop", shape("crop")), ("conv1", shape("conv1_relu"))]
-    trunk += [(stage, shape(name)) for stage, name in sorted(last.items()) if stage != "conv5"]
-    names = {"self-attention": "self_attention", "coarse-to-fine pooling": "regions"}
-    names |= {"attentional pooling": "attentional_pooling", "weighted attention": "weighted_attention"}
-    return trunk, [("conv5", shape(last["conv5"])), *((label, shape(f"{axis}_{n}")) for label, n in names.items())]
+    trunk = {"RGB crop": "crop", "conv1": "conv1_relu", **last}
+    return [[(label, shape(name)) for label, name in stages.items()] for stages in (trunk, branch)]
 
 
 # --- The script -------------------------------------------------------------------------------------------------------
@@ -196,24 +196,25 @@ def main() -> None:
     from util.backend import keras
 
     options = parse_options()
-    command = f"python tests/measurements/explanations.py --weights {Path(options.weights).name}"
-    made = environment(f"{command} --heads {options.heads} --seed {options.seed}")  # first: it looks for changed files
-    model, (crops, masks) = load_rafa_net(options.weights), synthetic_crops(options.heads, options.seed)
+    weights, folder = Path(options.weights), Path(options.doc)
+    command = (
+        f"tests/measurements/explanations.py --weights {weights.name} --heads {options.heads} --seed {options.seed}"
+    )
+    made = environment(f"python {command}")  # first: it says whether files differ from the commit
+    model = load_rafa_net(options.weights)
     keras.utils.set_random_seed(options.seed)
     untrained = build_rafa_net(model.name.removeprefix("rafa_net_"), weights=None)
-    maps = maps_of(model, crops)
-    shares, control = measure_shares(maps, masks), measure_shares(maps_of(untrained, crops), masks)
-    agreement = measure_agreement(maps, (occlusion_effect(model, image) for image in crops))
-    parts = measured_parts(shares, control, masks.mean(axis=(1, 2)), agreement)
+    parts = measured_parts(model, untrained, *synthetic_crops(options.heads, options.seed))
     parts["command"] = (
-        f"`{made['command']}`, {made['date'][:10]}, commit {made['commit']}, weights SHA-256 {sha256(options.weights)}."
+        f"`{made['command']}`, {made['date'][:10]}, commit {made['commit']}, weights SHA-256 {sha256(weights)}"
     )
-    text = with_parts((ROOT / "doc" / "explanations.md").read_text(encoding="utf-8"), parts)
-    write_text(Path(options.doc) / "explanations.md", text)
-    figures.save_image(grad_cam_figure(model, options.seed + 1), Path(options.doc) / "grad_cam.png")
+    write_text(
+        folder / "explanations.md", with_parts((ROOT / "doc/explanations.md").read_text(encoding="utf-8"), parts)
+    )
+    figures.save_image(grad_cam_figure(model, options.seed + 1), folder / "grad_cam.png")
     title = "RAFA-Net with ResNet-50: one trunk, one branch for each rotation axis"
-    stages = architecture_stages(build_rafa_net("resnet50", weights=None))
-    figures.draw_architecture(Path(options.doc) / "architecture.png", *stages, title)
+    trunk, branch = architecture_stages(build_rafa_net("resnet50", weights=None))
+    figures.draw_architecture(folder / "architecture.png", trunk, branch, title)
 
 
 if __name__ == "__main__":
