@@ -46,6 +46,12 @@ def middle_of(mask):
     return np.argwhere(mask).mean(axis=0)[::-1]
 
 
+def extent(mask):
+    """First and last row, first and last column of a mask's pixels."""
+    rows, columns = np.nonzero(mask)
+    return rows.min(), rows.max(), columns.min(), columns.max()
+
+
 def grey(*shape):
     return np.full((*shape, 3), 128, np.uint8)
 
@@ -123,10 +129,10 @@ def test_edges_of_the_cube_have_the_colour_of_their_axis_and_are_thin_where_hidd
 
 
 def test_a_cube_from_the_front_has_the_size_asked_for():
-    drawn = figures.draw_cube(grey(200, 220), (0, 0, 0), (110, 90), 80)
-    rows, columns = np.nonzero(drawn[..., 0] - drawn[..., 2].astype(int) > 150)  # red: the edges that pitch turns about
-    assert (rows.min(), rows.max()) == pytest.approx((90 - 40, 90 + 40), abs=1)
-    assert (columns.min(), columns.max()) == pytest.approx((110 - 40, 110 + 40), abs=1)
+    drawn = figures.draw_cube(grey(200, 220), (0, 0, 0), (110, 90), 80).astype(int)
+    red, green = drawn[..., 0] - drawn[..., 2] > 150, drawn[..., 1] - drawn[..., 0] > 100
+    assert extent(red)[:2] == pytest.approx((90 - 40, 90 + 40), abs=1), "turned about by pitch: above and below"
+    assert extent(green)[2:] == pytest.approx((110 - 40, 110 + 40), abs=1), "turned about by yaw: left and right"
 
 
 def yellowness(image):
@@ -150,8 +156,7 @@ def test_the_face_of_a_head_that_looks_away_is_fainter():
 # --- Boxes and poses --------------------------------------------------------------------------------------------------
 def test_a_box_lies_on_its_outermost_pixels():
     drawn = figures.draw_box(np.zeros((100, 120, 3), np.uint8), (20, 50, 40))
-    rows, columns = np.nonzero(has_colour(drawn, YELLOW))
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 59, 50, 89)
+    assert extent(has_colour(drawn, YELLOW)) == (20, 59, 50, 89)
     assert not drawn[23:57, 53:87].any()
 
 
@@ -293,11 +298,6 @@ def test_uniform_attention_shows_no_noise():
 
 # --- Sheets -----------------------------------------------------------------------------------------------------------
 COLOURS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)]
-
-
-def extent(mask):
-    rows, columns = np.nonzero(mask)
-    return rows.min(), rows.max(), columns.min(), columns.max()
 
 
 def test_a_panel_holds_every_image_in_reading_order_scaled_to_the_tile():

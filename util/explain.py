@@ -39,6 +39,8 @@ FOOTNOTE = (
     "from 0) to its highest. γ is the gate of self-attention: near 0, attention hardly changes the answer."
 )
 
+KINDS = ("gradcam", "attention", "cell", "regions")  # the rows of a panel
+
 Tiles = dict[str, dict[str, tuple[str, np.ndarray]]]  # kind → axis → (title, image)
 
 
@@ -137,7 +139,7 @@ def explanation_tiles(
         rule: of Grad-CAM, one of RULES.
     """
     asks, boxes = cell[0] * SIDE + cell[1], region_boxes()
-    tiles: Tiles = {kind: {} for kind in ("gradcam", "attention", "cell", "regions")}
+    tiles: Tiles = {kind: {} for kind in KINDS}
     for letter, axis, angle in zip("abc", AXES, np.degrees(angles[index]), strict=True):
         attention, heat = found.attention[axis][index], found.cam(axis, angles, rule)[index]
         overlay = figures.overlay_heat(crop, heat / max(heat.max(), np.finfo(heat.dtype).tiny))
