@@ -96,7 +96,7 @@ def draw_axes(
         colour: of all three axes, to tell a second pose (the true one, say) from the first.
     """
     canvas, ends, width = _checked_image(image), axis_points(angles, centre, length), _line_width(length)
-    for axis in np.argsort(rotation_matrix(angles)[2]):
+    for axis in np.argsort(rotation_matrix(np.asarray(angles))[2]):
         shade = colour or AXIS_COLOURS[TURNED_BY[axis]]
         _line(canvas, centre, ends[axis], shade, width)
         if TURNED_BY[axis] == "roll":  # seen from the front, the nose axis is a point: the disc marks it
@@ -109,7 +109,7 @@ def draw_cube(image: np.ndarray, angles: ArrayLike, centre: ArrayLike, size: flo
 
     The fill is fainter where the head looks away from the viewer, so that its front face lies behind.
     """
-    axes, depth = axis_points(angles, (0, 0), size), rotation_matrix(angles)[2]  # depth: towards the viewer
+    axes, depth = axis_points(angles, (0, 0), size), rotation_matrix(np.asarray(angles))[2]  # depth: towards the viewer
     grid = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3, indexing="ij"), axis=-1)  # (2, 2, 2, 3) right, down, nose
     corners, canvas = _checked(centre, (2,), "Centre (x, y in pixels)") + grid @ axes, _checked_image(image)
     visible, width = [], _line_width(size / 2)

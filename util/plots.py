@@ -42,7 +42,7 @@ def _shade(colour: Colour) -> np.ndarray:
 
 
 # --- Error by angle ---------------------------------------------------------------------------------------------------
-def draw_error_by_angle(path: str | Path, predictions: Predictions, card: Mapping[str, Any]) -> None:
+def draw_error_by_angle(path: str | Path, predictions: Predictions, card: dict[str, Any]) -> None:
     """Plot absolute error against true angle: median, 25-75% and 5-95% in each bin, with the number of images below.
 
     Errors so large that they would squeeze the plot become triangles at its upper edge.
