@@ -224,10 +224,10 @@ def run(options: argparse.Namespace) -> int:
             for frame in frames:
                 write_rows(rows_of(frame, options.roll_sign, options.rotation))
                 stream.flush()
-                for sink in sinks:
-                    sink.write(frame)
                 faces += len(frame.faces)
                 problems.update([f"{frame.source.path}: {frame.problem}"] if frame.problem else [])
+                for sink in sinks:
+                    sink.write(frame)
         except KeyboardInterrupt:
             print("\nstopped: everything up to here is written", file=sys.stderr)
     report(faces, problems, unit)

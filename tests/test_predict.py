@@ -81,14 +81,16 @@ def test_the_sign_of_the_mat_files_changes_roll_alone():
     assert {name for name in in_list if in_list[name] != in_mat[name]} == {"roll"}
 
 
-def test_matrix_and_quaternion_are_the_rotation_of_the_head():
-    frame = frame_at(10, -20, 30)
+@pytest.mark.parametrize("degrees", [(10, -20, 30), (170, 0, 0)])
+def test_matrix_and_quaternion_are_the_rotation_of_the_head(degrees):
+    frame = frame_at(*degrees)
     (matrix,), (quaternion,) = (predict.rows_of(frame, rotation=form) for form in ("matrix", "quaternion"))
-    turned = rotation_matrix(np.radians([10, -20, 30]))
+    turned = rotation_matrix(np.radians(degrees))
     values = [[matrix[f"r{row}{column}"] for column in (1, 2, 3)] for row in (1, 2, 3)]
     assert np.array(values) == pytest.approx(turned, abs=1e-6)
     values = [quaternion[name] for name in ("qx", "qy", "qz", "qw")]
-    assert Rotation.from_quat(values).as_matrix() == pytest.approx(turned, abs=1e-5) and values[3] > 0
+    assert Rotation.from_quat(values).as_matrix() == pytest.approx(turned, abs=1e-5)
+    assert values[3] > 0  # of the two quaternions of a rotation, this one
 
 
 def test_the_nose_is_where_the_angles_say():
@@ -258,6 +260,18 @@ def test_a_stop_by_hand_keeps_what_was_done(run, tmp_path, monkeypatch):
     assert "stopped: everything up to here is written" in err
 
 
+def test_progress_is_shown_with_a_total_where_it_is_known_and_not_among_rows_on_a_terminal(run, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(predict, "progress", lambda frames, *what, **_: shown.append(what) or frames)
+    image, video = write_image(tmp_path / "a.png"), noisy_video(tmp_path / "v.avi", 2)
+    run(image, image, *BOX_OPTION)
+    run(image, video, *BOX_OPTION)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    run(image, *BOX_OPTION)
+    run(image, *BOX_OPTION, "--out", tmp_path / "rows.csv")
+    assert shown == [(2, "predicting", "image"), (None, "predicting", "frame"), (1, "predicting", "image")]
+
+
 # --- The script: what it writes ---------------------------------------------------------------------------------------
 
 
@@ -345,6 +359,20 @@ finally:
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == status and message in done.stderr and done.stderr.endswith("False\n")
+
+
+def test_a_reader_that_closes_early_gets_no_traceback(weights):
+    code = f"""
+import predict
+from util.script import run_script
+predict.run = lambda options: print("row\\n" * 10**6, flush=True)
+run_script(lambda: predict.main(["a.png", "--weights", {weights!r}]))
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as script:
+        script.stdout.close()
+        assert script.stderr.read() == b""
+    assert script.returncode == 1
 
 
 def test_the_script_reads_a_network_from_its_file(weights, model, tmp_path):

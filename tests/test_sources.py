@@ -290,9 +290,9 @@ def test_each_video_has_a_copy_of_its_own(tmp_path):
 def test_frames_with_odd_sides_and_without_a_rate_still_make_a_video(tmp_path):
     copies = DrawnCopies(str(tmp_path), "axes")
     for number, side in enumerate((121, 121, 90)):  # a VideoWriter cuts odd sides and drops frames of another size
-        copies.write(Frame(VIDEO, number, np.zeros((side, side - 20, 3), np.uint8), rate=0.0))
+        copies.write(Frame(VIDEO, number, np.zeros((side, side - 21, 3), np.uint8), rate=0.0))
     copies.close()
-    assert [frame.shape for frame in read_video(tmp_path / "v.mp4")] == [(122, 102, 3)] * 3
+    assert [frame.shape for frame in read_video(tmp_path / "v.mp4")] == [(122, 100, 3)] * 3
     assert cv2.VideoCapture(str(tmp_path / "v.mp4")).get(cv2.CAP_PROP_FPS) == 25
 
 
