@@ -17,6 +17,8 @@ import numpy as np
 
 from data_loaders import AXES, crop
 from util.errors import InputError
+from util.head_renderer import random_identity, render_head
+from util.inference import predict_angles
 from util.provenance import written_whole
 
 TOLERANCE = 0.01  # degrees
@@ -52,8 +54,7 @@ def export_checked(weights: str | Path, target: str | Path) -> None:
         print(f"{form}: largest difference from the Keras model, on synthetic heads")
         differences = compare(model, answers, crops)
         for batch, found in differences.items():
-            angles = ", ".join(f"{axis} {value:.6f}°" for axis, value in zip(AXES, found, strict=True))
-            print(f"  batch of {batch}: {angles}")
+            print(f"  batch of {batch}: " + ", ".join(f"{axis} {x:.6f}°" for axis, x in zip(AXES, found, strict=True)))
         if not np.max(list(differences.values())) <= TOLERANCE:  # a NaN must fail too
             raise InputError(f"{target} was not written: its angles differ by more than {TOLERANCE}°")
     print(f"written: {target}")
@@ -63,23 +64,18 @@ def _format(target: Path) -> tuple[str, Callable[[Path], Answers]]:
     """Keras' name of the format that the target's suffix asks for, and the function that reads such a file."""
     formats = {"": ("tf_saved_model", _saved_model), ".onnx": ("onnx", _onnx), ".tflite": ("litert", _litert)}
     if target.suffix.lower() not in formats:
-        raise InputError(
-            f"{target}: expected NAME.onnx, NAME.tflite, or a folder without a dot in its name (SavedModel)"
-        )
+        raise InputError(f"{target}: expected NAME.onnx, NAME.tflite, or a folder name without a dot (SavedModel)")
     if target.is_dir():
         raise InputError(f"{target}: the folder exists already; give another name, or remove it")
-    if target.suffix.lower() == ".onnx":
-        missing = [package for package in ONNX_PACKAGES if not importlib.util.find_spec(package)]
-        if missing:
-            install = " ".join(f"{package}=={version}" for package, version in ONNX_PACKAGES.items())
-            raise InputError(f"{target}: ONNX needs {', '.join(missing)}, not installed: pip install {install}")
+    missing = [package for package in ONNX_PACKAGES if not importlib.util.find_spec(package)]
+    if target.suffix.lower() == ".onnx" and missing:
+        install = " ".join(f"{package}=={version}" for package, version in ONNX_PACKAGES.items())
+        raise InputError(f"{target}: ONNX needs {', '.join(missing)}, not installed: pip install {install}")
     return formats[target.suffix.lower()]
 
 
 def check_crops() -> np.ndarray:
     """(8, 224, 224, 3) float32 RGB crops of synthetic heads, as many as the largest batch needs."""
-    from util.head_renderer import random_identity, render_head
-
     rng, crops = np.random.default_rng(0), []
     for angles in np.radians(rng.uniform(-40, 40, (max(BATCHES), 3))):
         image, facts = render_head(random_identity(rng), angles, size=224, rng=rng)
@@ -90,14 +86,11 @@ def check_crops() -> np.ndarray:
 
 def compare(model: Any, answers: Answers, crops: np.ndarray) -> dict[int, np.ndarray]:
     """Largest difference between a Keras model and an exported one: batch size → (3,) degrees, in the order of AXES."""
-    from util.inference import predict_angles
-
     found = {}
     for batch in BATCHES:
         given = answers(crops[:batch])
-        for axis in AXES:
-            if np.shape(given[axis]) != (batch, 1):
-                raise InputError(f"the export answers {batch} crops with {axis} of shape {np.shape(given[axis])}")
+        if shapes := {np.shape(given[axis]) for axis in AXES} - {(batch, 1)}:
+            raise InputError(f"the export answers {batch} crops with shape {shapes.pop()}; expected ({batch}, 1)")
         difference = np.hstack([given[axis] for axis in AXES]) - predict_angles(model, crops[:batch])  # (b, 3)
         found[batch] = np.degrees(np.abs(difference)).max(axis=0)
     return found
