@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data_loaders import BIWI_SPLITS, DATA_SETS, Listed, find_list, image_path, keep_present, load_data_set, read_lists
-from util import figures, metrics, protocol, reports, tables
+from util import figures, metrics, plots, protocol, reports, tables
 from util.comparison import compared, comparison_card, pairs_of
 from util.errors import InputError
 from util.inference import predict_listed
@@ -100,12 +100,12 @@ def draw(options: Namespace, listed: Listed, asked: Sequence[tuple[Predictions, 
     folder.mkdir(parents=True, exist_ok=True)
     for found, result in asked:
         name = f"{options.what}-{result['card']['margin']:g}"
-        figures.draw_error_by_angle(folder / f"{name}-error-by-angle.png", found, result["card"])
+        plots.draw_error_by_angle(folder / f"{name}-error-by-angle.png", found, result["card"])
         figures.draw_worst(folder / f"{name}-worst.png", listed, result)
     if sweep:
         paper = {row["margin"]: f": MAE {row['mae'][-1]:.2f}" for row in paper_rows(listed)} or {0.2: "", 0.3: ""}
         marked = [(0.0, "released code"), *((margin, f"paper{mae}") for margin, mae in sorted(paper.items()))]
-        figures.draw_sweep(folder / f"{options.what}-margin-sweep.png", sweep, marked)
+        plots.draw_sweep(folder / f"{options.what}-margin-sweep.png", sweep, marked)
     print(f"figures: {folder}", file=sys.stderr)
 
 

@@ -150,7 +150,8 @@ def test_options_cannot_change_on_resume(folder, main, capsys):
 
 
 def test_missing_data_is_said_before_tensorflow_is_loaded(tmp_path):
-    code = f"import runpy, sys\ntry: runpy.run_path({SCRIPT!r}, run_name='__main__')\nfinally: print('tensorflow' in sys.modules)"
+    run_it = f"runpy.run_path({SCRIPT!r}, run_name='__main__')"
+    code = f"import runpy, sys\ntry: {run_it}\nfinally: print('tensorflow' in sys.modules)"
     command = [sys.executable, "-c", code, "--data-dir", str(tmp_path), "--run-dir", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout.strip() == "False"

@@ -79,7 +79,7 @@ def test_what_a_config_says_is_never_built(model, tmp_path):
         config["config"]["layers"][1] |= {"module": "os", "class_name": "system", "registered_name": None}
 
     save_with_config(model, tmp_path, "evil.keras", ask_for_something_else)
-    with pytest.raises(InputError, match="1 layers differ, the first is 'subtract_means' with {'class': 'system'"):
+    with pytest.raises(InputError, match=r"1 layers differ, the first is 'subtract_means' with \{'class': 'system'"):
         load_rafa_net(tmp_path / "evil.keras")
 
 

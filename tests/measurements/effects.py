@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_loaders import Listed, batches_per_epoch, labels, load_crop, load_data_set, training_batches
 from util import metrics
 from util.inference import predict_listed
-from util.provenance import environment, write_text
+from util.provenance import ROOT, environment, write_text
 from util.script import number, option_parser, run_script
 
 EPOCHS, DECAY_EVERY, BATCH, RATE, MARGIN, TEST_MARGIN = 15, 11, 32, 1e-3, 0.5, 0.2  # train_rafa-net.py --synthetic
