@@ -278,13 +278,13 @@ def test_a_drawn_video_keeps_colours_rate_and_number_of_frames(tmp_path):
     assert cv2.VideoCapture(str(tmp_path / "v.mp4")).get(cv2.CAP_PROP_FPS) == 12
 
 
-def test_each_video_has_a_copy_of_its_own(tmp_path):
-    copies = DrawnCopies(str(tmp_path), "axes")
+def test_each_video_has_a_copy_of_its_own_in_a_folder_made_for_it(tmp_path):
+    copies = DrawnCopies(str(tmp_path / "new"), "axes")
     for name, frames in (("v", 2), ("w", 3)):
         for number in range(frames):
             copies.write(Frame(Source(name, Path(f"{name}.mp4"), "video"), number, RED, rate=10))
     copies.close()
-    assert [len(read_video(tmp_path / name)) for name in ("v.mp4", "w.mp4")] == [2, 3]
+    assert [len(read_video(tmp_path / "new" / name)) for name in ("v.mp4", "w.mp4")] == [2, 3]
 
 
 def test_frames_with_odd_sides_and_without_a_rate_still_make_a_video(tmp_path):

@@ -222,7 +222,6 @@ class DrawnCopies:
         drawn, target = frame.image, self.folder / frame.source.copy
         for face in frame.faces:
             drawn = draw_pose(drawn, face.box, face.angles, self.style)
-        target.parent.mkdir(parents=True, exist_ok=True)
         if frame.number is None:
             save_image(drawn, target)
         else:
@@ -232,6 +231,7 @@ class DrawnCopies:
         bgr = cv2.copyMakeBorder(bgr, 0, bgr.shape[0] % 2, 0, bgr.shape[1] % 2, cv2.BORDER_REPLICATE)  # MP4: even sides
         if target != self.target:
             self.close()
+            target.parent.mkdir(parents=True, exist_ok=True)
             rate = rate if 0 < rate < 1000 else 25.0  # cameras often do not know theirs
             self.video = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"mp4v"), rate, bgr.shape[1::-1])
             if not self.video.isOpened():
