@@ -93,6 +93,27 @@ def test_the_mask_covers_the_head_and_only_the_head(person, empty_room):
     assert 0.05 < facts["mask"].mean() < 0.5
     assert facts["mask"][tuple(np.round(facts["nose_base"][::-1]).astype(int))]
     assert drawn[-1].any() and not facts["mask"][-1].any()  # the shoulders
+    below = np.arange(300) > facts["landmarks"][1].max() + 6  # the neck; of this person, hair ends above the chin
+    assert drawn[below, 140:160].all() and not facts["mask"][below].any()
+
+
+def test_the_nearer_of_two_points_is_drawn():
+    points = np.float32([[0, 0, 0], [0, 0, 0], [1, 5, -3]])  # columns: three points on one line of sight
+    surface = head_shape.Surface(points, np.float32([[0] * 3, [0] * 3, [1, 1, 1]]), np.zeros((3, 3), np.float32))
+    nearest = head_renderer._rasterise((surface,), np.eye(3), np.array([10, 12]), 20, 1.0)
+    assert nearest[12, 10] == nearest[13, 11] == 1 and (nearest >= 0).sum() == 4
+    behind = surface._replace(normals=-surface.normals)
+    assert (head_renderer._rasterise((behind,), np.eye(3), np.array([10, 12]), 20, 1.0) == -1).all()
+
+
+def test_the_body_turns_by_its_share_of_the_rotation(person, empty_room):
+    def shoulders(yaw, follow):
+        scene = head_renderer.Scene(**{**vars(empty_room), "follow": follow})
+        return turned(person, scene, (yaw, 0, 0), scale=6)[0][-1]
+
+    np.testing.assert_array_equal(shoulders(60, 0.0), shoulders(0, 0.0))
+    assert (shoulders(60, 0.5) != shoulders(60, 0.0)).any()
+    np.testing.assert_array_equal(shoulders(60, 0.5), shoulders(30, 1.0))
 
 
 def test_a_head_beyond_the_border_is_cut_off(person, empty_room):
@@ -173,6 +194,25 @@ def test_normals_are_unit_vectors_that_point_outwards(person):
     assert (np.abs(length - 1) < 0.01).mean() > 0.995 and length.max() < 1.01  # at the poles of a grid they vanish
     skin = surface.normals[:, : 430 * 520], surface.points[:, : 430 * 520]
     assert ((skin[0] * skin[1]).sum(axis=0) > 0).mean() > 0.95
+
+
+def test_a_head_without_hair_is_as_wide_on_the_left_as_on_the_right(empty_room):
+    _, facts = turned(head_renderer.Identity(style="bald"), empty_room, (0, 0, 0))
+    columns = np.flatnonzero(facts["mask"].any(axis=0))  # from ear to ear
+    assert columns[0] + columns[-1] == pytest.approx(299, abs=2)
+    ears = head_shape._ear(head_renderer.Identity(), -1).points, head_shape._ear(head_renderer.Identity(), 1).points
+    assert ears[0][..., 0].max() < 0 < ears[1][..., 0].min()
+
+
+def test_people_vary_as_they_should():
+    rng = np.random.default_rng(0)
+    people = [head_renderer.random_identity(rng) for _ in range(2000)]
+    for name, spread in head_shape.SPREAD.items():
+        factors = np.array([getattr(person, name) for person in people])
+        assert (factors.mean(), factors.std()) == (pytest.approx(1, abs=0.02), pytest.approx(spread, rel=0.1))
+    assert np.mean([person.glasses for person in people]) == pytest.approx(0.2, abs=0.03)
+    assert {person.style for person in people} == set(head_shape.HAIR_STYLES)
+    assert not [person for person in people if person.beard and person.style in ("long", "bun")]
 
 
 def test_a_scene_of_another_size_is_refused(person, empty_room):

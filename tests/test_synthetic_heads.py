@@ -42,7 +42,8 @@ def digests(folder):
 
 
 def test_the_files_are_the_images_their_lists_and_the_manifest(data_set):
-    assert len(list((data_set / "300W_LP").glob("*/*.jpg"))) == 11
+    counts = {folder.name: len(list(folder.iterdir())) for folder in (data_set / "300W_LP").iterdir()}
+    assert counts == {"AFW": 4, "AFW_Flip": 4, "HELEN": 2, "HELEN_Flip": 1}
     assert [path.name for path in sorted((data_set / "AFLW2000").iterdir())] == [
         "image00002.jpg",
         "image00003.jpg",
@@ -209,8 +210,10 @@ def run(*arguments):
 
 
 def test_the_command_draws_a_set_and_shows_its_progress(tmp_path):
-    done = run("--out", tmp_path / "data", "--train", "1", "--test", "1", "--workers", "1")
+    done = run("--out", tmp_path / "data", "--train", "1", "--test", "1", "--seed", "7", "--workers", "1")
     assert done.returncode == 0
+    manifest = json.loads((tmp_path / "data" / synthetic_heads.MANIFEST).read_text())
+    assert manifest["arguments"] == {"train": 1, "test": 1, "seed": 7} and manifest["complete"]
     assert done.stderr.splitlines()[-1] == "drawing synthetic heads: 2 of 2 images"
     assert len(digests(tmp_path / "data")) == 2 + 5
 
