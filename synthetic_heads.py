@@ -19,8 +19,9 @@ import numpy as np
 
 from data_loaders import AXES, DATA_SETS, LIST_ORDER
 from util.errors import InputError
+from util.figures import panel, save_image
 from util.head_renderer import random_identity, random_scene, render_head
-from util.provenance import write_text, written_whole
+from util.provenance import write_text
 from util.script import number, option_parser, progress, run_script
 
 VERSION = 5  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
@@ -164,10 +165,8 @@ def ensure_data_set(data_dir: str | Path, train: int = 1000, test: int = 200, se
 
 
 # --- Contact sheet ----------------------------------------------------------------------------------------------------
-def contact_sheet(seed: int = 0, cell: int = 170) -> np.ndarray:
+def contact_sheet(seed: int = 0, cell: int = 128) -> np.ndarray:
     """RGB image of heads over a grid of yaw (columns) and pitch (rows, one person each), and of roll (last row)."""
-    from util.figures import panel
-
     rng, heads, captions = np.random.default_rng(seed), [], []
     poses = [[(yaw, pitch, 0) for yaw in range(90, -91, -30)] for pitch in (60, 30, 0, -30, -60)]
     for row in [*poses, [(0, 0, roll) for roll in (60, 40, 20, 0, -20, -40, -60)]]:
@@ -182,8 +181,6 @@ def contact_sheet(seed: int = 0, cell: int = 170) -> np.ndarray:
 
 
 def main() -> None:
-    from PIL import Image
-
     parser = option_parser(__doc__)
     parser.add_argument("--out", metavar="DIR", help="write the data set into this folder")
     parser.add_argument("--train", type=number(int, 0), default=1000, help="images in 300W_LP, half of them mirrored")
@@ -195,10 +192,7 @@ def main() -> None:
     if not options.out and not options.contact_sheet:
         parser.error("give --out DIR, --contact-sheet FILE, or both")
     if options.contact_sheet:
-        if Path(options.contact_sheet).suffix not in (".jpg", ".jpeg", ".png"):
-            parser.error(f"--contact-sheet {options.contact_sheet}: give a file name that ends in .jpg or .png")
-        with written_whole(options.contact_sheet) as unfinished:
-            Image.fromarray(contact_sheet(options.seed)).save(unfinished, quality=85)
+        save_image(contact_sheet(options.seed), options.contact_sheet)
     if options.out:
         write_data_set(options.out, options.train, options.test, options.seed, options.workers)
 

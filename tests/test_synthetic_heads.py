@@ -222,7 +222,7 @@ def test_the_command_draws_a_set_and_shows_its_progress(tmp_path):
     ("arguments", "message"),
     [
         ([], "--out DIR"),
-        (["--contact-sheet", "heads.gif"], "ends in .jpg or .png"),
+        (["--contact-sheet", "heads.txt"], "error: heads.txt.*expected a name as of .png or .jpg"),
         (["--out", "data", "--workers", "0"], "whole number of at least 1"),
         (["--out", Path(synthetic_heads.__file__).parent], "error: .*Give a new folder"),
     ],

@@ -117,8 +117,9 @@ def render_head(
         )
     scale = 13 / 450 * height if scale is None else float(scale)
     origin = np.array([(width - 1) / 2, (height - 1) / 2] if centre is None else centre, float)
+    angles = np.asarray(angles, float)
     rotation = rotation_matrix(angles)
-    body = rotation_matrix(np.asarray(angles, float) * (scene.follow, scene.follow / 2, scene.follow))
+    body = rotation_matrix(angles * (scene.follow, scene.follow / 2, scene.follow))
 
     image = scene.background.astype(np.float32)
     _draw_body(image, identity, body, origin, scale, scene.light)
