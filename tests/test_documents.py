@@ -63,11 +63,17 @@ def options_of(script, *command):
 
 
 @cache
+def scoring_commands():
+    """The commands of evaluate.py."""
+    return set(re.findall(r"^ {4}(\w+)\b", help_of("evaluate.py").partition("  WHAT")[2], re.MULTILINE))
+
+
+@cache
 def all_options():
     """The options of all scripts, of the commands of evaluate.py, and of the programs of tests/measurements."""
-    commands = re.findall(r"^ {4}(\w+) ", help_of("evaluate.py").partition("  WHAT")[2], re.MULTILINE)
     programs = [*SCRIPTS, *(path.name for path in ROOT.glob("tests/measurements/*.py"))]
-    found = set().union(*map(options_of, programs), *(options_of("evaluate.py", command) for command in commands))
+    of_commands = (options_of("evaluate.py", command) for command in scoring_commands())
+    found = set().union(*map(options_of, programs), *of_commands)
     assert {"--margin", "--roll-sign-a", "--out", "--export", "--resume", "--fetch-lists"} <= found
     return found
 
@@ -104,6 +110,7 @@ def test_options_that_documents_name_exist(name):
     for script, words in commands_in(text):
         given = {word.strip("\\|") for word in words if word.startswith("--")}
         command = [EXAMPLES.get(words[0], words[0])] if script == "evaluate.py" and words else []
+        assert set(command) <= scoring_commands()
         missing = given - options_of(script, *command)
         assert not missing, f"{name}: {script} {' '.join(command)} has no {missing}"
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.sub(r"https?://\S+|<!--|-->", "", text)))
@@ -189,6 +196,14 @@ def test_every_package_that_is_imported_is_pinned():
     foreign = {DISTRIBUTION.get(name, name.replace("_", "-")) for name in imported - own - sys.stdlib_module_names}
     assert "numpy" in foreign
     assert foreign - pinned("requirements.txt").keys() - pinned("requirements-dev.txt").keys() == set()
+
+
+def test_exports_name_the_versions_that_checks_use():
+    from util.export import ONNX_PACKAGES
+
+    assert {package: {version} for package, version in ONNX_PACKAGES.items()}.items() <= pinned(
+        "requirements-dev.txt"
+    ).items()
 
 
 def test_each_package_is_pinned_in_one_file_with_a_reason():
