@@ -28,11 +28,9 @@ from PIL import Image, ImageDraw, ImageFont
 from data_loaders import AXES, Listed, crop, image_path, read_image, rotation_matrix
 from util.colours import AXIS_COLOURS, BLACK, WHITE, YELLOW, Colour
 from util.errors import InputError
-from util.plots import draw_architecture, draw_error_by_angle, draw_sweep
+from util.plots import draw_error_by_angle, draw_sweep  # noqa: F401, so that evaluate.py finds all its figures here
 from util.provenance import written_whole
 from util.tables import heading
-
-__all__ = ["draw_architecture", "draw_error_by_angle", "draw_sweep"]  # plots belong to the figures of a result
 
 STYLES = ("axes", "cube", "both")
 TURNED_BY = ("pitch", "yaw", "roll")  # the angle that turns the head about column 0, 1, 2 of the rotation matrix

@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_loaders import AXES, crop
-from util import figures
+from util import figures, plots
 from util.errors import InputError
 from util.explain import RULES, SIDE, Explainer, explanation_tiles
 from util.head_renderer import random_identity, render_head
@@ -214,7 +214,7 @@ def main() -> None:
     figures.save_image(grad_cam_figure(model, options.seed + 1), folder / "grad_cam.png")
     title = "RAFA-Net with ResNet-50: one trunk, one branch for each rotation axis"
     trunk, branch = architecture_stages(build_rafa_net("resnet50", weights=None))
-    figures.draw_architecture(folder / "architecture.png", trunk, branch, title)
+    plots.draw_architecture(folder / "architecture.png", trunk, branch, title)
 
 
 if __name__ == "__main__":
