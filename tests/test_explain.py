@@ -227,6 +227,16 @@ def test_synthetic_heads_are_the_same_for_a_seed_and_lie_in_their_masks():
     assert masks[:, 100:124, 100:124].all()
 
 
+def test_a_mask_has_the_crop_of_its_image(monkeypatch):
+    mask = np.zeros((300, 300), bool)
+    mask[120:190, 80:200] = True
+    facts = {"mask": mask, "box": (100, 90, 100)}
+    image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
+    monkeypatch.setattr(explanations, "render_head", lambda *arguments, **options: (image, facts))
+    crops, masks = explanations.synthetic_crops(1, 0)
+    np.testing.assert_array_equal(masks, crops[..., 0] > 127)
+
+
 def test_marked_parts_are_replaced_and_nothing_else():
     text = "a\n<!-- measured: x -->\nold\nold\n<!-- /measured -->\nb\n<!-- measured: y -->\nkept\n<!-- /measured -->\n"
     assert explanations.with_parts(text, {"x": r"new \1"}) == text.replace("old\nold", r"new \1")
@@ -256,6 +266,7 @@ def test_the_program_writes_what_it_measured_and_both_figures(gated, explainer, 
     local = np.stack([np.abs(explainer(crops).local[axis]) for axis in AXES], axis=1)
     shares = explanations.shares_inside(local, masks)
     assert f"| trained | local: \\|L\\| | {shares[:, 0].mean():.1%} [" in text
+    assert f"| yaw | {100 * (shares[:, 0] - masks.mean(axis=(1, 2))).mean():+.1f} [" in text
     assert "--weights w.keras --heads 2 --seed 1`" in text and str(tmp_path) not in text
     for name in ("grad_cam.png", "architecture.png"):
         assert read_image(tmp_path / "doc" / name).shape[1] > 600

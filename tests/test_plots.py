@@ -74,6 +74,7 @@ def test_each_axis_shows_its_own_errors_against_its_own_true_angle(drawn):
     dots, above = panels[0, 0].lines[1:]
     assert (dots.get_xdata().tolist(), dots.get_ydata().tolist()) == ([-35], [3])
     assert (above.get_xdata().tolist(), above.get_ydata().tolist()) == ([-34], [pytest.approx(0.98 * 4.6)])
+    assert all(len(line.get_xdata()) == 0 for panel in panels[0, 1:] for line in panel.lines[1:])
     assert figure.get_suptitle() == "heading 0.2, 22 images: error against true angle"
     assert panels[0, 0].get_ylabel() == "absolute error (degrees)"
 
@@ -81,11 +82,18 @@ def test_each_axis_shows_its_own_errors_against_its_own_true_angle(drawn):
 def test_bands_reach_from_percentile_to_percentile(drawn):
     error = np.arange(21.0)[:, None] * (1, 1, 1)
     plots.draw_error_by_angle("x.png", predictions_of(np.full((21, 3), 5.0), error), CARD)
+    assert drawn[0].axes[0].lines[0].get_ydata().tolist() == [10], "the median"
     wide, narrow = drawn[0].axes[0].patches
     assert (wide.get_y(), wide.get_y() + wide.get_height()) == pytest.approx((1, 19))
     assert (narrow.get_y(), narrow.get_y() + narrow.get_height()) == pytest.approx((5, 15))
     labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert {"5-95%", "25-75%", "median"} < set(labels)
+
+
+def test_single_errors_stand_at_the_true_angle_of_their_own_axis(drawn):
+    plots.draw_error_by_angle("x.png", predictions_of([(-31.0, 12, 53)], [(1.0, 2, 3)]), CARD)
+    dots = [panel.lines[1] for panel in drawn[0].axes[:3]]
+    assert [(*dot.get_xdata(), *dot.get_ydata()) for dot in dots] == [(-31, 1), (12, 2), (53, 3)]
 
 
 @pytest.mark.parametrize("count", [1, 5, 400])

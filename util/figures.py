@@ -36,9 +36,7 @@ STYLES = ("axes", "cube", "both")
 TURNED_BY = ("pitch", "yaw", "roll")  # the angle that turns the head about column 0, 1, 2 of the rotation matrix
 SMALLEST_LETTERS = 6  # pixels: smaller ones cannot be read and are not written
 _SHIFT = 4  # cv2 draws in sixteenths of a pixel
-_FLAT = 1e-3  # a map whose range is below this fraction of its maximum has nothing that stands out
 _LENGTHS = (0.5, 1e6)  # pixels that make sense
-_SQUARE = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
 
 Words = Sequence[tuple[str, Colour]]  # a row of text
 
@@ -119,7 +117,7 @@ def draw_cube(image: np.ndarray, angles: ArrayLike, centre: ArrayLike, size: flo
         else:
             _line(canvas, start, end, AXIS_COLOURS[TURNED_BY[axis]], width // 2, cased=False)
     filled, strength = canvas.copy(), 0.4 if depth[2] > 0 else 0.15
-    cv2.fillPoly(filled, [_fixed(corners[(*_SQUARE.T, 1)])], YELLOW, cv2.LINE_AA, _SHIFT)
+    cv2.fillPoly(filled, [_fixed(corners[(0, 1, 1, 0), (0, 0, 1, 1), 1])], YELLOW, cv2.LINE_AA, _SHIFT)
     canvas = cv2.addWeighted(filled, strength, canvas, 1 - strength, 0)
     for line in visible:
         _line(canvas, *line)
@@ -280,9 +278,9 @@ def overlay_attention(image: np.ndarray, weights: ArrayLike, cell: int | None = 
 
 
 def _stretched(heat: np.ndarray) -> np.ndarray:
-    """A map from 0 to 1; all 0 where the differences are no more than rounding."""
+    """A map from 0 to 1; all 0 where its range is below a thousandth of its maximum: nothing stands out."""
     span = np.ptp(heat)
-    return (heat - heat.min()) / span if span > _FLAT * heat.max() else np.zeros_like(heat)
+    return (heat - heat.min()) / span if span > 1e-3 * heat.max() else np.zeros_like(heat)
 
 
 # --- Sheets of images -------------------------------------------------------------------------------------------------
@@ -309,14 +307,14 @@ def panel(
     top, step = gap + 24 * len(head), room + high + gap
     bottom = top + -(-len(images) // columns) * step
     sheet = Image.new("RGB", (wide, bottom + (line * len(foot) + gap if foot else 0)), WHITE)
-    _paragraph(sheet, head, (gap, gap // 2), large, 24, "la")
-    _paragraph(sheet, foot, (gap, bottom), small, line, "la")
+    _paragraph(sheet, head, gap, gap // 2, large, 24, "la")
+    _paragraph(sheet, foot, gap, bottom, small, line, "la")
     for number, (image, lines) in enumerate(zip(images, texts, strict=True)):
         x, y = gap + number % columns * (tile + gap), top + number // columns * step
         place = x + (tile - image.shape[1]) // 2, y + (high - len(image)) // 2 + (0 if below else room)
         sheet.paste(Image.fromarray(image), place)
         y += high + 4 if below else room - 4 - line * len(lines)
-        _paragraph(sheet, lines, (x + tile // 2, y), small, line)
+        _paragraph(sheet, lines, x + tile // 2, y, small, line, "ma")
     return np.array(sheet)
 
 
@@ -342,15 +340,10 @@ def _wrapped(text: str, pixels: int, font: ImageFont.FreeTypeFont) -> list[str]:
 
 
 def _paragraph(
-    sheet: Image.Image,
-    lines: Sequence[str],
-    place: tuple[int, int],
-    font: ImageFont.FreeTypeFont,
-    line: int,
-    anchor: str = "ma",
+    sheet: Image.Image, lines: Sequence[str], x: int, y: int, font: ImageFont.FreeTypeFont, line: int, anchor: str
 ) -> None:
     for number, text in enumerate(lines):
-        ImageDraw.Draw(sheet).text((place[0], place[1] + number * line), text, BLACK, font, anchor)
+        ImageDraw.Draw(sheet).text((x, y + number * line), text, BLACK, font, anchor)
 
 
 def save_image(image: np.ndarray, path: str | Path) -> None:
