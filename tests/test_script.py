@@ -51,9 +51,9 @@ def test_a_log_file_gets_few_whole_lines(capsys, monkeypatch):
     assert list(script.progress(range(1000), 1000, "reading")) == list(range(1000))
     assert capsys.readouterr().err == "reading: 1,000 of 1,000 images\n"
     monkeypatch.setattr(script, "LOG_SECONDS", 0)
-    list(script.progress(range(995), 995, "reading", "row"))
+    list(script.progress(range(1000), 1000, "reading", "row"))
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 10 and lines[0] == "reading: 100 of 995 rows" and lines[-1] == "reading: 995 of 995 rows"
+    assert len(lines) == 10 and lines[0] == "reading: 100 of 1,000 rows" and lines[-1] == "reading: 1,000 of 1,000 rows"
     list(script.progress(range(5), 5, "training", log=False))
     assert capsys.readouterr().err == ""
     list(script.progress(range(3), None, "frames", "frame"))
