@@ -79,6 +79,15 @@ def test_bad_input_is_one_line_and_exit_status_two(error, capsys):
     assert end.value.code == 2 and message.startswith("error: ") and "bad list" in message and message.count("\n") == 1
 
 
+def test_ctrl_c_is_one_line_and_exit_status_130(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        script.run_script(main)
+    assert end.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
+
+
 def test_a_script_ends_with_the_status_of_its_main_and_a_bug_is_not_hidden():
     with pytest.raises(SystemExit) as end:
         script.run_script(lambda: 1)

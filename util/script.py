@@ -10,6 +10,7 @@ from typing import NoReturn, TypeVar
 from util.errors import InputError
 
 BAD_INPUT = 2  # exit status: bad options (argparse's own), bad input
+STOPPED = 130  # exit status of a program stopped by Ctrl-C, as shells have it
 LOG_SECONDS = 10  # between two lines of progress in a log file
 
 Item = TypeVar("Item")
@@ -80,9 +81,12 @@ def progress(
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script's main and exit with its status; bad input is one line on stderr and the exit status 2."""
+    """Run a script's main and exit with its status; bad input is one line on stderr and exit status 2."""
     try:
         sys.exit(main())
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(STOPPED)
