@@ -1,1 +1,1 @@
-"""What the scripts stand on."""
+"""Modules used by the scripts."""
