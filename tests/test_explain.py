@@ -130,7 +130,7 @@ def explanations_of(explainer, monkeypatch):
 
 
 def frame_of(name, number, *faces):
-    return Frame(Source(f"elsewhere/{name}", Path("sub", name), "picture"), number, CROPS[0], faces=list(faces))
+    return Frame(Source(f"elsewhere/{name}", Path("sub", name), "image"), number, CROPS[0], faces=list(faces))
 
 
 def test_a_face_gets_a_panel_and_each_of_its_images_by_itself(explainer, explanations_of, angles, tmp_path):
