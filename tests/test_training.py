@@ -199,7 +199,7 @@ def test_a_changed_number_of_steps_is_refused(begun, trained):
     begun.save(trained[0], 1, last=True)
     done = int(trained[0].optimizer.iterations)
     with pytest.raises(
-        InputError, match=rf"has done {done} steps, which is no whole number of epochs of {done + 1} steps"
+        InputError, match=rf"has done {done} steps, which is not a whole number of epochs of {done + 1} steps"
     ):
         begun.resume(network(), {**RECORD, "steps_per_epoch": done + 1})
 

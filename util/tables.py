@@ -185,7 +185,7 @@ def paper_table(name: str, results: Mapping[tuple[str, float], Facts], absent: M
 
 
 def _paper_cells(row: Facts, group: str) -> list[str]:
-    """Yaw, pitch, roll and MAE as the paper prints them; an asterisk where the MAE is not the mean of the three."""
+    """Yaw, pitch, roll and MAE as the paper prints them; a dagger where the MAE is not the mean of the three."""
     cells = ["-" if number is None else f"{number:.2f}" for number in row[group]]
     cells[-1] += "†" if group in row.get("mean_of_three", {}) else ""
     return cells

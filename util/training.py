@@ -178,7 +178,7 @@ class RunFolder:
         done = int(model.optimizer.iterations)
         if done % steps:
             raise InputError(
-                f"{self.checkpoint} has done {done} steps, which is no whole number of epochs of {steps} steps: the "
+                f"{self.checkpoint} has done {done} steps, which is not a whole number of epochs of {steps} steps: the "
                 "training list or the images present have changed since"
             )
         return done // steps

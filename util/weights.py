@@ -127,7 +127,7 @@ def _copy_imagenet(model: keras.Model, weights: str | Path) -> None:
         source = keras.applications.ResNet50(weights=weights, include_top=False, input_shape=model.input_shape[1:])
     except Exception as error:
         raise InputError(
-            f"ResNet-50's ImageNet weights could not be had: {error}\n"
+            f"ResNet-50's ImageNet weights could not be loaded: {error}\n"
             "Give the file resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 of keras.applications as the weights, "
             "or 'none' to start from random ones."
         ) from error
