@@ -29,6 +29,7 @@ from data_loaders import (
     training_batches,
 )
 from util import protocol, tables
+from util.errors import InputError
 from util.inference import predict_listed
 from util.predictions import write_predictions
 from util.provenance import environment, write_text
@@ -92,6 +93,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if not options.run_dir:
             parser.error("--resume needs the --run-dir of the run to continue")
         saved = RunFolder(options.run_dir).record()["options"]
+        check_saved(vars(parser.parse_args([])), saved, options.run_dir)
         parser.set_defaults(**saved)
         options = parser.parse_args(arguments)
         for name in sorted(saved.keys() - MAY_CHANGE_ON_RESUME):
@@ -107,6 +109,17 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     name = "synthetic" if options.synthetic else f"protocol{options.protocol}"
     options.run_dir = options.run_dir or f"runs/{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     return options
+
+
+def check_saved(defaults: dict[str, Any], saved: dict[str, Any], run_dir: str) -> None:
+    """Refuse the options of a run.json that are not this script's, by name or by type."""
+    wrong = sorted(defaults.keys() ^ saved.keys())
+    for name in defaults.keys() & saved.keys():
+        kind = (int, float) if isinstance(defaults[name], float) else type(defaults[name])
+        if defaults[name] is not None and not isinstance(saved[name], kind):
+            wrong.append(name)
+    if wrong:
+        raise InputError(f"{run_dir}/run.json does not hold this script's options: see {', '.join(wrong)}")
 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -90,3 +90,10 @@ def test_a_comparison_can_take_the_truth_from_the_lists_and_resamples_their_vide
         file.write("BIWI/not_in_the_list.png,,1,2,3\n")
     text = run(capsys, *command, "--common-only")
     assert "notes           B: LEFT OUT: 1 rows of the file, whose images are not in the lists" in text
+
+
+@pytest.mark.parametrize("options", [(), ("--common-only",)])
+def test_files_without_a_common_image_are_not_compared(options, tmp_path, capsys):
+    a, b = (file_of(tmp_path / f"{name}.csv", [f"{name}.jpg,all,,,0.2,1,2,3,1,2,3"]) for name in "ab")
+    with pytest.raises(InputError, match=r"A and B have no image in common: A begins with a\.jpg, B with b\.jpg"):
+        run(capsys, "compare", a, b, *options)

@@ -5,6 +5,7 @@ import pytest
 
 from data_loaders import AXES, Listed, read_lists
 from util.backend import tf
+from util.errors import InputError
 from util.inference import NETWORK_BATCH, predict_angles, predict_listed
 
 CROPS = np.random.default_rng(0).integers(0, 256, (NETWORK_BATCH + 3, 224, 224, 3)).astype("uint8")
@@ -37,6 +38,15 @@ def test_the_answers_are_those_of_the_network(model):
     expected = model.predict(CROPS[:4], verbose=0)
     found = predict_angles(model, CROPS[:4])
     np.testing.assert_allclose(found, np.concatenate([expected[axis] for axis in AXES], axis=1), atol=1e-5)
+
+
+def test_an_answer_that_is_not_finite_is_refused():
+    network = Network()
+    network.predict_on_batch = lambda crops: dict.fromkeys(
+        AXES, np.where(np.arange(len(crops)) == 1, np.nan, 0)[:, None]
+    )
+    with pytest.raises(InputError, match="1 of 3 predicted angles are not finite"):
+        predict_angles(network, CROPS[:3])
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -218,7 +218,17 @@ def test_results_come_back_from_a_result_file_and_from_an_older_one(tmp_path):
     assert protocol.read_results(tmp_path / "old.json")[0]["baseline"] is None
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"results": [{}]}', '{"results": 3}', '{"results": ["a"]}', "\xff"])
+@pytest.mark.parametrize(("key", "value"), [("paper", None), ("paper", "x"), ("paper", [{}]), ("baseline", 5)])
+def test_a_result_with_damaged_parts_is_refused(key, value, tmp_path):
+    result = scored(*published("aflw2000", 20)) | {key: value}
+    protocol.write_results(tmp_path / "r.json", [result])
+    with pytest.raises(InputError, match=r"r\.json is not a result file"):
+        protocol.read_results(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"results": []}', '{"results": [{}]}', '{"results": 3}', '{"results": ["a"]}', "\xff"]
+)
 def test_a_file_that_is_no_result_file_is_refused(text, tmp_path):
     (tmp_path / "r.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"r\.json is not a result file"):

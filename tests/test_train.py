@@ -149,6 +149,15 @@ def test_options_cannot_change_on_resume(folder, main, capsys):
         assert end.value.code == 2 and message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("change", [{"batch_size": None}, {"data_dir": 5}, {"bogus": 1}, {"seed": ...}])
+def test_a_record_with_other_options_is_not_resumed(change, main, tmp_path):
+    saved = vars(runpy.run_path(SCRIPT)["parse_options"]([])) | change
+    saved = {name: value for name, value in saved.items() if value is not ...}
+    (tmp_path / "run.json").write_text(json.dumps({"options": saved, "lists": [], "suite": "0.2.0"}))
+    with pytest.raises(InputError, match=f"does not hold this script's options: see {next(iter(change))}"):
+        main(["--run-dir", str(tmp_path), "--resume"])
+
+
 def test_missing_data_is_said_before_tensorflow_is_loaded(tmp_path):
     run_it = f"runpy.run_path({SCRIPT!r}, run_name='__main__')"
     code = f"import runpy, sys\ntry: {run_it}\nfinally: print('tensorflow' in sys.modules)"

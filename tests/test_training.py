@@ -176,6 +176,23 @@ def test_a_run_without_a_checkpoint_starts_again(begun, model, capsys):
     assert len(begun.log_file.read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize("lists", [None, 5, [[{}]]])
+def test_a_record_with_damaged_lists_is_refused(lists, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({**RECORD, "lists": lists}))
+    with pytest.raises(InputError, match="is not the folder of a run that can be resumed"):
+        RunFolder(tmp_path).record()
+
+
+@pytest.mark.parametrize("content", [b"epoch,seconds\nabc,1\n,,\n", b"\xff\xfe\n1\n", b"epoch,loss\n1,2", None])
+def test_rows_that_are_lost_are_said(begun, trained, content, capsys):
+    begun.save(trained[0], 1, last=True)
+    if content:
+        begun.log_file.write_bytes(content)
+    steps = int(trained[0].optimizer.iterations)
+    assert begun.resume(trained[0], {**RECORD, "steps_per_epoch": steps}) == 1
+    assert "metrics.csv holds 0 of the 1 epochs done; the other rows are lost" in capsys.readouterr().out
+
+
 def test_a_lost_or_damaged_checkpoint_is_said_with_the_way_on(begun, model):
     begun.log(row(1))
     begun.log(row(2))

@@ -51,6 +51,8 @@ def compared(a: Predictions, b: Predictions, margin: str, *, common_only: bool, 
         seed: of the bootstrap.
     """
     sizes = len(a), len(b)
+    if not np.isin(a.path, b.path).any():
+        raise InputError(f"A and B have no image in common: A begins with {a.path[0]}, B with {b.path[0]}")
     if common_only:
         a, b = a.select(np.isin(a.path, b.path)), b.select(np.isin(b.path, a.path))
     b = aligned(a, b)

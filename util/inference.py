@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from data_loaders import AXES, Listed, scoring_batches
+from util.errors import InputError
 from util.predictions import Predictions, truth_of
 from util.script import progress
 
@@ -19,6 +20,9 @@ def predict_angles(model: Any, crops: np.ndarray, *, fill: bool = False) -> np.n
         model: from `rafa_model.build_rafa_net` or `load_rafa_net`.
         fill: always give the network 16 crops, the last time filled up with black.  Other sizes take other kernels,
             which round differently (measured: by up to 1e-3 degrees); without it a single crop is answered sooner.
+
+    Raises:
+        InputError: an answer that is not finite.
     """
     from util.backend import tf
 
@@ -29,11 +33,16 @@ def predict_angles(model: Any, crops: np.ndarray, *, fill: bool = False) -> np.n
         for start in range(0, len(crops), NETWORK_BATCH):
             part = crops[start : start + NETWORK_BATCH]
             filled = np.zeros((NETWORK_BATCH - len(part) if fill else 0, *crops.shape[1:]), crops.dtype)
-            answers = model.predict_on_batch(np.concatenate([part, filled]))
-            angles.append(np.concatenate([answers[axis] for axis in AXES], axis=1)[: len(part)])  # (b, 3)
-        return np.concatenate(angles, dtype=float)
+            found = model.predict_on_batch(np.concatenate([part, filled]))
+            angles.append(np.concatenate([found[axis] for axis in AXES], axis=1)[: len(part)])  # (b, 3)
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(reduced)
+    answers = np.concatenate(angles, dtype=float)
+    if wrong := np.count_nonzero(~np.isfinite(answers).all(axis=1)):
+        raise InputError(
+            f"{wrong} of {len(answers)} predicted angles are not finite: the network's weights are damaged"
+        )
+    return answers
 
 
 def predict_listed(model: Any, listed: Listed, margin: float, workers: int) -> Predictions:

@@ -317,10 +317,14 @@ def read_results(path: str | Path) -> list[Facts]:
     """
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))["results"]
+        if not results:
+            raise KeyError("no results")
         for result in results:
             result["estimates"] = {key: _estimate(fields) for key, fields in result["estimates"].items()}
             result["card"]["paper_protocol"]
             result.setdefault("baseline", None)
+            [(row["margin"], row["table"], *row["mae"]) for row in result["paper"]]
+            [result["baseline"][key] for key in MAE_KEYS if result["baseline"] is not None]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a result file of evaluate.py --result: {error!r}") from error
     return results

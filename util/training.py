@@ -118,6 +118,7 @@ class RunFolder:
         try:
             record = json.loads(self.record_file.read_text(encoding="utf-8"))
             options, version = dict(record["options"]), record.get("suite")
+            _hashes(record["lists"]), [*record.get("resumed", [])]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.path} is not the folder of a run that can be resumed: {error!r}") from error
         if version is None:
@@ -151,9 +152,7 @@ class RunFolder:
             InputError: lists that are not those of the run, a checkpoint that is missing or damaged.
         """
         begun = self.record()
-        if [file["sha256"] for part in begun["lists"] for file in part] != [
-            file["sha256"] for part in record["lists"] for file in part
-        ]:
+        if _hashes(begun["lists"]) != _hashes(record["lists"]):
             raise InputError(f"the lists are not those that {self.path} was begun with; put those back to resume it")
         epoch = self._load_checkpoint(model, record["steps_per_epoch"])
         self._keep_rows(epoch)
@@ -222,12 +221,23 @@ class RunFolder:
         """The whole rows of metrics.csv, without its header."""
         if not self.log_file.is_file():
             return []
-        lines = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         return [line for line in lines[1:] if line.endswith("\n")]
 
     def _keep_rows(self, epochs: int) -> None:
         """Drop what an interrupted run logged after its last checkpoint."""
         if self.log_file.is_file():
-            header = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)[:1]
-            kept = [row for row in self._rows() if int(row.split(",", maxsplit=1)[0]) <= epochs]
+            header = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[:1]
+            numbers = [row.split(",", maxsplit=1)[0] for row in self._rows()]
+            done = {str(epoch) for epoch in range(1, epochs + 1)}
+            kept = [row for row, number in zip(self._rows(), numbers, strict=True) if number in done]
             write_text(self.log_file, "".join([*header, *kept] if kept else []))
+        else:
+            kept = []
+        if len(kept) < epochs:
+            print(f"note: {self.log_file} holds {len(kept)} of the {epochs} epochs done; the other rows are lost")
+
+
+def _hashes(lists: list[list[dict[str, str]]]) -> list[str]:
+    """The SHA-256 of every list of a run."""
+    return [file["sha256"] for part in lists for file in part]
