@@ -13,8 +13,8 @@ from util.backend import keras
 from util.errors import InputError
 
 MODEL_NAME = "rafa_net_"  # and the backbone
-# What makes a layer compute something else without changing the shape of its weights.
-_SETTINGS = ("strides", "padding", "pool_size", "kernel_size", "epsilon", "scale", "offset", "units", "activation")
+# What a saved layer says that does not change its answers, or that releases of Keras say differently.
+_IRRELEVANT = {"name", "dtype", "trainable", "momentum"}
 _BACKBONE_LAYER = re.compile(rf"(?:(?:{'|'.join(AXES)})_)?(conv\d_.+)")  # the name in ResNet-50 is group 1
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile)
 
@@ -92,22 +92,32 @@ def _check_layers(model: keras.Model, path: Path) -> None:
         theirs = _layer_settings(_config(path))
     except (*_DAMAGED, AttributeError) as error:
         raise InputError(f"{path} is damaged or not a file of this suite: {error!r}") from error
-    differing = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    differing = {name: _difference(ours.get(name), theirs.get(name)) for name in {**ours, **theirs}}
+    differing = {name: difference for name, difference in differing.items() if difference}
     if differing:
-        name = differing[0]
+        name = next(iter(differing))
         raise InputError(
-            f"{path} is another version of {model.name}: {len(differing)} layers differ, the first is {name!r} with "
-            f"{theirs.get(name)} in the file and {ours.get(name)} here; use the commit it was trained with"
+            f"{path} is another version of {model.name}: {len(differing)} layers differ, the first is {name!r} "
+            f"({differing[name]}); use the commit it was trained with"
         )
 
 
 def _layer_settings(config: dict[str, Any]) -> dict[str, dict]:
-    """Layer name → its class and what the saved config says of _SETTINGS."""
+    """Layer name → its class, the layers it takes its inputs from, and its settings."""
     found = {}
     for layer in config["config"]["layers"]:
-        settings = {key: layer["config"].get(key) for key in _SETTINGS}
-        found[layer["config"]["name"]] = {"class": layer["class_name"], **settings}
+        inputs = re.findall(r'"keras_history": \["(\w+)", \d+, (\d+)\]', json.dumps(layer["inbound_nodes"]))
+        settings = {key: value for key, value in layer["config"].items() if key not in _IRRELEVANT}
+        found[layer["config"]["name"]] = {"class": layer["class_name"], "inputs": json.dumps(inputs), **settings}
     return found
+
+
+def _difference(ours: dict | None, theirs: dict | None) -> str:
+    """What of a layer differs, in words; settings that only one release of Keras writes do not count."""
+    if ours is None or theirs is None:
+        return "missing here" if ours is None else "missing in the file"
+    keys = [key for key in ours if key in theirs and not isinstance(ours[key], dict) and ours[key] != theirs[key]]
+    return ", ".join(f"{key} is {theirs[key]} in the file and {ours[key]} here" for key in keys)
 
 
 def _is_imagenet_file(path: Path) -> bool:
