@@ -196,19 +196,21 @@ def read_lists(
 def _rejected(
     boxes: dict[str, Box | None], angles: dict[str, Angles], bad_boxes: Rejected, bad_angles: Rejected
 ) -> Rejected:
-    """Why rows cannot be used, each path under one reason."""
-    bad = {path for reasons in (bad_boxes, bad_angles) for paths in reasons.values() for path in paths}
-    reasons = {
-        "not in the angle list": [path for path in boxes if path not in angles and path not in bad],
-        "not in the crop list": [path for path in angles if path not in boxes and path not in bad],
-        "no box": [path for path, box in boxes.items() if box is None],
-    }
-    rejected: Rejected = {}
-    counted: set[str] = set()
-    for reason, paths in [*reasons.items(), *bad_boxes.items(), *bad_angles.items()]:
-        if new := [path for path in paths if path not in counted]:
-            rejected[reason] = rejected.get(reason, []) + new
-            counted.update(new)
+    """Why rows cannot be used: every row of the crop list that is not used, and what only the angle list has."""
+    rejected: Rejected = {reason: list(paths) for reason, paths in bad_boxes.items()}
+    in_crop_list = {*boxes, *(path for paths in bad_boxes.values() for path in paths)}
+    bad_angle = {path: reason for reason, paths in bad_angles.items() for path in paths}
+    for path, box in boxes.items():
+        if path not in angles and path not in bad_angle:
+            rejected.setdefault("not in the angle list", []).append(path)
+        elif box is None or path not in angles:
+            rejected.setdefault("no box" if box is None else bad_angle[path], []).append(path)
+    alone = {"not in the crop list": [path for path in angles if path not in in_crop_list]}
+    for reason, paths in bad_angles.items():  # an image that has angles already has one row too many
+        alone.setdefault(reason, []).extend(path for path in paths if path not in in_crop_list or path in angles)
+    for reason, paths in alone.items():
+        if paths:
+            rejected[reason] = rejected.get(reason, []) + paths
     return rejected
 
 

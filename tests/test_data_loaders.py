@@ -331,6 +331,21 @@ def quirks(tmp_path):
     return tmp_path
 
 
+def test_every_row_of_a_published_crop_list_is_used_or_counted(tmp_path, publish):
+    rows = ("a.jpg\n", "a.jpg\t1 2 3 3\n", "b.jpg\t1 2 3 3\n", "b.jpg\t1 2 3 3\n", "c.jpg\t1 2 3 3\n")
+    (tmp_path / "300wcrop.txt").write_text("".join(rows))
+    (tmp_path / "300w_euler_cls.txt").write_text("a.jpg\t1\t2\t3\nc.jpg\t1\t2\t3\nc.jpg\t1\t2\t3\nd.jpg\tx\n")
+    publish(tmp_path, "300w-lp")
+    listed = load_data_set("300w-lp", tmp_path)
+    assert listed.records["path"].tolist() == ["c.jpg"] and listed.files[0].rows == 5
+    assert {reason: sorted(paths) for reason, paths in listed.rejected.items()} == {
+        "listed twice": ["a.jpg", "b.jpg", "c.jpg"],  # c.jpg in the angle list
+        "no box": ["a.jpg"],
+        "not in the angle list": ["b.jpg"],
+        "malformed angles": ["d.jpg"],
+    }
+
+
 @pytest.mark.parametrize("how", ["by name", "as lists"])
 def test_published_lists_never_end_a_run_and_what_cannot_be_used_is_counted_by_reason(how, quirks, publish):
     publish(quirks, "300w-lp")
