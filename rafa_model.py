@@ -118,7 +118,7 @@ class SelfAttention(layers.Layer):
         units: channels of f and g.
 
     Input shape: (batch, height, width, C).
-    Output: the attended map (batch, height, width, C), and β (batch, n, n) for whoever wants to look at it.
+    Output: the attended map (batch, height, width, C), and β (batch, n, n) for explanations.
 
     Reference: Zhang et al., "Self-Attention Generative Adversarial Networks", ICML 2019, as RAFA-Net uses it.
     """
@@ -261,7 +261,7 @@ class Backbone:
 
 BACKBONES = {
     "resnet50": Backbone(64, 2, ((64, 3, 1), (128, 4, 2), (256, 6, 2)), (512, 3), bottleneck_block),
-    # For tests and demonstrations: the same branches on a trunk of two blocks, 858,924 parameters in all.
+    # For tests and demonstrations: the same axis heads on a trunk of two blocks and a small conv5; 858,924 parameters.
     "tiny": Backbone(16, 4, ((32, 1, 2), (64, 1, 2)), (128, 1), basic_block),
 }
 

@@ -1,6 +1,6 @@
 """Train RAFA-Net.
 
-python train_rafa-net.py                 the paper's run: 300W-LP, scored on AFLW2000
+python train_rafa-net.py                 protocol 1: 300W-LP, scored on AFLW2000
 python train_rafa-net.py --protocol 2    BIWI, 16 videos to train and 8 to test
 python train_rafa-net.py --synthetic     synthetic heads and a tiny network: from nothing to a table in minutes
 python train_rafa-net.py --run-dir DIR --resume
@@ -43,15 +43,16 @@ MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir", "run_dir", "resume"}
 
 
 def option_definitions() -> argparse.ArgumentParser:
-    """Every option with its default: the paper's run."""
+    """Every option with its default: what the released code runs."""
     parser = option_parser(__doc__)
     run = parser.add_argument_group("what to run")
     run.add_argument("--protocol", type=int, choices=(1, 2), default=1, help="1: 300W-LP → AFLW2000; 2: BIWI")
     run.add_argument("--split", choices=tuple(BIWI_SPLITS), help="BIWI split of protocol 2 (default: 16-8)")
-    run.add_argument("--synthetic", action="store_true", help="synthetic heads, rendered on first use; tiny backbone")
+    text = "synthetic heads, drawn on first use; tiny backbone, 15 epochs, batches of 32, learning rate / 10 after 11"
+    run.add_argument("--synthetic", action="store_true", help=text)
     run.add_argument("--train-lists", nargs=2, metavar=("CROP", "ANGLES"), help="your own lists to train on")
     run.add_argument("--test-lists", nargs=2, metavar=("CROP", "ANGLES"), help="your own lists to test on")
-    run.add_argument("--angle-unit", choices=("radians", "degrees"), help="of your own lists (default: radians)")
+    run.add_argument("--angle-unit", choices=("radians", "degrees"), help="unit of your own lists (default: radians)")
     run.add_argument("--data-dir", default="data", help="folder at which the lists' paths start")
     run.add_argument("--allow-missing", action="store_true", help="skip missing images (their number is reported)")
     run.add_argument(
@@ -62,12 +63,14 @@ def option_definitions() -> argparse.ArgumentParser:
         help="use at most N evenly spaced images per list; 0: all",
     )
     network = parser.add_argument_group("network")
-    network.add_argument("--backbone", choices=("resnet50", "tiny"), default="resnet50")
+    network.add_argument(
+        "--backbone", choices=("resnet50", "tiny"), default="resnet50", help="the paper's, or a small one"
+    )
     network.add_argument("--weights", default="imagenet", help="to start from: imagenet, none, or a file")
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--epochs", type=number(int, 1), default=100, metavar="N", help="passes over the training list")
     recipe.add_argument("--batch-size", type=number(int, 1), default=16, metavar="N", help="images per step")
-    text = "of RMSprop. The released code runs 1e-3; its history implies 1e-4 with --decay-every 25"
+    text = "learning rate of RMSprop. The released code runs 1e-3; its history implies 1e-4 with --decay-every 25"
     recipe.add_argument("--learning-rate", type=number(float, 1e-12, 10), default=1e-3, metavar="RATE", help=text)
     text = "divide the learning rate by ten every N epochs; 0: never"
     recipe.add_argument("--decay-every", type=number(int, 0), default=0, metavar="N", help=text)
@@ -77,10 +80,16 @@ def option_definitions() -> argparse.ArgumentParser:
     recipe.add_argument("--test-margin", type=number(float, 0, 5), default=0.2, metavar="M", help=text)
     text = "score the test list every N epochs, for monitoring only; 0: only at the end"
     recipe.add_argument("--watch-every", type=number(int, 0), default=5, metavar="N", help=text)
-    recipe.add_argument("--seed", type=number(int, 0, 2**31), default=0, help="of initial weights, order and margins")
+    recipe.add_argument(
+        "--seed", type=number(int, 0, 2**31), default=0, help="seed of initial weights, order and margins"
+    )
     files = parser.add_argument_group("files and machine")
     files.add_argument("--run-dir", help="folder for everything the run writes (default: runs/NAME-DATE)")
-    files.add_argument("--resume", action="store_true", help="continue the run in --run-dir from its last checkpoint")
+    files.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --run-dir from its last checkpoint; --epochs, --workers and --data-dir may change",
+    )
     files.add_argument("--workers", type=number(int, 1, 1024), default=os.cpu_count(), help="threads that read images")
     return parser
 

@@ -1,4 +1,4 @@
-"""Keras and TensorFlow, imported without TensorFlow's greeting: `from util.backend import keras, tf`."""
+"""Keras and TensorFlow, imported without TensorFlow's start-up messages: `from util.backend import keras, tf`."""
 
 import contextlib
 import os

@@ -17,7 +17,7 @@ class RMSprop(keras.optimizers.RMSprop):
 
     Keras 3 divides by √(v + ε) instead: its ε of 1e-7 is a floor of 3e-4 under √v.  ε = 1e-14 in that place comes
     near, but still moves weights of small gradients (|g| < 1e-5) by up to 7e-4 in five steps away from the released
-    code; this is exact.
+    code; this agrees within 2e-6.
 
     Args:
         learning_rate, rho, epsilon: 1e-3, 0.9 and 1e-7 are Keras 2.2.4's defaults.

@@ -1,4 +1,4 @@
-"""What a training run stands on: its folder, the learning rate of an epoch, one training step, the expected time."""
+"""Parts of a training run: its folder, the learning rate of an epoch, one training step, the expected time."""
 
 import csv
 import json
@@ -52,7 +52,7 @@ def training_step(model: Any) -> Callable[..., dict[str, Any]]:
     """
     from util.backend import tf
 
-    # XLA takes longer to compile and runs no faster on a CPU; it was not measured on a GPU, where Keras uses it.
+    # XLA takes longer to compile and runs no faster on a CPU; it is on with a GPU, where it was not measured.
     @tf.function(reduce_retracing=True, jit_compile=bool(tf.config.list_physical_devices("GPU")))
     def step(crops: Any, true: dict[str, Any]) -> dict[str, Any]:
         with tf.GradientTape() as tape:
