@@ -220,8 +220,8 @@ def _check_paired(rejected: Rejected, files: tuple[ListFile, ListFile]) -> None:
     if (first or second) and not all(file.published for file in files):
         names = ", ".join([*first, *second][:3])
         raise InputError(
-            f"{files[0].path} and {files[1].path} disagree: {len(first):,} images are only in the first, "
-            f"{len(second):,} only in the second ({names}, ...); both lists must name the same images"
+            f"{files[0].path} and {files[1].path} disagree: only the first names {len(first):,} images, "
+            f"only the second {len(second):,} ({names}); both lists must name the same images"
         )
 
 

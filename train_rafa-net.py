@@ -48,7 +48,8 @@ def option_definitions() -> argparse.ArgumentParser:
     run = parser.add_argument_group("what to run")
     run.add_argument("--protocol", type=int, choices=(1, 2), default=1, help="1: 300W-LP → AFLW2000; 2: BIWI")
     run.add_argument("--split", choices=tuple(BIWI_SPLITS), help="BIWI split of protocol 2 (default: 16-8)")
-    text = "synthetic heads, drawn on first use; tiny backbone, 15 epochs, batches of 32, learning rate / 10 after 11"
+    changed = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in SYNTHETIC.items())
+    text = f"synthetic heads, drawn on first use, with other defaults: {changed}"
     run.add_argument("--synthetic", action="store_true", help=text)
     run.add_argument("--train-lists", nargs=2, metavar=("CROP", "ANGLES"), help="your own lists to train on")
     run.add_argument("--test-lists", nargs=2, metavar=("CROP", "ANGLES"), help="your own lists to test on")

@@ -164,7 +164,7 @@ def test_your_own_lists_must_name_the_same_images(no_box, folder):
     if no_box:
         boxes = rows_of(folder / "crop.txt")
         (folder / "crop.txt").write_text("\n".join([boxes[0].split("\t")[0], *boxes[1:]]))
-    message = r"1 images are only in the first, 1 only in the second \(AFLW2000/image00000.png, AFLW2000/image99999"
+    message = r"only the first names 1 images, only the second 1 \(AFLW2000/image00000.png, AFLW2000/image99999"
     with pytest.raises(InputError, match=message):
         read(folder)
 
@@ -211,7 +211,7 @@ def test_one_published_list_of_two_is_not_a_published_pair(folder, publish):
     assert load_data_set("aflw2000", folder).published
     with (folder / "Aflw2000crop.txt").open("a") as file:
         file.write("\nAFLW2000/image99999.png\t1 2 3 3")
-    with pytest.raises(InputError, match="1 images are only in the first, 0 only in the second"):
+    with pytest.raises(InputError, match="only the first names 1 images, only the second 0"):
         load_data_set("aflw2000", folder)
 
 

@@ -130,12 +130,12 @@ def test_margins_tell_rows_apart_unless_one_side_has_none(hand_made):
 
 
 def test_a_repeated_image_is_named_with_both_rows(hand_made):
-    with pytest.raises(InputError, match=r"A, row 1: a.jpg at margin 0.2 appears already at 0"):
+    with pytest.raises(InputError, match=r"A, row 1: a.jpg at margin 0.2 appears already in row 0"):
         aligned(hand_made.select([0, 0]), hand_made)
-    with pytest.raises(InputError, match=r"B, row 2: b.jpg at margin 0.2 appears already at 1"):
+    with pytest.raises(InputError, match=r"B, row 2: b.jpg at margin 0.2 appears already in row 1"):
         aligned(hand_made, hand_made.select([0, 1, 1]))
     two = stack([hand_made, dataclasses.replace(hand_made, margin=0.3)])
-    with pytest.raises(InputError, match=r"A, row 4: a.jpg appears already at 0"):
+    with pytest.raises(InputError, match=r"A, row 4: a.jpg appears already in row 0"):
         aligned(two, dataclasses.replace(hand_made, margin=np.nan))
 
 
@@ -159,7 +159,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, hand_made
         write_predictions(path, unwritable)
     with pytest.raises(InputError, match="no predictions to write"):
         write_predictions(path, hand_made.select([]))
-    with pytest.raises(InputError, match=r"row 2: b.jpg at margin 0.2 appears already at 1"):
+    with pytest.raises(InputError, match=r"row 2: b.jpg at margin 0.2 appears already in row 1"):
         write_predictions(path, hand_made.select([0, 1, 1]))
     assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
     assert path.read_text() == "old"
@@ -223,7 +223,7 @@ def test_joining_the_truth_names_what_does_not_fit(tmp_path, hand_made):
         read_predictions(path, truth=hand_made.select([0]))
     with pytest.raises(InputError, match=r"against the truth: true angles differ by over 0.001° in 1 \(d.jpg\)"):
         read_predictions(path, roll_sign="mat", truth=hand_made)
-    with pytest.raises(InputError, match=r"the truth, row 1: a.jpg appears already at 0"):
+    with pytest.raises(InputError, match=r"the truth, row 1: a.jpg appears already in row 0"):
         read_predictions(path, truth=hand_made.select([0, 0]))
 
 
@@ -262,7 +262,7 @@ def test_lines_are_those_of_the_file_where_rows_are_left_out(tmp_path, hand_made
         ("-100,10,5,", "-inf,10,5,", r"line 5: yaw_true is '-inf'"),
         ("p2,0.2,75", "p2,wide,75", r"line 4: margin is 'wide'"),
         ("p2,0.2,75", "p2,nan,75", r"line 4: margin is 'nan'"),
-        ("d.jpg", "b.jpg", r"line 5: b.jpg at margin 0.2 appears already at 3"),
+        ("d.jpg", "b.jpg", r"line 5: b.jpg at margin 0.2 appears already in line 3"),
         ("d.jpg", "", r"line 5: no path"),
         ("45,6,0", "45,6", r"line 3: 10 columns; the header has 11"),
         ("45,6,0\n", "45,6,0\n\n", r"line 4: 0 columns"),

@@ -2,12 +2,15 @@
 
 import argparse
 import io
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from util import script
 from util.errors import InputError
+from util.provenance import ROOT
 
 
 def parser():
@@ -77,6 +80,19 @@ def test_bad_input_is_one_line_and_exit_status_two(error, capsys):
         script.run_script(main)
     message = capsys.readouterr().err
     assert end.value.code == 2 and message.startswith("error: ") and "bad list" in message and message.count("\n") == 1
+
+
+def test_a_missing_file_is_named_first(capsys):
+    with pytest.raises(SystemExit):
+        script.run_script(lambda: Path("nowhere.csv").read_text())
+    assert capsys.readouterr().err == "error: nowhere.csv: No such file or directory\n"
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    code = "from util.script import run_script; run_script(lambda: [print(i) for i in range(99999)] and None)"
+    command = f"{sys.executable} -c '{code}' | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.stdout, done.stderr) == ("0\n0\n", "")
 
 
 def test_ctrl_c_is_one_line_and_exit_status_130(capsys):

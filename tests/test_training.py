@@ -208,7 +208,7 @@ def test_a_lost_or_damaged_checkpoint_is_said_with_the_way_on(begun, model):
 
 def test_other_lists_than_those_of_the_run_are_refused(begun, model):
     other = [LISTS[0], [{"sha256": "c"}, {"sha256": "changed"}]]
-    with pytest.raises(InputError, match=r"the lists are not those that .* was begun with"):
+    with pytest.raises(InputError, match=r"the lists are not those that .* started with"):
         begun.resume(model, {**RECORD, "lists": other})
 
 

@@ -118,7 +118,8 @@ def _refuse_repeated(place: str, keys: Iterable[str], numbers: Iterable[int]) ->
     first: dict[str, int] = {}
     for key, number in zip(keys, numbers, strict=True):
         if first.setdefault(key, number) != number:
-            raise InputError(f"{place} {number}: {key} appears already at {first[key]}; expected it once per margin")
+            where = f"{place.rsplit(maxsplit=1)[-1]} {first[key]}"
+            raise InputError(f"{place} {number}: {key} appears already in {where}; expected once per margin")
 
 
 def _matching_rows(keys: list[str], others: list[str], names: str, mend: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -84,8 +85,14 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's main and exit with its status; bad input is one line on stderr and exit status 2."""
     try:
         sys.exit(main())
+    except BrokenPipeError:  # whoever reads the output has read enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            text = f"{error.filename}: {error.strerror}"
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)

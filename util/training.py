@@ -131,7 +131,8 @@ class RunFolder:
     def refuse_if_used(self) -> None:
         """Raise an InputError if the folder holds anything."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise InputError(f"{self.path} is not empty; give another --run-dir, or --resume to continue the run in it")
+            what = "is not empty" if self.path.is_dir() else "is a file"
+            raise InputError(f"{self.path} {what}; give another --run-dir, or --resume to continue the run in it")
 
     def start(self, record: dict[str, Any]) -> None:
         """Take the folder for a new run; of two runs that start at once, one gets an InputError."""
@@ -153,7 +154,7 @@ class RunFolder:
         """
         begun = self.record()
         if _hashes(begun["lists"]) != _hashes(record["lists"]):
-            raise InputError(f"the lists are not those that {self.path} was begun with; put those back to resume it")
+            raise InputError(f"the lists are not those that {self.path} started with; put those back to resume it")
         epoch = self._load_checkpoint(model, record["steps_per_epoch"])
         self._keep_rows(epoch)
         again = {"after_epoch": epoch, **record}
