@@ -145,7 +145,8 @@ def difference(changed: np.ndarray, own: np.ndarray) -> str:
     from scipy.stats import ttest_1samp
 
     interval = ttest_1samp(changed - own, 0).confidence_interval(0.95)
-    return f"{(changed - own).mean():+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+    mean, low, high = (round(value, 2) + 0.0 for value in ((changed - own).mean(), interval.low, interval.high))
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -191,7 +192,7 @@ def main() -> None:
         for run in runs_of_seed(seed, train_list, test, known.__contains__):
             runs = [*(r for r in runs if (r["seed"], r["variant"]) != (seed, run["variant"])), run]
             lines = ",\n".join(json.dumps(run) for run in runs)
-            made = json.dumps(environment())
+            made = json.dumps(environment("python tests/measurements/effects.py"))
             write_text(file, f'{{"made": {made},\n"runs": [\n{lines}\n]}}\n')
             print(
                 {key: round(value, 2) if isinstance(value, float) else value for key, value in run.items()}, flush=True
