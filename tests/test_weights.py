@@ -1,6 +1,7 @@
 """Weight files: saved ones load with one call, anything else is refused by name."""
 
 import json
+import re
 import zipfile
 
 import h5py
@@ -9,6 +10,7 @@ import pytest
 
 from data_loaders import AXES
 from rafa_model import build_rafa_net, load_rafa_net
+from util import weights as weight_files
 from util.backend import keras
 from util.errors import InputError
 
@@ -148,6 +150,15 @@ def test_imagenet_weights_reach_the_trunk_and_every_branch_by_name(tmp_path):
             np.testing.assert_array_equal(found, expected)
     with pytest.raises(InputError, match="do not fit the backbone 'tiny'"):
         build_rafa_net("tiny", weights=path)
+
+
+def test_imagenet_layers_that_find_no_place_are_refused(tmp_path, monkeypatch):
+    _write_legacy_weights(
+        keras.applications.ResNet50(weights=None, include_top=False, input_shape=(224, 224, 3)), tmp_path / "r.h5"
+    )
+    monkeypatch.setattr(weight_files, "_BACKBONE_LAYER", re.compile(r"(conv2_.+)"))
+    with pytest.raises(InputError, match="layers of ResNet-50 that found no place in rafa_net_resnet50: conv1_bn"):
+        build_rafa_net("resnet50", weights=tmp_path / "r.h5")
 
 
 def _write_legacy_weights(model, path):
