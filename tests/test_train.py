@@ -97,6 +97,21 @@ def test_a_run_folder_tells_everything(folder, main, capsys):
     assert (run_dir / "result.md").read_text().strip() in out and all(name in out for name in files)
 
 
+def test_the_training_margin_reaches_the_batches_and_the_test_margin_the_score(folder, main, monkeypatch):
+    seen, batches = [], main.__globals__["training_batches"]
+
+    def noted(listed, batch_size, max_margin, *more):
+        seen.append(max_margin)
+        return batches(listed, batch_size, max_margin, *more)
+
+    monkeypatch.setitem(main.__globals__, "training_batches", noted)
+    main(options(folder, folder / "run", "--epochs", "1", "--train-margin", "0.4", "--test-margin", "0.1"))
+    with (folder / "run/predictions.csv").open() as file:
+        assert seen == [0.4] and {row["margin"] for row in csv.DictReader(file)} == {"0.1"}
+    result = json.loads((folder / "run/result.json").read_text())["results"][0]
+    assert result["card"]["margin"] == 0.1
+
+
 def test_protocol_two_trains_on_the_other_videos_of_the_split_it_tests(tmp_path, main, capsys):
     boxes, angles = [], []
     for video in ("01", "03", "06"):  # the split 16-8 tests 03 and 06
