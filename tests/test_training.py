@@ -156,7 +156,7 @@ def test_a_folder_without_a_record_cannot_be_resumed(content, tmp_path):
 
 def test_a_run_of_the_first_version_is_not_resumed(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"options": {}, "lists": [], "versions": {}}))
-    with pytest.raises(InputError, match=r"begun by version 0\.1 of this suite, whose batch normalisation differs"):
+    with pytest.raises(InputError, match=r"started by version 0\.1 of this suite, whose batch normalisation differs"):
         RunFolder(tmp_path).record()
 
 

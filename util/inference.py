@@ -1,4 +1,4 @@
-"""The one way from crops to angles: for scoring, for your own images, and for explanations."""
+"""From crops to angles: for scoring, for your own images, and for explanations."""
 
 from dataclasses import replace
 from typing import Any

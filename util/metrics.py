@@ -174,7 +174,7 @@ def across_seeds(summaries: Sequence[dict[str, Estimate]]) -> dict[str, Spread]:
         InputError: no runs, or runs that scored different numbers of images.
     """
     if not summaries:
-        raise InputError("no summaries to put together; expected one per run")
+        raise InputError("no summaries to combine; expected one per run")
     spreads = {}
     for key in summaries[0]:
         values, counts = np.array([(summary[key].value, summary[key].n) for summary in summaries]).T

@@ -126,7 +126,9 @@ def weights_facts(path: str | Path, backbone: str) -> Facts:
         try:
             trained_by = _training_facts(json.loads(record.read_text(encoding="utf-8")))
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, IndexError) as error:
-            raise InputError(f"{record} is not the record of a training run: {error!r}; mend it or move it") from error
+            raise InputError(
+                f"{record} is not the record of a training run: {error!r}; correct it or move it away"
+            ) from error
     return {"file": str(path), "sha256": sha256(path), "backbone": backbone, "trained_by": trained_by}
 
 

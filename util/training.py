@@ -123,7 +123,7 @@ class RunFolder:
             raise InputError(f"{self.path} is not the folder of a run that can be resumed: {error!r}") from error
         if version is None:
             raise InputError(
-                f"{self.path} was begun by version 0.1 of this suite, whose batch normalisation differs from this: "
+                f"{self.path} was started by version 0.1 of this suite, whose batch normalisation differs: "
                 "its networks can be scored, but it cannot be resumed; start a new run"
             )
         return {**record, "options": options}
