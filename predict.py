@@ -14,7 +14,6 @@ Exit status: 0 if every image and frame had a face, 1 if one had none or could n
 import argparse
 import csv
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +31,8 @@ from util.explain import RULES, Explanations
 from util.export import export_checked
 from util.figures import STYLES
 from util.inference import NETWORK_BATCH, predict_angles
-from util.script import number, option_parser, progress, run_script
+from util.predictions import ROLL_SIGNS
+from util.script import drop_output, number, option_parser, progress, run_script
 from util.sources import DrawnCopies, FindBoxes, Frame, ListedBoxes, Source, cut_faces, find_sources, read_frames
 
 BUFFERED_BYTES = 2**28  # of frames that wait for a full batch
@@ -141,7 +141,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--format", choices=("csv", "jsonl"), default="csv", help="CSV, or one JSON object per line")
     add("--out", metavar="FILE", help="write the rows to this file (default: stdout)")
     what = "roll sign convention of the rows: the published lists', or the .mat files' (the opposite)"
-    add("--roll-sign", choices=("list", "mat"), default="list", help=what)
+    add("--roll-sign", choices=ROLL_SIGNS, default="list", help=what)
     what = "also output the head rotation (image axes: x right, y down, z to the viewer; nose = R·(0,0,1))"
     add("--rotation", choices=tuple(ROTATION_FIELDS), default="none", help=what)
     add = parser.add_argument_group("images", "always in the signs of the published lists").add_argument
@@ -251,9 +251,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         return run(options)
-    except BrokenPipeError:  # the reader of the rows has closed, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        drop_output()
+        return 1  # not every row was written
 
 
 if __name__ == "__main__":

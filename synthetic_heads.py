@@ -144,7 +144,7 @@ def _refuse_other_files(data_dir: Path) -> None:
     if files > own:
         raise InputError(
             f"{data_dir} holds {files:,} files, {own:,} of them written by this program: nothing was changed. "
-            "Give a new folder for the synthetic heads, or delete this one yourself."
+            "Give a new folder for the synthetic heads."
         )
 
 

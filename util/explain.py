@@ -1,8 +1,8 @@
 """Where the network looks: Grad-CAM of each axis, self-attention, and the weights of the 35 pooled regions.
 
 Grad-CAM.  The released code shows Grad-CAM images without naming their layer.  Here it is the output of each branch's
-self-attention, A (7, 7, C): the last map with a spatial layout, before the maxima.  With y the
-angle of that axis, there are two maps, both sums over the channels:
+self-attention, A (7, 7, C): the last map with a spatial layout, before the maxima.  With y the angle of that axis,
+there are two maps, both sums over the channels:
 
 1. M = Σ mean(∂y/∂A) · A, with the mean over the 49 cells: Grad-CAM as published, for networks that average after A.
 2. L = Σ ∂y/∂A · A, with each cell's own gradient (HiResCAM).  RAFA-Net takes maxima after A, so most of ∂y/∂A is 0, and

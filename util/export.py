@@ -18,7 +18,7 @@ import numpy as np
 from data_loaders import AXES, crop
 from util.errors import InputError
 from util.head_renderer import random_identity, render_head
-from util.inference import predict_angles
+from util.inference import full_float32, predict_angles
 from util.provenance import written_whole
 
 TOLERANCE = 0.01  # degrees
@@ -88,7 +88,8 @@ def compare(model: Any, answers: Answers, crops: np.ndarray) -> dict[int, np.nda
     """Largest difference between a Keras model and an exported one: batch size → (3,) degrees, in the order of AXES."""
     found = {}
     for batch in BATCHES:
-        given = answers(crops[:batch])
+        with full_float32():
+            given = answers(crops[:batch])
         if shapes := {np.shape(given[axis]) for axis in AXES} - {(batch, 1)}:
             raise InputError(f"the export answers {batch} crops with shape {shapes.pop()}; expected ({batch}, 1)")
         difference = np.hstack([given[axis] for axis in AXES]) - predict_angles(model, crops[:batch])  # (b, 3)
@@ -115,6 +116,5 @@ def _litert(path: Path) -> Answers:
 def _saved_model(path: Path) -> Answers:
     from util.backend import tf
 
-    tf.config.experimental.enable_tensor_float_32_execution(False)  # as in predict_angles
     loaded = tf.saved_model.load(str(path))
     return lambda crops: {axis: values.numpy() for axis, values in loaded.serve(crops).items()}

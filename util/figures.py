@@ -28,7 +28,6 @@ from PIL import Image, ImageDraw, ImageFont
 from data_loaders import AXES, Listed, crop, image_path, read_image, rotation_matrix
 from util.colours import AXIS_COLOURS, BLACK, WHITE, YELLOW, Colour
 from util.errors import InputError
-from util.plots import draw_error_by_angle, draw_sweep  # noqa: F401, so that evaluate.py finds all its figures here
 from util.provenance import written_whole
 from util.tables import heading
 

@@ -1,5 +1,7 @@
 """From crops to angles: for scoring, for your own images, and for explanations."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,19 @@ from util.script import progress
 NETWORK_BATCH = 16  # crops
 
 
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """No TF32 on GPUs that have it: its ten bits of mantissa are too few for a score."""
+    from util.backend import tf
+
+    reduced = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(reduced)
+
+
 def predict_angles(model: Any, crops: np.ndarray, *, fill: bool = False) -> np.ndarray:
     """The network's answers: (n, 224, 224, 3) RGB crops, 0...255 → (n, 3) yaw, pitch, roll in radians, list signs.
 
@@ -24,19 +39,13 @@ def predict_angles(model: Any, crops: np.ndarray, *, fill: bool = False) -> np.n
     Raises:
         InputError: an answer that is not finite.
     """
-    from util.backend import tf
-
-    reduced = tf.config.experimental.tensor_float_32_execution_enabled()
-    tf.config.experimental.enable_tensor_float_32_execution(False)  # ten bits of mantissa are too few for a score
-    try:
-        angles = []
+    angles = []
+    with full_float32():
         for start in range(0, len(crops), NETWORK_BATCH):
             part = crops[start : start + NETWORK_BATCH]
             filled = np.zeros((NETWORK_BATCH - len(part) if fill else 0, *crops.shape[1:]), crops.dtype)
             found = model.predict_on_batch(np.concatenate([part, filled]))
             angles.append(np.concatenate([found[axis] for axis in AXES], axis=1)[: len(part)])  # (b, 3)
-    finally:
-        tf.config.experimental.enable_tensor_float_32_execution(reduced)
     answers = np.concatenate(angles, dtype=float)
     if wrong := np.count_nonzero(~np.isfinite(answers).all(axis=1)):
         raise InputError(

@@ -323,13 +323,21 @@ def read_results(path: str | Path) -> list[Facts]:
             raise KeyError("no results")
         for result in results:
             result["estimates"] = {key: _estimate(fields) for key, fields in result["estimates"].items()}
-            result["card"]["paper_protocol"]
             result.setdefault("baseline", None)
-            [(row["margin"], row["table"], *row["mae"]) for row in result["paper"]]
-            [result["baseline"][key] for key in MAE_KEYS if result["baseline"] is not None]
+            _check_parts(result)
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a result file of evaluate.py --result: {error!r}") from error
     return results
+
+
+def _check_parts(result: Facts) -> None:
+    """Raise a KeyError or TypeError where a part that the documents read is missing or of another kind."""
+    needed = [(result["card"], ("paper_protocol",)), *((row, ("margin", "table", "mae")) for row in result["paper"])]
+    if result["baseline"] is not None:
+        needed.append((result["baseline"], MAE_KEYS))
+    for part, keys in needed:
+        if missing := [key for key in keys if key not in part]:
+            raise KeyError(f"no {', '.join(missing)}")
 
 
 def _estimate(fields: Facts) -> metrics.Estimate:

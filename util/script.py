@@ -81,12 +81,17 @@ def progress(
         print(f"{title}: {done:,}{of} {unit}s", file=sys.stderr, flush=True)
 
 
+def drop_output() -> None:
+    """Throw away what is still to be printed: whoever reads it has read enough, as `head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's main and exit with its status; bad input is one line on stderr and exit status 2."""
     try:
         sys.exit(main())
-    except BrokenPipeError:  # whoever reads the output has read enough, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        drop_output()
         sys.exit(0)
     except (InputError, OSError) as error:
         text = str(error)

@@ -118,7 +118,8 @@ class RunFolder:
         try:
             record = json.loads(self.record_file.read_text(encoding="utf-8"))
             options, version = dict(record["options"]), record.get("suite")
-            _hashes(record["lists"]), [*record.get("resumed", [])]
+            _hashes(record["lists"])  # an error where they are not what `resume` needs
+            list(record.get("resumed", []))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.path} is not the folder of a run that can be resumed: {error!r}") from error
         if version is None:
@@ -218,23 +219,21 @@ class RunFolder:
                 shutil.copyfile(self.checkpoint, unfinished)
         self._saved = time.monotonic()
 
-    def _rows(self) -> list[str]:
-        """The whole rows of metrics.csv, without its header."""
+    def _lines(self) -> list[str]:
         if not self.log_file.is_file():
             return []
-        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        return [line for line in lines[1:] if line.endswith("\n")]
+        return self.log_file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+
+    def _rows(self) -> list[str]:
+        """The whole rows of metrics.csv, without its header."""
+        return [line for line in self._lines()[1:] if line.endswith("\n")]
 
     def _keep_rows(self, epochs: int) -> None:
-        """Drop what an interrupted run logged after its last checkpoint."""
+        """Drop what an interrupted run logged after its last checkpoint, and say if rows before it are lost."""
+        done = {str(epoch) for epoch in range(1, epochs + 1)}
+        kept = [row for row in self._rows() if row.split(",", maxsplit=1)[0] in done]
         if self.log_file.is_file():
-            header = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[:1]
-            numbers = [row.split(",", maxsplit=1)[0] for row in self._rows()]
-            done = {str(epoch) for epoch in range(1, epochs + 1)}
-            kept = [row for row, number in zip(self._rows(), numbers, strict=True) if number in done]
-            write_text(self.log_file, "".join([*header, *kept] if kept else []))
-        else:
-            kept = []
+            write_text(self.log_file, "".join([self._lines()[0], *kept] if kept else []))
         if len(kept) < epochs:
             print(f"note: {self.log_file} holds {len(kept)} of the {epochs} epochs done; the other rows are lost")
 

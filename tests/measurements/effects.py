@@ -8,6 +8,7 @@ A difference is paired by seed; its 95% interval is that of Student's t over the
 """
 
 import json
+import runpy
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -18,14 +19,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data_loaders import Listed, batches_per_epoch, labels, load_crop, load_data_set, training_batches
+from data_loaders import AXES, Listed, batches_per_epoch, labels, load_crop, load_data_set, training_batches
 from util import metrics
 from util.inference import predict_listed
+from util.protocol import MAE_KEYS
 from util.provenance import ROOT, environment, write_text
 from util.script import number, option_parser, run_script
 
-EPOCHS, DECAY_EVERY, BATCH, RATE, MARGIN, TEST_MARGIN = 15, 11, 32, 1e-3, 0.5, 0.2  # train_rafa-net.py --synthetic
-KEYS = ("mae", "mae_yaw", "mae_pitch", "mae_roll")
+RECIPE = runpy.run_path(str(ROOT / "train_rafa-net.py"))["parse_options"](["--synthetic"])
+EPOCHS, BATCH, RATE, DECAY_EVERY = RECIPE.epochs, RECIPE.batch_size, RECIPE.learning_rate, RECIPE.decay_every
+MARGIN, TEST_MARGIN = RECIPE.train_margin, RECIPE.test_margin
 BEGIN, END = "<!-- effects -->", "<!-- /effects -->"
 
 # name → (what it replaces, in words; whether the network is trained anew)
@@ -106,7 +109,7 @@ class MovingVectors:
         self.model = model
 
     def predict_on_batch(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        for axis in ("yaw", "pitch", "roll"):
+        for axis in AXES:
             attention = self.model.get_layer(f"{axis}_self_attention")
             for convolution in (attention.f, attention.g, attention.h):
                 convolution.u.assign(convolution.normalised_kernel()[1])
@@ -117,7 +120,7 @@ def measured(model: Any, test: Listed, margin: float = TEST_MARGIN) -> tuple[dic
     """Mean absolute errors in degrees, and the predicted angles (n, 3)."""
     predictions = predict_listed(model, test, margin, 2)
     columns = metrics.per_image(predictions)
-    return {key: float(columns[key].mean()) for key in KEYS}, predictions.predicted
+    return {key: float(columns[key].mean()) for key in MAE_KEYS}, predictions.predicted
 
 
 def runs_of_seed(seed: int, train_list: Listed, test: Listed, known: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
