@@ -19,7 +19,18 @@ import cv2
 import numpy as np
 
 from util.errors import InputError
-from util.lists import PATH_LENGTH, Angles, Box, ListFile, Rejected, parse_angles, parse_box, read_rows
+from util.lists import (
+    PATH_LENGTH,
+    Angles,
+    Box,
+    ListFile,
+    Rejected,
+    check_paired,
+    parse_angles,
+    parse_box,
+    read_rows,
+    unusable_rows,
+)
 
 # --- Conventions ------------------------------------------------------------------------------------------------------
 # Inside the suite angles are in radians, in the order of AXES and in the signs of the published lists:
@@ -179,8 +190,8 @@ def read_lists(
     boxes, crop_file, bad_boxes = read_rows(crop_list, parse_box)
     angles, angle_file, bad_angles = read_rows(angle_list, lambda text, published: parse_angles(text, unit, published))
     files = (crop_file, angle_file)
-    rejected = _rejected(boxes, angles, bad_boxes, bad_angles)
-    _check_paired(rejected, files)
+    rejected = unusable_rows(boxes, angles, bad_boxes, bad_angles)
+    check_paired(rejected, files)
     paths = [path for path, box in boxes.items() if box and path in angles]
     if not paths:
         why = "".join(f"; {len(rows):,} {reason}" for reason, rows in rejected.items())
@@ -191,38 +202,6 @@ def read_lists(
     if paths != [path for path in angles if boxes.get(path)]:
         notes.append("the two lists name their images in different orders; they were joined by path")
     return Listed(data_set, Path(data_dir), records, rejected, files, tuple(notes), usable=tuple(paths))
-
-
-def _rejected(
-    boxes: dict[str, Box | None], angles: dict[str, Angles], bad_boxes: Rejected, bad_angles: Rejected
-) -> Rejected:
-    """Why rows cannot be used: every row of the crop list that is not used, and what only the angle list has."""
-    rejected: Rejected = {reason: list(paths) for reason, paths in bad_boxes.items()}
-    in_crop_list = {*boxes, *(path for paths in bad_boxes.values() for path in paths)}
-    bad_angle = {path: reason for reason, paths in bad_angles.items() for path in paths}
-    for path, box in boxes.items():
-        if path not in angles and path not in bad_angle:
-            rejected.setdefault("not in the angle list", []).append(path)
-        elif box is None or path not in angles:
-            rejected.setdefault("no box" if box is None else bad_angle[path], []).append(path)
-    alone = {"not in the crop list": [path for path in angles if path not in in_crop_list]}
-    for reason, paths in bad_angles.items():  # an image that has angles already has one row too many
-        alone.setdefault(reason, []).extend(path for path in paths if path not in in_crop_list or path in angles)
-    for reason, paths in alone.items():
-        if paths:
-            rejected[reason] = rejected.get(reason, []) + paths
-    return rejected
-
-
-def _check_paired(rejected: Rejected, files: tuple[ListFile, ListFile]) -> None:
-    """Refuse your own lists where they name different images."""
-    first, second = (rejected.get(f"not in the {kind} list", []) for kind in ("angle", "crop"))
-    if (first or second) and not all(file.published for file in files):
-        names = ", ".join([*first, *second][:3])
-        raise InputError(
-            f"{files[0].path} and {files[1].path} disagree: only the first names {len(first):,} images, "
-            f"only the second {len(second):,} ({names}); both lists must name the same images"
-        )
 
 
 def _records(

@@ -1,6 +1,12 @@
 """Fixtures that several test files share."""
 
+import cv2
+import numpy as np
 import pytest
+from small_lists import write_lists
+
+from data_loaders import DATA_SETS
+from util import lists
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +32,29 @@ def loaded(model, monkeypatch):
     """`load_rafa_net` gives `model`, whatever file it is asked for, without building it again."""
     monkeypatch.setattr("rafa_model.load_rafa_net", lambda path: model)
     return model
+
+
+@pytest.fixture
+def publish(monkeypatch):
+    """Let a data set's lists be recognised as the published ones."""
+
+    def publish(folder, name):
+        for file in (DATA_SETS[name].crop_list, DATA_SETS[name].angle_list):
+            monkeypatch.setitem(lists.PUBLISHED_BLOBS, file, lists.blob_id((folder / file).read_bytes()))
+
+    return publish
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data folder with seven images of noise and their lists."""
+    rng = np.random.default_rng(0)
+    boxes, angles = [], []
+    for index in range(7):
+        name = f"AFLW2000/image{index:05d}.png"
+        (tmp_path / "AFLW2000").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (90, 100, 3), np.uint8))
+        boxes.append(f"./{name}\t{10 + index} {5 * index} 60 60 ")
+        angles.append(f"./{name}\t{index / 10}\t{-index / 20}\t{index / 40}\t90\t90\t90")
+    write_lists(tmp_path, boxes, angles)
+    return tmp_path

@@ -2,76 +2,29 @@
 
 import json
 import os
-from collections import Counter
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from sklearn.model_selection import GroupShuffleSplit
+from small_lists import read, rows_of, write_lists
 
 import data_loaders
 from data_loaders import (
     AXES,
     BIWI_PERSON,
     BIWI_SPLITS,
-    DATA_SETS,
-    RECORD,
     SPLIT_FRAMES,
-    Listed,
-    crop,
     keep_present,
     limited,
     load_data_set,
-    read_lists,
     rotation_matrix,
 )
-from util import lists
 from util.errors import InputError
-from util.lists import blob_id
 
 PARITY = Path(__file__).parent / "parity"
 DATA = os.environ.get("RAFA_DATA", "")  # your own data folder with the published lists, to test on those too
 needs_data = pytest.mark.skipif(not DATA, reason="RAFA_DATA names no data folder")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A data folder with seven images of noise and their lists."""
-    rng = np.random.default_rng(0)
-    boxes, angles = [], []
-    for index in range(7):
-        name = f"AFLW2000/image{index:05d}.png"
-        (tmp_path / "AFLW2000").mkdir(exist_ok=True)
-        cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (90, 100, 3), np.uint8))
-        boxes.append(f"./{name}\t{10 + index} {5 * index} 60 60 ")
-        angles.append(f"./{name}\t{index / 10}\t{-index / 20}\t{index / 40}\t90\t90\t90")
-    write_lists(tmp_path, boxes, angles)
-    return tmp_path
-
-
-def write_lists(folder, boxes, angles, names=("crop.txt", "angles.txt")):
-    (folder / names[0]).write_bytes("\r\n".join(boxes).encode())
-    (folder / names[1]).write_bytes("\n".join(angles).encode() + b"\n")
-
-
-def rows_of(path):
-    return path.read_text(encoding="utf-8").splitlines()
-
-
-def read(folder, unit="radians"):
-    return read_lists(folder / "crop.txt", folder / "angles.txt", unit, folder)
-
-
-@pytest.fixture
-def publish(monkeypatch):
-    """Let a data set's lists be recognised as the published ones."""
-
-    def publish(folder, name):
-        for file in (DATA_SETS[name].crop_list, DATA_SETS[name].angle_list):
-            monkeypatch.setitem(lists.PUBLISHED_BLOBS, file, blob_id((folder / file).read_bytes()))
-
-    return publish
 
 
 # --- Conventions ---
@@ -285,122 +238,6 @@ def check_sums(expected, records):
     assert [records[name].sum() for name in ("column", "row", "size")] == expected["sum_column_row_size"]
 
 
-# --- The published lists of 300W-LP, which may hold anything ---
-
-# image, row of the crop list, row of the angle list → (row, column, size) or why it is rejected
-QUIRKS = [
-    ("plain", "{}\t1 2 3 3 \r\n", "{}\t0.1\t0.2\t0.3\t95\t101\t107\n", (1, 2, 3)),
-    ("whole", "{}\t1 2 177.0 177.0 \n", "{}\t0.1\t0.2\t0.3\t95\t101\t107\r\n", (1, 2, 177)),
-    ("spaces", " {} \t 1  2 3 3\t\n", "{}\t0.1 \t 0.2\t0.3 \n\n", (1, 2, 3)),
-    ("backslash", ".\\300W_LP\\AFW\\backslash.jpg\t4 5 6 6\n", "{}\t0.1\t0.2\t0.3\n", (4, 5, 6)),
-    ("root", "/300W_LP/AFW/root.jpg\t4 5 6 6\n", "{}\t0.1\t0.2\t0.3\n", (4, 5, 6)),
-    ("upper", "300W_LP/AFW/upper.JPG\t4 5 6 6\n", "300W_LP/AFW/upper.JPG\t0.1\t0.2\t0.3\n", (4, 5, 6)),
-    ("classes", "{}\t4 5 6 6\n", "{}\t0.1\t0.2\t0.3\t95\n", (4, 5, 6)),
-    ("bare", "{}\n", "{}\t0.1\t0.2\t0.3\n", "no box"),
-    ("negative", "{}\t-1 2 3 3\n", "{}\t0.1\t0.2\t0.3\n", "box starts outside the image"),
-    ("left", "{}\t1 -2 3 3\n", "{}\t0.1\t0.2\t0.3\n", "box starts outside the image"),
-    ("short", "{}\t1 2 3\n", "{}\t0.1\t0.2\t0.3\n", "malformed box"),
-    ("oblong", "{}\t1 2 3 4\n", "{}\t0.1\t0.2\t0.3\n", "box not square"),
-    ("empty", "{}\t1 2 0 0\n", "{}\t0.1\t0.2\t0.3\n", "box not square"),
-    ("word", "{}\t1 2 3 3\n", "{}\t0.1\tnone\t0.3\n", "malformed angles"),
-    ("turn", "{}\t1 2 3 3\n", "{}\t0.1\t45\t0.3\n", "angle out of range"),
-    ("nan", "{}\t1 2 3 3\n", "{}\t0.1\tnan\t0.3\n", "angle out of range"),
-    ("alone", "{}\t1 2 3 3\n", "", "not in the angle list"),
-    ("unboxed", "", "{}\t0.1\t0.2\t0.3\n", "not in the crop list"),
-    ("two", "{}\t1 2\n", "{}\t0.1\n", "malformed box"),  # bad in both: counted once
-    ("both", "{}\n", "{}\t0.1\n", "no box"),
-]
-# rows whose path is no image of the data folder: row, reason, path as counted
-STRAY = [
-    ("300W_LP/AFW/tab.jpg 1 2 3 3\n", "not the path of an image", "300W_LP/AFW/tab.jpg 1 2 3 3"),
-    ("300W_LP/AFW/text.mat\t1 2 3 3\n", "not the path of an image", "300W_LP/AFW/text.mat"),
-    ("../out.jpg\t1 2 3 3\n", "path outside the data folder", "../out.jpg"),
-    ("300W_LP/\udcff.jpg\t1 2 3 3\n", "not UTF-8 text", "300W_LP/\N{REPLACEMENT CHARACTER}.jpg"),
-    ("300W_LP/AFW/plain.jpg\t7 8 9 9", "listed twice", "300W_LP/AFW/plain.jpg"),  # without a last newline
-]
-
-
-@pytest.fixture
-def quirks(tmp_path):
-    """A folder with lists of 300W-LP that hold every quirk."""
-    crops = "\ufeff" + "".join(box.format(f"./300W_LP/AFW/{name}.jpg") for name, box, _, _ in QUIRKS)
-    crops += "".join(row for row, _, _ in STRAY)
-    angles = "".join(row.format(f"./300W_LP/AFW/{name}.jpg") for name, _, row, _ in QUIRKS)
-    (tmp_path / "300wcrop.txt").write_bytes(crops.encode("utf-8", "surrogateescape"))
-    (tmp_path / "300w_euler_cls.txt").write_bytes(angles.encode())
-    return tmp_path
-
-
-def test_every_row_of_a_published_crop_list_is_used_or_counted(tmp_path, publish):
-    rows = ("a.jpg\n", "a.jpg\t1 2 3 3\n", "b.jpg\t1 2 3 3\n", "b.jpg\t1 2 3 3\n", "c.jpg\t1 2 3 3\n")
-    (tmp_path / "300wcrop.txt").write_text("".join(rows))
-    (tmp_path / "300w_euler_cls.txt").write_text("a.jpg\t1\t2\t3\nc.jpg\t1\t2\t3\nc.jpg\t1\t2\t3\nd.jpg\tx\n")
-    publish(tmp_path, "300w-lp")
-    listed = load_data_set("300w-lp", tmp_path)
-    assert listed.records["path"].tolist() == ["c.jpg"] and listed.files[0].rows == 5
-    assert {reason: sorted(paths) for reason, paths in listed.rejected.items()} == {
-        "listed twice": ["a.jpg", "b.jpg", "c.jpg"],  # c.jpg in the angle list
-        "no box": ["a.jpg"],
-        "not in the angle list": ["b.jpg"],
-        "malformed angles": ["d.jpg"],
-    }
-
-
-@pytest.mark.parametrize("how", ["by name", "as lists"])
-def test_published_lists_never_end_a_run_and_what_cannot_be_used_is_counted_by_reason(how, quirks, publish):
-    publish(quirks, "300w-lp")
-    files = (quirks / "300wcrop.txt", quirks / "300w_euler_cls.txt")
-    listed = load_data_set("300w-lp", quirks) if how == "by name" else read_lists(*files, "radians", quirks)
-    expected = [(name, box) for name, _, _, box in QUIRKS if isinstance(box, tuple)]
-    assert [Path(path).stem for path in listed.records["path"]] == [name for name, _ in expected]
-    assert [tuple(record)[1:4] for record in listed.records] == [box for _, box in expected]
-    np.testing.assert_array_equal(listed.records["angles"], [[0.3, 0.2, 0.1]] * len(expected))
-    rejected = [(reason, f"300W_LP/AFW/{name}.jpg") for name, _, _, reason in QUIRKS if isinstance(reason, str)]
-    rejected += [(reason, path) for _, reason, path in STRAY]
-    assert Counter((reason, path) for reason, paths in listed.rejected.items() for path in paths) == Counter(rejected)
-    assert listed.published and listed.notes == ()
-    unlisted = 1  # in the angle list only
-    assert listed.files[0].rows + unlisted == len(listed.records) + len(rejected)
-
-
-UNPAIRED = "disagree"
-REFUSED = {
-    "whole": "line 1: malformed box",
-    "root": "line 1: path outside",
-    "classes": "line 1: malformed angles",
-    "alone": UNPAIRED,
-    "unboxed": UNPAIRED,
-    "two": "line 1: malformed box",
-    "both": "line 1: malformed angles",
-} | {
-    name: f"line 1: {why}" for name, _, _, why in QUIRKS if isinstance(why, str) and why.split()[0] not in ("no", "not")
-}
-del REFUSED["negative"], REFUSED["left"]  # your own box may start outside the image
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_the_same_rows_are_refused_in_lists_that_are_not_the_published_ones(name, tmp_path):
-    _, box, angles, _ = next(quirk for quirk in QUIRKS if quirk[0] == name)
-    path, good = f"300W_LP/AFW/{name}.jpg", "good.jpg\t{}\n"
-    (tmp_path / "300wcrop.txt").write_text(box.format(path) + good.format("1 2 3 3"))
-    (tmp_path / "300w_euler_cls.txt").write_text(angles.format(path) + good.format("0.1\t0.2\t0.3"))
-    message = REFUSED[name] if REFUSED[name] == UNPAIRED else rf"300w\w+\.txt, {REFUSED[name]}"
-    with pytest.raises(InputError, match=message):
-        load_data_set("300w-lp", tmp_path)
-
-
-def test_one_published_list_beside_your_own_is_still_read_generously(quirks, publish, monkeypatch):
-    publish(quirks, "300w-lp")
-    names = ["plain", "word"]
-    rows = "".join(f"300W_LP/AFW/{name}.jpg\t1 2 3 3\n" for name in names)
-    (quirks / "300wcrop.txt").write_text(rows)
-    (quirks / "300w_euler_cls.txt").write_text("300W_LP/AFW/plain.jpg\t0\t0\t0\n300W_LP/AFW/word.jpg\tx\t0\t0\n")
-    content = (quirks / "300w_euler_cls.txt").read_bytes()
-    monkeypatch.setitem(lists.PUBLISHED_BLOBS, "300w_euler_cls.txt", blob_id(content))
-    listed = load_data_set("300w-lp", quirks)
-    assert listed.rejected == {"malformed angles": ["300W_LP/AFW/word.jpg"]} and not listed.published
-
-
 # --- BIWI splits ---
 
 
@@ -505,159 +342,3 @@ def test_a_limit_keeps_evenly_spaced_images_and_says_so(folder):
     assert len(limited(listed, 1).records) == 1
     for n in (0, 7, 8):
         assert limited(listed, n) is listed
-
-
-# --- Crops ---
-
-
-@pytest.mark.parametrize("case", range(20))
-def test_crops_are_those_of_the_released_code(case):
-    parity = np.load(PARITY / "crops.npz")
-    image = cv2.imread(str(PARITY / "crops_image.png"))
-    row, column, size, margin = parity["boxes_row_col_size_margin"][case]
-    found = crop(image, row, column, size, margin)
-    np.testing.assert_array_equal(found[::4, ::4], parity["crops_bgr_every_4th_pixel"][case])
-    assert found.sum(dtype=np.int64) == parity["crop_sums"][case]
-
-
-@pytest.mark.parametrize(
-    ("size", "margin", "grow"),
-    [
-        (40, 0, 0),
-        (40, 0.2, 8),
-        (35, 0.5, 17),  # 17.5 and
-        (39, 0.3, 11),  # 11.7 are cut, not rounded
-        (10, 0.3, 3),
-        (10, 0.7, 6),  # float32(0.7) is a little less than 0.7
-        (10, 0.75, 7),
-    ],
-)
-def test_a_box_grows_by_whole_pixels_cut_from_single_precision(size, margin, grow):
-    image = np.random.default_rng(0).integers(0, 256, (120, 130, 3), np.uint8)
-    row, column = 30, 50
-    square = image[row - grow : row + size + grow, column - grow : column + size + grow]
-    np.testing.assert_array_equal(crop(image, row, column, size, margin), cv2.resize(square, (224, 224)))
-
-
-@pytest.mark.parametrize(("row", "column"), [(60, 0), (0, 60), (-50, 0), (0, -50), (0, -500), (-500, -500), (500, 500)])
-def test_a_box_beside_the_image_is_black(row, column):
-    assert not crop(np.full((50, 50, 3), 9, np.uint8), row, column, 40, 0.1).any()
-
-
-@pytest.mark.parametrize(
-    ("row", "column", "size"),
-    [(-10, -12, 32), (-10, 40, 32), (40, -10, 32), (40, 35, 32), (-10, 5, 32), (-9, -7, 90), (20, -5, 90)],
-)
-def test_what_lies_outside_the_image_is_black_and_the_rest_is_in_place(row, column, size):
-    image = np.random.default_rng(0).integers(1, 256, (60, 50, 3), np.uint8)
-    padded = np.pad(image, ((100, 100), (100, 100), (0, 0)))[row + 100 :, column + 100 :][:size, :size]
-    np.testing.assert_array_equal(crop(image, row, column, size, 0), cv2.resize(padded, (224, 224)))
-
-
-def test_the_network_gets_red_first(folder):
-    cv2.imwrite(str(folder / "AFLW2000/image00000.png"), np.full((90, 100, 3), (1, 2, 3), np.uint8))
-    listed = read(folder)
-    assert tuple(data_loaders.load_crop(listed, listed.records[0], 0)[100, 100]) == (3, 2, 1)
-
-
-def test_a_crop_is_cut_at_the_row_and_column_of_its_box(folder):
-    listed = read(folder)
-    image = data_loaders.read_image(folder / "AFLW2000/image00002.png")  # box 12 10 60 60, grown by 6
-    np.testing.assert_array_equal(
-        data_loaders.load_crop(listed, listed.records[2], 0.1), cv2.resize(image[6:78, 4:76], (224, 224))
-    )
-
-
-def test_an_unreadable_image_is_named(folder):
-    (folder / "AFLW2000/image00004.png").write_bytes(b"not an image")
-    (folder / "AFLW2000/image00005.png").write_bytes(b"")
-    listed = read(folder)
-    with pytest.raises(InputError, match=r"image00004.png: not an image"):
-        list(data_loaders.scoring_batches(listed, 2, 0.2, 2))
-    for name in ("image00005.png", "absent.png"):
-        with pytest.raises(InputError, match=rf"{name}: the image cannot be read"):
-            data_loaders.read_image(folder / "AFLW2000" / name)
-
-
-# --- Batches ---
-
-
-def test_scoring_takes_every_image_in_order_with_the_last_partial_batch(folder):
-    listed = read(folder)
-    batches = list(data_loaders.scoring_batches(listed, 3, 0.2, 2))
-    assert [len(batch) for batch in batches] == [3, 3, 1]
-    crops = np.concatenate(batches)
-    for record, found in zip(listed.records, crops, strict=True):
-        np.testing.assert_array_equal(found, data_loaders.load_crop(listed, record, 0.2))
-
-
-def take(listed, count, **options):
-    stream = data_loaders.training_batches(
-        listed, **({"batch_size": 2, "max_margin": 0.5, "seed": 3, "workers": 1} | options)
-    )
-    return [next(stream) for _ in range(count)]
-
-
-def test_training_batches_are_the_same_for_any_number_of_workers(folder):
-    listed = read(folder)
-    for (crops, angles), (others, other_angles) in zip(take(listed, 7), take(listed, 7, workers=4), strict=True):
-        np.testing.assert_array_equal(crops, others)
-        for axis in AXES:
-            np.testing.assert_array_equal(angles[axis], other_angles[axis])
-
-
-def test_a_resumed_run_sees_what_it_would_have_seen(folder):
-    listed = read(folder)
-    whole, resumed = take(listed, 6)[3:], take(listed, 3, first_epoch=1)
-    for (crops, _), (others, _) in zip(whole, resumed, strict=True):
-        np.testing.assert_array_equal(crops, others)
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    """1,003 records, and crops that are just (index of the record, margin)."""
-    records = np.zeros(1003, RECORD)
-    records["row"] = np.arange(1003)
-    records["angles"] = np.arange(1003)[:, None] * (1, 10, 100)
-    monkeypatch.setattr(data_loaders, "load_crop", lambda _, record, margin: np.array([record["row"], margin]))
-    return Listed(DATA_SETS["300w-lp"], Path(), records, {})
-
-
-def test_an_epoch_draws_a_margin_for_every_image_and_the_next_draws_others(shown):
-    batches = take(shown, 200, batch_size=10)  # two epochs of 100 batches
-    (first_order, first), (second_order, second) = (
-        np.concatenate([crops for crops, _ in part]).T for part in (batches[:100], batches[100:])
-    )
-    for margins in (first, second):
-        assert margins.min() >= 0 and margins.max() <= 0.5
-        np.testing.assert_allclose(
-            np.quantile(margins, [0.01, 0.25, 0.5, 0.75, 0.99]), [0.005, 0.125, 0.25, 0.375, 0.495], atol=0.03
-        )
-    assert not set(first) & set(second)
-    for order in (first_order, second_order):
-        assert len(set(order)) == 1000  # no image twice
-        assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1  # shuffled
-    assert (first_order != second_order).mean() > 0.9
-    assert set(first_order) != set(second_order)  # which three images an epoch leaves out changes
-
-
-def test_training_batches_depend_on_the_seed(shown):
-    assert (take(shown, 1)[0][0] != take(shown, 1, seed=4)[0][0]).any()
-    np.testing.assert_array_equal(take(shown, 1)[0][0], take(shown, 1)[0][0])
-
-
-def test_a_largest_margin_of_0_leaves_the_boxes_as_they_are(shown):
-    assert not take(shown, 1, batch_size=100, max_margin=0)[0][0][:, 1].any()
-
-
-def test_every_crop_has_the_angles_of_its_image(shown):
-    for crops, angles in take(shown, 3, batch_size=4, workers=3):
-        for axis, factor in zip(AXES, (1, 10, 100), strict=True):
-            assert angles[axis].shape == (4, 1) and angles[axis].dtype == np.float32
-            np.testing.assert_array_equal(angles[axis][:, 0], factor * crops[:, 0])
-
-
-def test_fewer_images_than_a_batch_make_one_smaller_batch(folder):
-    listed = read(folder)
-    assert [data_loaders.batches_per_epoch(listed, size) for size in (1, 2, 7, 8)] == [7, 3, 1, 1]
-    assert [len(crops) for crops, _ in take(listed, 2, batch_size=16)] == [7, 7]

@@ -1,6 +1,6 @@
-"""One list in the published format → its rows, checked one by one.
+"""Lists in the published format: their rows, checked one by one, and what a pair of lists cannot use.
 
-Rows of the published lists, which nobody can mend, are rejected by reason; bad rows of your own lists are errors.
+Rows of the published lists, which cannot be changed, are rejected by reason; bad rows of your own lists are errors.
 """
 
 import hashlib
@@ -149,6 +149,53 @@ def parse_angles(text: str, unit: str, published: bool = False) -> Angles:
     if not all(abs(angle) <= turn for angle in (roll, pitch, yaw)):  # NaN is out of range too
         raise RowError("angle out of range", f"-360 to 360 degrees; is the unit really {unit}?")
     return (math.radians(roll), math.radians(pitch), math.radians(yaw)) if unit == "degrees" else (roll, pitch, yaw)
+
+
+def unusable_rows(
+    boxes: dict[str, Box | None], angles: dict[str, Angles], bad_boxes: Rejected, bad_angles: Rejected
+) -> Rejected:
+    """Why rows of a pair of lists cannot be used: every such row of the crop list, and what only the angle list has.
+
+    Args:
+        boxes: path → box, of the crop list's good rows; None for an image without a box.
+        angles: path → angles, of the angle list's good rows.
+        bad_boxes: the crop list's other rows, from `read_rows`.
+        bad_angles: the angle list's other rows.
+    """
+    rejected: Rejected = {reason: list(paths) for reason, paths in bad_boxes.items()}
+    in_crop_list = {*boxes, *(path for paths in bad_boxes.values() for path in paths)}
+    bad_angle = {path: reason for reason, paths in bad_angles.items() for path in paths}
+    for path, box in boxes.items():
+        if path not in angles and path not in bad_angle:
+            rejected.setdefault("not in the angle list", []).append(path)
+        elif box is None or path not in angles:
+            rejected.setdefault("no box" if box is None else bad_angle[path], []).append(path)
+    alone = {"not in the crop list": [path for path in angles if path not in in_crop_list]}
+    for reason, paths in bad_angles.items():  # an image that has angles already has one row too many
+        alone.setdefault(reason, []).extend(path for path in paths if path not in in_crop_list or path in angles)
+    for reason, paths in alone.items():
+        if paths:
+            rejected[reason] = rejected.get(reason, []) + paths
+    return rejected
+
+
+def check_paired(rejected: Rejected, files: tuple[ListFile, ListFile]) -> None:
+    """Refuse your own lists where they name different images.
+
+    Args:
+        rejected: from `unusable_rows`.
+        files: the crop list and the angle list.
+
+    Raises:
+        InputError: one of the lists is not the published one, and an image is in one of them alone.
+    """
+    first, second = (rejected.get(f"not in the {kind} list", []) for kind in ("angle", "crop"))
+    if (first or second) and not all(file.published for file in files):
+        names = ", ".join([*first, *second][:3])
+        raise InputError(
+            f"{files[0].path} and {files[1].path} disagree: only the first names {len(first):,} images, "
+            f"only the second {len(second):,} ({names}); both lists must name the same images"
+        )
 
 
 def blob_id(content: bytes) -> str:
