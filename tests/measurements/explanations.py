@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -24,7 +25,7 @@ from util.explain import RULES, SIDE, Explainer, explanation_tiles
 from util.head_renderer import random_identity, render_head
 from util.inference import predict_angles
 from util.metrics import mean_with_interval
-from util.provenance import ROOT, environment, sha256, write_text
+from util.provenance import ROOT, environment, sha256, write_text, written_whole
 from util.script import number, option_parser, run_script
 from util.tables import table
 
@@ -211,7 +212,8 @@ def main() -> None:
     write_text(
         folder / "explanations.md", with_parts((ROOT / "doc/explanations.md").read_text(encoding="utf-8"), parts)
     )
-    figures.save_image(grad_cam_figure(model, options.seed + 1), folder / "grad_cam.png")
+    with written_whole(folder / "grad_cam.png") as unfinished:  # 256 colours: a quarter of the bytes
+        Image.fromarray(grad_cam_figure(model, options.seed + 1)).quantize().save(unfinished, optimize=True)
     title = "RAFA-Net with ResNet-50: one trunk, one branch for each rotation axis"
     trunk, branch = architecture_stages(build_rafa_net("resnet50", weights=None))
     plots.draw_architecture(folder / "architecture.png", trunk, branch, title)
