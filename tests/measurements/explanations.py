@@ -212,8 +212,9 @@ def main() -> None:
     write_text(
         folder / "explanations.md", with_parts((ROOT / "doc/explanations.md").read_text(encoding="utf-8"), parts)
     )
-    with written_whole(folder / "grad_cam.png") as unfinished:  # 256 colours: a quarter of the bytes
-        Image.fromarray(grad_cam_figure(model, options.seed + 1)).quantize().save(unfinished, optimize=True)
+    figure = Image.fromarray(grad_cam_figure(model, options.seed + 1))
+    with written_whole(folder / "grad_cam.png") as unfinished:  # 256 colours, dithered: a third of the bytes
+        figure.quantize(palette=figure.quantize()).save(unfinished, optimize=True)
     title = "RAFA-Net with ResNet-50: one trunk, one branch for each rotation axis"
     trunk, branch = architecture_stages(build_rafa_net("resnet50", weights=None))
     plots.draw_architecture(folder / "architecture.png", trunk, branch, title)
