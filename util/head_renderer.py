@@ -1,8 +1,8 @@
 """The image of a synthetic head of known pose, drawn by numpy and OpenCV.
 
-The surfaces of `head_shape` are turned, sorted by depth and drawn as points, so that the nearest wins; what is seen is
-shaded, put before a background with shoulders below it, and photographed. The projection is orthographic: the nose
-points where the angles say, wherever in the image the head stands.
+The surfaces of `head_shape` are turned, sorted by depth and drawn as points, so that the nearest wins. What is seen is
+shaded, put before a background with shoulders below it, and given a camera's exposure, blur and noise. The projection
+is orthographic: the nose points where the angles say, wherever in the image the head stands.
 """
 
 from dataclasses import dataclass
