@@ -68,6 +68,14 @@ def rotation_matrix(angles: np.ndarray) -> np.ndarray:
     return Rotation.from_euler("XYZ", pitch_yaw_roll).as_matrix().reshape(*angles.shape, 3)
 
 
+def angles_of(rotation: np.ndarray) -> np.ndarray:
+    """The inverse of `rotation_matrix`: (..., 3, 3) → (..., 3) yaw, pitch, roll in radians, yaw within ±90°."""
+    from scipy.spatial.transform import Rotation
+
+    pitch_yaw_roll = Rotation.from_matrix(np.reshape(rotation, (-1, 3, 3))).as_euler("XYZ")
+    return (pitch_yaw_roll * (1, -1, -1))[:, [1, 0, 2]].reshape(*np.shape(rotation)[:-1])
+
+
 # --- Data sets and splits ---------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from data_loaders import (
     BIWI_PERSON,
     BIWI_SPLITS,
     SPLIT_FRAMES,
+    angles_of,
     keep_present,
     limited,
     load_data_set,
@@ -54,6 +55,12 @@ def test_many_poses_have_a_matrix_each():
     matrices = rotation_matrix(angles)
     assert matrices.shape == (2, 4, 3, 3)
     np.testing.assert_allclose(matrices[1, 2], rotation_matrix(angles[1, 2]), atol=1e-12)
+
+
+def test_angles_are_found_again_from_the_matrix():
+    angles = np.random.default_rng(0).uniform(-1.5, 1.5, (7, 2, 3))
+    np.testing.assert_allclose(angles_of(rotation_matrix(angles)), angles, atol=1e-9)
+    np.testing.assert_allclose(angles_of(rotation_matrix(angles[0, 0])), angles[0, 0], atol=1e-9)
 
 
 # --- Your own lists ---
