@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from data_loaders import rotation_matrix
-from util import head_renderer, head_shape
+from util import head_renderer, head_shape, whole_head
 from util.errors import InputError
 
 # Landmarks of the left of the image and their partners on the right, for a head that looks into the camera.
@@ -188,7 +188,7 @@ def test_features_change_the_face(empty_room):
 
 
 def test_normals_are_unit_vectors_that_point_outwards(person):
-    surface, _ = head_shape.head_surface(person)
+    surface, _ = whole_head.head_surface(person)
     assert all(layer.dtype == np.float32 and layer.shape == surface.points.shape for layer in surface)
     length = np.linalg.norm(surface.normals, axis=0)
     assert (np.abs(length - 1) < 0.01).mean() > 0.995 and length.max() < 1.01  # at the poles of a grid they vanish

@@ -1,6 +1,6 @@
 """The image of a synthetic head of known pose, drawn by numpy and OpenCV.
 
-The surfaces of `head_shape` are turned, sorted by depth and drawn as points, so that the nearest wins. What is seen is
+The surfaces of `whole_head` are turned, sorted by depth and drawn as points, so that the nearest wins. What is seen is
 shaded, put before a background with shoulders below it, and given a camera's exposure, blur and noise. The projection
 is orthographic: the nose points where the angles say, wherever in the image the head stands.
 """
@@ -13,7 +13,8 @@ import numpy as np
 
 from data_loaders import rotation_matrix
 from util.errors import InputError
-from util.head_shape import Identity, Surface, head_surface, neck_surface, random_identity
+from util.head_shape import Identity, Surface, random_identity
+from util.whole_head import head_surface, neck_surface
 
 __all__ = ["Identity", "Scene", "random_identity", "random_scene", "render_head"]
 

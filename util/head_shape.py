@@ -5,7 +5,6 @@ centimetres. The origin lies between the ears; the axes are the image axes of `d
 the viewer) when the head looks into the camera.
 """
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -271,48 +270,11 @@ def _landmarks(identity: Identity, x: np.ndarray, y: np.ndarray, angle: np.ndarr
     return nearest + [np.argmin((x - px) ** 2 + (y - py) ** 2) for px, py in face.tolist()]
 
 
-def _strands(identity: Identity, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Hair colours: streaks that run down the columns of the grid."""
-    streaks = 0.15 * _noise(rng, shape, (70, 1.6)) + 0.12 * _noise(rng, shape, (150, 10))
-    light = 1 + np.clip(streaks, -0.45, 0.6)
-    return (np.array(identity.hair, np.float32) * light[..., None]).astype(np.float32)
-
-
 def _hairline(identity: Identity, angle: np.ndarray) -> np.ndarray:
     """How low (y) the hair grows at each angle from the face."""
     forehead = _soft(np.radians(60) - np.abs(angle), 0.5)
     drop = {"fringe": 3.6, "full": 0.6}.get(identity.style, 0.0) + identity.hairline
     return (np.interp(np.degrees(np.abs(angle)), HAIRLINE_ANGLE, HAIRLINE) + drop * forehead).astype(np.float32)
-
-
-def _hair_cap(identity: Identity, rng: np.random.Generator, rows: int = 320, columns: int = 430) -> Grid:
-    """The hair on the skull: a shell over the skin, cut off at the hairline."""
-    style, angle = identity.style, np.linspace(-np.pi, np.pi, columns)
-    points = _loft(identity, _even_rows(identity, rows), angle)
-    ragged = _noise(rng, (2, columns), (2, 4))[0]
-    depth = _hairline(identity, angle) + ragged * (0.3 if style == "fringe" else 0.12) - points[..., 1]
-    thick = {"short": 0.7, "full": 1.7, "fringe": 1.2, "long": 1.2, "bun": 0.6, "afro": 3.4}[style]
-    lumps = _noise(rng, depth.shape, (18, 14) if style == "afro" else (40, 26))
-    thickness = thick * (0.3 + 0.7 * np.clip(depth / 3.5, 0, 1)) * (1 + 0.05 * lumps)
-    points = points + _grid_normals(points) * thickness[..., None]
-    colours = _strands(identity, depth.shape, rng) * (0.75 + 0.25 * np.clip(depth / 1.5, 0, 1))[..., None]
-    return Grid(points, _grid_normals(points), colours, depth > 0)
-
-
-def _hair_curtain(
-    identity: Identity, rng: np.random.Generator, rows: int = 330, columns: int = 300
-) -> tuple[Grid, Grid]:
-    """Long hair below the cap: a curtain open towards the face, seen from outside and from inside."""
-    s, angle = np.linspace(0, 1, rows)[:, None], np.linspace(np.radians(74), np.radians(286), columns)
-    y = -4.5 + (identity.hair_length + 4.5) * s
-    wave = 0.25 * np.sin(angle * 9 + identity.seed % 7 + 2.5 * s)
-    radius = 8.3 + 1.1 * np.sin(np.pi * np.clip(s * 0.8, 0, 1)) + wave
-    points = np.stack([radius * np.sin(angle), y + 0 * angle, -1.2 + (radius + 1.6) * np.cos(angle)], axis=-1)
-    normals, colours = _grid_normals(points), _strands(identity, points.shape[:2], rng)
-    ends = 0.06 * _noise(rng, (2, columns), (2, 8))[0]
-    kept = (s < 0.94 + ends) & np.ones(columns, bool)
-    inside = Grid(points - normals * 0.5, -normals, colours * 0.45, kept)
-    return Grid(points, normals, colours, kept), inside
 
 
 def _ellipsoid(
@@ -359,44 +321,3 @@ def _glasses() -> Iterator[Grid]:
         middle = points.mean(axis=1, keepdims=True)
         normals = (points - middle) / np.linalg.norm(points - middle, axis=-1, keepdims=True)
         yield Grid(points, normals, np.full(points.shape, 30.0))
-
-
-@functools.lru_cache(maxsize=2)
-def head_surface(identity: Identity) -> tuple[Surface, np.ndarray]:
-    """Everything that turns with the head, and its 68 landmarks, (3, 68)."""
-    rng = np.random.default_rng(identity.seed)
-    skin, landmarks = _skin(identity, rng)
-    parts = [skin, _ear(identity, -1), _ear(identity, 1)]
-    if identity.style != "bald":
-        parts.append(_hair_cap(identity, rng))
-    if identity.style == "long":
-        parts.extend(_hair_curtain(identity, rng))
-    if identity.style == "bun":
-        points, normals, _ = _ellipsoid((0, -6.5, -11.0), (3.0, 2.8, 2.8), 0.0, 90, 130)
-        parts.append(Grid(points, normals, _strands(identity, points.shape[:2], rng)))
-    if identity.glasses:
-        parts.extend(_glasses())
-    stretch = np.array([identity.width, identity.length, identity.depth])
-    points, normals, colours = _flat(parts)
-    return Surface(points * stretch[:, None].astype(np.float32), normals, colours), (landmarks * stretch).T
-
-
-def _flat(parts: list[Grid]) -> Surface:
-    """The kept points of all parts, one after the other."""
-    layers = zip(*(part[:3] for part in parts), strict=True)
-    kept = [np.ones(part.points.shape[:2], bool) if part.kept is None else part.kept for part in parts]
-    flat = (np.concatenate([grid[where] for grid, where in zip(layer, kept, strict=True)]) for layer in layers)
-    return Surface(*(values.T.astype(np.float32, order="C") for values in flat))
-
-
-def neck_surface(identity: Identity, relative: np.ndarray, rows: int = 110, columns: int = 220) -> Surface:
-    """The neck in the head's frame: a tube from the skull to the collar, which turns by `relative` against the head."""
-    s, angle = np.linspace(0, 1, rows)[:, None], np.linspace(-np.pi, np.pi, columns)
-    around = np.stack([np.sin(angle), 0 * angle, np.cos(angle)], axis=-1)
-    upper = around * (5.2 * identity.width) + (0, 5.0, -2.6)
-    lower = (around * (6.3, 1, 5.8) + (0, 15.8, -4.0)) @ relative.T
-    points = upper + (lower - upper) * s[..., None]
-    points -= around * (0.5 * np.sin(np.pi * s))[..., None]
-    colours = np.array(identity.skin) * (0.55 + 0.4 * _soft(s - 0.55, 0.7))[..., None] * np.ones((1, columns, 1))
-    layers = points, _grid_normals(points), colours
-    return Surface(*(layer.reshape(-1, 3).T.astype(np.float32) for layer in layers))

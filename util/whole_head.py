@@ -1,0 +1,43 @@
+"""The whole synthetic head: the surfaces that turn with it, in one list of points, and the neck below it."""
+
+import functools
+
+import numpy as np
+
+from util.head_hair import hair
+from util.head_shape import Grid, Identity, Surface, _ear, _glasses, _grid_normals, _skin, _soft
+
+
+@functools.lru_cache(maxsize=2)
+def head_surface(identity: Identity) -> tuple[Surface, np.ndarray]:
+    """Everything that turns with the head, and its 68 landmarks, (3, 68)."""
+    rng = np.random.default_rng(identity.seed)
+    skin, landmarks = _skin(identity, rng)
+    parts = [skin, _ear(identity, -1), _ear(identity, 1)]
+    parts.extend(hair(identity, rng))
+    if identity.glasses:
+        parts.extend(_glasses())
+    stretch = np.array([identity.width, identity.length, identity.depth])
+    points, normals, colours = _flat(parts)
+    return Surface(points * stretch[:, None].astype(np.float32), normals, colours), (landmarks * stretch).T
+
+
+def _flat(parts: list[Grid]) -> Surface:
+    """The kept points of all parts, one after the other."""
+    layers = zip(*(part[:3] for part in parts), strict=True)
+    kept = [np.ones(part.points.shape[:2], bool) if part.kept is None else part.kept for part in parts]
+    flat = (np.concatenate([grid[where] for grid, where in zip(layer, kept, strict=True)]) for layer in layers)
+    return Surface(*(values.T.astype(np.float32, order="C") for values in flat))
+
+
+def neck_surface(identity: Identity, relative: np.ndarray, rows: int = 110, columns: int = 220) -> Surface:
+    """The neck in the head's frame: a tube from the skull to the collar, which turns by `relative` against the head."""
+    s, angle = np.linspace(0, 1, rows)[:, None], np.linspace(-np.pi, np.pi, columns)
+    around = np.stack([np.sin(angle), 0 * angle, np.cos(angle)], axis=-1)
+    upper = around * (5.2 * identity.width) + (0, 5.0, -2.6)
+    lower = (around * (6.3, 1, 5.8) + (0, 15.8, -4.0)) @ relative.T
+    points = upper + (lower - upper) * s[..., None]
+    points -= around * (0.5 * np.sin(np.pi * s))[..., None]
+    colours = np.array(identity.skin) * (0.55 + 0.4 * _soft(s - 0.55, 0.7))[..., None] * np.ones((1, columns, 1))
+    layers = points, _grid_normals(points), colours
+    return Surface(*(layer.reshape(-1, 3).T.astype(np.float32) for layer in layers))
