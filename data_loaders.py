@@ -1,4 +1,4 @@
-"""Published lists → records → crops → batches, for 300W-LP, AFLW2000, BIWI and your own lists.
+"""Reads the lists of 300W-LP, AFLW2000, BIWI and your own, and makes crops and batches of what they name.
 
 Run it to check a data folder, or to fetch the published lists into it first:
 
@@ -17,20 +17,10 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from util.errors import InputError
-from util.lists import (
-    PATH_LENGTH,
-    Angles,
-    Box,
-    ListFile,
-    Rejected,
-    check_paired,
-    parse_angles,
-    parse_box,
-    read_rows,
-    unusable_rows,
-)
+from util.lists import PATH_LENGTH, ListFile, Rejected, parse_angles, parse_box, read_rows, unusable_rows
 
 # --- Conventions ------------------------------------------------------------------------------------------------------
 # Inside the suite angles are in radians, in the order of AXES and in the signs of the published lists:
@@ -50,7 +40,7 @@ CROP_SIZE = 224  # pixels: side of the network's input
 CHANNEL_MEANS = (103.939, 116.779, 123.68)
 
 
-def rotation_matrix(angles: np.ndarray) -> np.ndarray:
+def rotation_matrix(angles: ArrayLike) -> np.ndarray:
     """The head's rotation in image axes, see EULER_ORDER: `R @ (0, 0, 1)` is the direction of the nose.
 
     It derotates the `pt3d_68` landmarks of AFLW2000.
@@ -93,32 +83,18 @@ class DataSet:
     usable: int | None = None  # rows with a box and angles; None: not known
 
 
-_HEADS = "python synthetic_heads.py --out DIR"
 _300W_LP = ("300wcrop.txt", "300w_euler_cls.txt", "radians", "300W_LP/*/*.jpg")
 _AFLW2000 = ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt", "radians", "AFLW2000/image*.jpg")
+_BIWI = ("biwi_rect.txt", "biwi_angle.txt", "degrees", "BIWI/hpdb/NN/frame_*_rgb.png")
+_3DDFA = "3DDFA's project page (Zhu et al., CVPR 2016): unpack"
+_KINECT = "Biwi Kinect Head Pose Database (Fanelli et al., IJCV 2013): unpack kinect_head_pose_db.tgz into BIWI"
+_HEADS = "python synthetic_heads.py --out DIR"
 DATA_SETS = {
-    "300w-lp": DataSet(
-        "300W-LP",
-        *_300W_LP,
-        "300W-LP, 3DDFA's project page (Zhu et al., CVPR 2016): unpack 300W-LP.zip into the data folder",
-    ),
+    "300w-lp": DataSet("300W-LP", *_300W_LP, f"300W-LP, {_3DDFA} 300W-LP.zip into the data folder"),
     "aflw2000": DataSet(
-        "AFLW2000",
-        *_AFLW2000,
-        "AFLW2000-3D, 3DDFA's project page (Zhu et al., CVPR 2016): unpack AFLW2000-3D.zip into the data folder",
-        rows=1955,
-        usable=1947,
+        "AFLW2000", *_AFLW2000, f"AFLW2000-3D, {_3DDFA} AFLW2000-3D.zip into the data folder", rows=1955, usable=1947
     ),
-    "biwi": DataSet(
-        "BIWI",
-        "biwi_rect.txt",
-        "biwi_angle.txt",
-        "degrees",
-        "BIWI/hpdb/NN/frame_*_rgb.png",
-        "Biwi Kinect Head Pose Database (Fanelli et al., IJCV 2013): unpack kinect_head_pose_db.tgz into BIWI",
-        rows=15648,
-        usable=15648,
-    ),
+    "biwi": DataSet("BIWI", *_BIWI, _KINECT, rows=15648, usable=15648),
     "synthetic-train": DataSet("synthetic heads, training part", *_300W_LP, _HEADS),
     "synthetic": DataSet("synthetic heads, test part", *_AFLW2000, _HEADS),
 }
@@ -140,8 +116,7 @@ BIWI_SPLITS = {
 SPLIT_FRAMES = {"17-7": 4647, "17-7-b": 4889, "16-8": 5217}  # test frames of each split in the published lists
 
 
-# --- Lists → records --------------------------------------------------------------------------------------------------
-
+# --- From lists to records --------------------------------------------------------------------------------------------
 RECORD = [("path", f"U{PATH_LENGTH}"), ("row", "i8"), ("column", "i8"), ("size", "i8"), ("angles", "f8", (3,))]
 RECORD += [("video", "U8"), ("person", "U8")]
 _VIDEO = re.compile(r"BIWI/hpdb/(\d+)/")
@@ -195,36 +170,27 @@ def read_lists(
             or no row can be used.
     """
     data_set = data_set or DataSet("your own lists", Path(crop_list).name, Path(angle_list).name, unit)
-    boxes, crop_file, bad_boxes = read_rows(crop_list, parse_box)
-    angles, angle_file, bad_angles = read_rows(angle_list, lambda text, published: parse_angles(text, unit, published))
-    files = (crop_file, angle_file)
-    rejected = unusable_rows(boxes, angles, bad_boxes, bad_angles)
-    check_paired(rejected, files)
+    crops = read_rows(crop_list, parse_box)
+    poses = read_rows(angle_list, lambda text, published: parse_angles(text, unit, published))
+    rejected = unusable_rows(crops, poses)
+    (boxes, crop_file, _), (angles, angle_file, _) = crops, poses
     paths = [path for path, box in boxes.items() if box and path in angles]
     if not paths:
         why = "".join(f"; {len(rows):,} {reason}" for reason, rows in rejected.items())
         raise InputError(f"{crop_list} and {angle_list} hold no image with a box and angles{why}")
-    persons = BIWI_PERSON if crop_file.published and angle_file.published else {}
-    records = _records(paths, boxes, angles, persons)
-    notes = _differences(data_set, files, len(records))
-    if paths != [path for path in angles if boxes.get(path)]:
-        notes.append("the two lists name their images in different orders; they were joined by path")
-    return Listed(data_set, Path(data_dir), records, rejected, files, tuple(notes), usable=tuple(paths))
-
-
-def _records(
-    paths: list[str], boxes: dict[str, Box | None], angles: dict[str, Angles], persons: dict[str, str]
-) -> np.ndarray:
-    """(n,) of dtype RECORD; persons: by video, where they are known."""
     records = np.zeros(len(paths), RECORD)
     records["path"] = paths
     records["row"], records["column"], records["size"] = np.array([boxes[path] for path in paths]).T
     in_list_order = np.array([angles[path] for path in paths])
     records["angles"] = in_list_order[:, [LIST_ORDER.index(axis) for axis in AXES]]
-    matches = [_VIDEO.match(path) for path in paths]
-    records["video"] = [match[1] if match else "" for match in matches]
+    records["video"] = [match[1] if (match := _VIDEO.match(path)) else "" for path in paths]
+    persons = BIWI_PERSON if crop_file.published and angle_file.published else {}
     records["person"] = [persons.get(video, video) for video in records["video"]]
-    return records
+    files = (crop_file, angle_file)
+    notes = _differences(data_set, files, len(records))
+    if paths != [path for path in angles if boxes.get(path)]:
+        notes.append("the two lists name their images in different orders; they were joined by path")
+    return Listed(data_set, Path(data_dir), records, rejected, files, tuple(notes), usable=tuple(paths))
 
 
 def _differences(data_set: DataSet, files: tuple[ListFile, ListFile], usable: int) -> list[str]:
@@ -244,8 +210,7 @@ def load_data_set(name: str, data_dir: str | Path, split: str = "all", part: str
     Args:
         name: a key of DATA_SETS.
         data_dir: the data folder.
-        split: "all", or for BIWI a key of BIWI_SPLITS.
-        part: "train" or "test", of a split.
+        split: "all", or for BIWI a key of BIWI_SPLITS, of which `part` is "train" or "test".
 
     Raises:
         InputError: lists that are missing or malformed, a split that does not exist or is empty.
@@ -314,8 +279,7 @@ def limited(listed: Listed, n: int) -> Listed:
     return replace(listed, records=listed.records[chosen], notes=(*listed.notes, note))
 
 
-# --- Records → crops → batches ----------------------------------------------------------------------------------------
-
+# --- From records to crops and batches --------------------------------------------------------------------------------
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -334,7 +298,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def crop(image: np.ndarray, row: int, column: int, size: int, margin: float) -> np.ndarray:
-    """Cut out a square box, grown by a margin, and resize it: (h, w, 3) → (224, 224, 3), same channel order.
+    """Cut out a square box, grown by a margin, and resize it to (224, 224, 3); channels keep their order.
 
     The box grows by `int(size · float32(margin))` pixels on each side; single precision makes 0.3 a little more than
     0.3 and 0.7 a little less.  What lies outside the image is black.
@@ -347,13 +311,10 @@ def crop(image: np.ndarray, row: int, column: int, size: int, margin: float) -> 
     """
     grow = int(int(size) * float(np.float32(margin)))
     top, left, side = int(row) - grow, int(column) - grow, int(size) + 2 * grow
+    inside = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]  # nothing, beside the image
+    above, before = max(-top, 0), max(-left, 0)
     square = np.zeros((side, side, 3), np.uint8)
-    height, width = image.shape[:2]
-    first_row, last_row = max(top, 0), min(top + side, height)
-    first_column, last_column = max(left, 0), min(left + side, width)
-    if first_row < last_row and first_column < last_column:
-        inside = image[first_row:last_row, first_column:last_column]
-        square[first_row - top : last_row - top, first_column - left : last_column - left] = inside
+    square[above : above + inside.shape[0], before : before + inside.shape[1]] = inside
     return cv2.resize(square, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
@@ -364,17 +325,13 @@ def load_crop(listed: Listed, record: np.void, margin: float) -> np.ndarray:
 
 
 def labels(angles: np.ndarray) -> dict[str, np.ndarray]:
-    """(b, 3) angles in the order of AXES → axis → (b, 1) float32, as the network puts them out."""
+    """Angles (b, 3) in the order of AXES as the network puts them out: a dict of axis and (b, 1) float32."""
     return {axis: angles[:, index : index + 1].astype("float32") for index, axis in enumerate(AXES)}
 
 
 def scoring_batches(listed: Listed, batch_size: int, margin: float, workers: int) -> Iterator[np.ndarray]:
     """Every record once, in order, the last partial batch included: yields (b, 224, 224, 3) uint8 RGB crops."""
-
-    def load(record: np.void) -> np.ndarray:
-        return load_crop(listed, record, margin)
-
-    crops = _in_parallel(load, listed.records, workers, ahead=4 * batch_size)
+    crops = _in_parallel(lambda record: load_crop(listed, record, margin), listed.records, workers, 4 * batch_size)
     while batch := list(islice(crops, batch_size)):
         yield np.stack(batch)
 
@@ -400,7 +357,7 @@ def training_batches(
         index, margin = job
         return load_crop(listed, records[index], margin), records[index]["angles"]
 
-    samples = _in_parallel(load, jobs(), workers, ahead=4 * batch_size)
+    samples = _in_parallel(load, jobs(), workers, 4 * batch_size)
     while True:
         crops, angles = zip(*islice(samples, batch_size), strict=True)
         yield np.stack(crops), labels(np.stack(angles))
@@ -422,31 +379,11 @@ def _in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers
                 pending.extend(pool.submit(function, job) for job in islice(jobs, 1))
                 yield result
         finally:
-            for future in pending:
-                future.cancel()
-
-
-def main() -> int:
-    """Check a data folder from the command line; exit status 1 if something is missing."""
-    from util.data_folder import PUBLISHED_LISTS, check_data_folder, fetch_lists
-    from util.script import option_parser
-
-    parser = option_parser(__doc__)
-    parser.add_argument("--data-dir", default="data", help="folder with 300W_LP, AFLW2000, BIWI and the lists")
-    parser.add_argument(
-        "--fetch-lists",
-        nargs="?",
-        const=PUBLISHED_LISTS,
-        metavar="URL",
-        help="first download the six published lists into lists/ of the data folder, from GitHub or from a mirror",
-    )
-    options = parser.parse_args()
-    if options.fetch_lists:
-        fetch_lists(options.data_dir, options.fetch_lists)
-    return 0 if check_data_folder(options.data_dir) else 1
+            pool.shutdown(cancel_futures=True)
 
 
 if __name__ == "__main__":
+    from util.data_folder import main
     from util.script import run_script
 
     run_script(main)

@@ -4,10 +4,12 @@ import http.client
 import urllib.request
 from pathlib import Path
 
+import data_loaders
 from data_loaders import DATA_SETS, PAPER_DATA_SETS, image_path, load_data_set
 from util.errors import InputError
 from util.lists import PUBLISHED_BLOBS, blob_id
 from util.provenance import written_whole
+from util.script import option_parser
 
 PUBLISHED_LISTS = "https://raw.githubusercontent.com/MingzhenShao/HeadPose/cf42054bf048ec7b837d2dbb4282d6f1ea800730/"
 
@@ -79,3 +81,15 @@ def _check_data_set(name: str, data_dir: str | Path) -> bool:
         print(f"  missing: {len(absent):,}, the first is {absent[0]}; expected as {data_set.layout}")
         print(f"  get them from: {data_set.source}")
     return not absent
+
+
+def main() -> int:
+    """Check a data folder from the command line; exit status 1 if something is missing."""
+    parser = option_parser(data_loaders.__doc__)
+    parser.add_argument("--data-dir", default="data", help="folder with 300W_LP, AFLW2000, BIWI and the lists")
+    text = "first download the six published lists into lists/ of the data folder, from GitHub or from a mirror"
+    parser.add_argument("--fetch-lists", nargs="?", const=PUBLISHED_LISTS, metavar="URL", help=text)
+    options = parser.parse_args()
+    if options.fetch_lists:
+        fetch_lists(options.data_dir, options.fetch_lists)
+    return 0 if check_data_folder(options.data_dir) else 1

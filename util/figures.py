@@ -6,8 +6,7 @@ Arrays in, a new array out.  Throughout:
 - angles: (3,) yaw, pitch, roll in radians, in the signs of the lists (see `data_loaders`);
 - centre: (2,) x (to the right), y (down) in pixels; whole numbers are the middles of pixels;
 - box: (3,) row, column, size in pixels, as in the lists; it may reach beyond the image;
-- alpha: in [0, 1], how much of a map's colour replaces the image;
-- a wrong shape or type, and values that are not finite or out of range, raise `InputError`.
+- alpha: in [0, 1], how much of a map's colour replaces the image.
 
 Each axis of the head has the colour of the angle that turns the head about it.  This keeps the usual order of head-pose
 drawings: red to the right, green down, blue along the nose.
@@ -35,40 +34,8 @@ STYLES = ("axes", "cube", "both")
 TURNED_BY = ("pitch", "yaw", "roll")  # the angle that turns the head about column 0, 1, 2 of the rotation matrix
 SMALLEST_LETTERS = 6  # pixels: smaller ones cannot be read and are not written
 _SHIFT = 4  # cv2 draws in sixteenths of a pixel
-_LENGTHS = (0.5, 1e6)  # pixels that make sense
 
 Words = Sequence[tuple[str, Colour]]  # a row of text
-
-
-# --- Checks -----------------------------------------------------------------------------------------------------------
-def _checked_image(image: np.ndarray) -> np.ndarray:
-    """A writable copy of an image."""
-    given = np.asarray(image)
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,) or 0 in image.shape:
-        raise InputError(
-            f"An image of type {given.dtype} and shape {given.shape} was given; expected an RGB uint8 array (rows, "
-            "columns, 3): convert it first, e.g. cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)."
-        )
-    return np.array(image, order="C")
-
-
-def _checked(
-    values: ArrayLike, shape: tuple[int | None, ...], what: str, within: tuple[float, float] = (-np.inf, np.inf)
-) -> np.ndarray:
-    """A finite float array of `shape`, where None is any length from 1, with values `within` two bounds."""
-    try:
-        array = np.asarray(values, float)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what}: {values!r} was given; expected numbers of shape {shape}.") from error
-    fits = array.ndim == len(shape) and array.size > 0
-    if not fits or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):
-        raise InputError(f"{what}: shape {array.shape} was given; expected {shape}, where None is any length from 1.")
-    if bad := np.count_nonzero(~np.isfinite(array)):
-        raise InputError(f"{what}: {bad} of {array.size} values are not finite; correct them or leave them out.")
-    if array.min() < within[0] or array.max() > within[1]:
-        given = f"{array.min():g} to {array.max():g} was given"
-        raise InputError(f"{what}: {given}; expected values from {within[0]:g} to {within[1]:g}.")
-    return array
 
 
 # --- Poses ------------------------------------------------------------------------------------------------------------
@@ -77,9 +44,7 @@ def axis_points(angles: ArrayLike, centre: ArrayLike, length: float) -> np.ndarr
 
     Orthographic projection of axes that start at `centre`; one parallel to the image plane is `length` pixels long.
     """
-    rotation = rotation_matrix(_checked(angles, (3,), "Angles (yaw, pitch, roll in radians)"))
-    centre = _checked(centre, (2,), "Centre (x, y in pixels)")
-    return centre + _checked(length, (), "Length in pixels", _LENGTHS) * rotation[:2].T
+    return np.add(centre, length * rotation_matrix(angles)[:2].T)
 
 
 def draw_axes(
@@ -90,8 +55,8 @@ def draw_axes(
     Args:
         colour: of all three axes, to tell a second pose (the true one, say) from the first.
     """
-    canvas, ends, width = _checked_image(image), axis_points(angles, centre, length), _line_width(length)
-    for axis in np.argsort(rotation_matrix(np.asarray(angles))[2]):
+    canvas, ends, width = np.array(image, order="C"), axis_points(angles, centre, length), _line_width(length)
+    for axis in np.argsort(rotation_matrix(angles)[2]):
         shade = colour or AXIS_COLOURS[TURNED_BY[axis]]
         _line(canvas, centre, ends[axis], shade, width)
         if TURNED_BY[axis] == "roll":  # seen from the front, the nose axis is a point: the disc marks it
@@ -104,9 +69,9 @@ def draw_cube(image: np.ndarray, angles: ArrayLike, centre: ArrayLike, size: flo
 
     The fill is fainter where the head looks away from the viewer, so that its front face lies behind.
     """
-    axes, depth = axis_points(angles, (0, 0), size), rotation_matrix(np.asarray(angles))[2]  # depth: towards the viewer
+    axes, depth = axis_points(angles, (0, 0), size), rotation_matrix(angles)[2]  # depth: towards the viewer
     grid = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3, indexing="ij"), axis=-1)  # (2, 2, 2, 3) right, down, nose
-    corners, canvas = _checked(centre, (2,), "Centre (x, y in pixels)") + grid @ axes, _checked_image(image)
+    corners, canvas = np.add(centre, grid @ axes), np.array(image, order="C")
     visible, width = [], _line_width(size / 2)
     for axis, first, second in itertools.product(range(3), (0, 1), (0, 1)):
         start, end = (corners[tuple(np.insert((first, second), axis, side))] for side in (0, 1))
@@ -123,27 +88,24 @@ def draw_cube(image: np.ndarray, angles: ArrayLike, centre: ArrayLike, size: flo
     return canvas
 
 
-def draw_box(image: np.ndarray, box: ArrayLike, colour: Colour = YELLOW) -> np.ndarray:
+def draw_box(image: np.ndarray, box: Sequence[float], colour: Colour = YELLOW) -> np.ndarray:
     """Draw a box along its outermost pixels."""
-    canvas, (row, column, size) = _checked_image(image), _checked(box, (3,), "Box (row, column, size)")
-    _checked(size, (), "Size of the box in pixels", _LENGTHS)
+    canvas, (row, column, size) = np.array(image, order="C"), box
     ends = (column, row), (column + size - 1, row + size - 1)
     _rectangle(canvas, *ends, colour, max(1, _line_width(size / 2) // 2))
     return canvas
 
 
-def draw_pose(image: np.ndarray, box: ArrayLike, angles: ArrayLike, style: str = "axes") -> np.ndarray:
+def draw_pose(image: np.ndarray, box: Sequence[float], angles: ArrayLike, style: str = "axes") -> np.ndarray:
     """Draw a head's box, its pose in one of STYLES, and above the box its angles in degrees."""
-    if style not in STYLES:
-        raise InputError(f"Style {style!r} was given; expected one of {', '.join(STYLES)}.")
-    canvas, (row, column, size) = draw_box(image, box, WHITE), np.asarray(box, float)
+    canvas, (row, column, size) = draw_box(image, box, WHITE), box
     centre = (column + (size - 1) / 2, row + (size - 1) / 2)
     if style in ("cube", "both"):
         canvas = draw_cube(canvas, angles, centre, 0.6 * size)
     if style in ("axes", "both"):
         canvas = draw_axes(canvas, angles, centre, 0.6 * size)
-    degrees = np.degrees(_checked(angles, (3,), "Angles (yaw, pitch, roll in radians)"))
-    words = [(f"{axis} {angle:+.1f}°", AXIS_COLOURS[axis]) for axis, angle in zip(AXES, degrees, strict=True)]
+    degrees = zip(AXES, np.degrees(angles), strict=True)
+    words = [(f"{axis} {angle:+.1f}°", AXIS_COLOURS[axis]) for axis, angle in degrees]
     return _write(canvas, words, (column, row), _letter_size(canvas, size))
 
 
@@ -152,7 +114,7 @@ def _line_width(length: float) -> int:
 
 
 def _fixed(points: ArrayLike) -> np.ndarray:
-    """Pixels → the fixed-point integers of cv2, kept within what its 32 bits can hold."""
+    """Pixels as the fixed-point integers of cv2, kept within what its 32 bits can hold."""
     return np.clip(np.round(np.asarray(points, float) * 2**_SHIFT), -(2**28), 2**28).astype(np.int32)
 
 
@@ -216,20 +178,18 @@ def _row_width(words: Words, size: int) -> float:
 
 
 # --- Maps -------------------------------------------------------------------------------------------------------------
-def overlay_heat(image: np.ndarray, heat: ArrayLike, alpha: float = 0.5) -> np.ndarray:
+def overlay_heat(image: np.ndarray, heat: np.ndarray, alpha: float = 0.5) -> np.ndarray:
     """Lay a heat map, (any, any) in [0, 1], over the whole of an image; a constant map is drawn as nothing hot."""
-    canvas, heat = _checked_image(image), _checked(heat, (None, None), "Heat map", (0, 1))
-    alpha = float(_checked(alpha, (), "Alpha", (0, 1)))
-    rows, columns = canvas.shape[:2]
-    heat = heat if np.ptp(heat) > 0 else np.zeros_like(heat)
+    rows, columns = image.shape[:2]
+    heat = heat.astype(float) if np.ptp(heat) > 0 else np.zeros(heat.shape)
     shrinks = heat.shape[0] > rows or heat.shape[1] > columns
     heat = cv2.resize(heat, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     levels = np.clip(heat * 255, 0, 255).round().astype(np.uint8)  # cubic interpolation overshoots
     coloured = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]  # even in lightness, colour-blind safe
-    return cv2.addWeighted(coloured, alpha, canvas, 1 - alpha, 0)
+    return cv2.addWeighted(coloured, alpha, image, 1 - alpha, 0)
 
 
-def region_heat(weights: ArrayLike, boxes: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
+def region_heat(weights: ArrayLike, boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Spread each region's weight evenly over its area and add the regions up.
 
     Args:
@@ -240,10 +200,6 @@ def region_heat(weights: ArrayLike, boxes: ArrayLike, shape: tuple[int, int]) ->
     Returns:
         Weight per unit of the crop's area: the mean is the sum of the weights.
     """
-    weights = _checked(weights, (None,), "Weights of the regions", (0, np.inf))
-    boxes = _checked(boxes, (len(weights), 4), "Boxes of the regions, in fractions of the crop", (0, 1))
-    if (boxes[:, 2:] <= boxes[:, :2]).any():
-        raise InputError("Boxes of the regions: an empty box was given; expected row0 < row1 and column0 < column1.")
     edges = [np.arange(count + 1) / count for count in shape]
     # (n, cells): the part of each row and each column of cells that lies in each region
     down, across = (np.diff(np.clip(edges[k], boxes[:, [k]], boxes[:, [k + 2]])) * shape[k] for k in (0, 1))
@@ -251,35 +207,34 @@ def region_heat(weights: ArrayLike, boxes: ArrayLike, shape: tuple[int, int]) ->
     return np.einsum("n,nr,nc->rc", weights / areas, down, across, optimize=True)
 
 
-def overlay_regions(image: np.ndarray, weights: ArrayLike, boxes: ArrayLike, alpha: float = 0.5) -> np.ndarray:
+def overlay_regions(image: np.ndarray, weights: ArrayLike, boxes: np.ndarray, alpha: float = 0.5) -> np.ndarray:
     """Lay the weights of regions (see `region_heat`) over an image, stretched from the lowest to the highest."""
-    return overlay_heat(image, _stretched(region_heat(weights, boxes, _checked_image(image).shape[:2])), alpha)
+    return overlay_heat(image, _stretched(region_heat(weights, boxes, image.shape[:2])), alpha)
 
 
-def overlay_attention(image: np.ndarray, weights: ArrayLike, cell: int | None = None, alpha: float = 0.5) -> np.ndarray:
+def overlay_attention(
+    image: np.ndarray, weights: np.ndarray, cell: int | None = None, alpha: float = 0.5
+) -> np.ndarray:
     """Lay one row of a self-attention matrix, or a mean of rows, over an image, stretched as in `overlay_regions`.
 
     Args:
         weights: (n·n,) over the cells of the n × n map, row by row (49 for 7 × 7).
         cell: the one whose row it is, to be marked.
     """
-    weights = _checked(weights, (None,), "Attention weights", (0, np.inf))
     side = round(len(weights) ** 0.5)
-    if side**2 != len(weights) or not (cell is None or 0 <= cell < len(weights)):
-        given = f"{len(weights)} attention weights and cell {cell} were given"
-        raise InputError(f"{given}; expected one row of the matrix (49 weights for 7 × 7 cells) and a cell on the map.")
     canvas = overlay_heat(image, _stretched(weights.reshape(side, side)), alpha)
     if cell is not None:
         scale = np.array(canvas.shape[1::-1]) / side
-        corner = np.array(divmod(int(cell), side)[::-1]) * scale
+        corner = np.array(divmod(cell, side)[::-1]) * scale
         _rectangle(canvas, corner, corner + scale - 1, AXIS_COLOURS["yaw"], max(1, round(scale.min() / 16)))
     return canvas
 
 
 def _stretched(heat: np.ndarray) -> np.ndarray:
     """A map from 0 to 1; all 0 where its range is below a thousandth of its maximum: nothing stands out."""
+    heat = heat.astype(float)
     span = np.ptp(heat)
-    return (heat - heat.min()) / span if span > 1e-3 * heat.max() else np.zeros_like(heat)
+    return (heat - heat.min()) / span if span > 1e-3 * heat.max() else np.zeros(heat.shape)
 
 
 # --- Sheets of images -------------------------------------------------------------------------------------------------
@@ -294,9 +249,6 @@ def panel(
     below: bool = False,
 ) -> np.ndarray:
     """A grid of images, the longer side of each scaled to `tile` pixels, with its title above it or `below` it."""
-    if not images or len(images) != len(titles) or columns < 1:
-        given = f"{len(images)} images, {len(titles)} titles and {columns} columns were given"
-        raise InputError(f"{given}; expected a title for each image, at least one image and at least one column.")
     images, columns = [_fitted(image, tile) for image in images], min(columns, len(images))
     gap, line, small, large = 16, 17, _font(13, ""), _font(17, "")
     high, wide = max(map(len, images)), columns * (tile + gap) + gap
@@ -317,13 +269,8 @@ def panel(
     return np.array(sheet)
 
 
-def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int, **options: Any) -> np.ndarray:
-    """A `panel` with the captions below the images."""
-    return panel(images, captions, columns, below=True, **options)
-
-
 def _fitted(image: np.ndarray, tile: int) -> np.ndarray:
-    scale = tile / max(_checked_image(image).shape[:2])
+    scale = tile / max(image.shape[:2])
     columns, rows = (max(1, round(side * scale)) for side in image.shape[1::-1])
     return cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
@@ -351,9 +298,8 @@ def save_image(image: np.ndarray, path: str | Path) -> None:
     Raises:
         InputError: OpenCV cannot write such a file.
     """
-    pixels = _checked_image(image)[..., ::-1]
     try:
-        encoded = cv2.imencode(Path(path).suffix, pixels)[1]
+        encoded = cv2.imencode(Path(path).suffix, image[..., ::-1])[1]
     except cv2.error as error:
         raise InputError(f"{path}: OpenCV cannot write this image; expected a name as of .png or .jpg") from error
     with written_whole(path) as unfinished:
@@ -381,7 +327,7 @@ def draw_worst(path: str | Path, listed: Listed, result: Mapping[str, Any]) -> N
         angles = [f"{axis} {true:+.0f} → {predicted:+.0f}" for axis, true, predicted in pairs]
         captions.append("\n".join(["/".join(Path(row["path"]).parts[-2:]), f"mean error {row['mae']:.1f}°", *angles]))
     title = f"{heading(result['card'])}: the {len(tiles)} images with the largest mean error of the three angles"
-    save_image(contact_sheet(tiles, captions, 5, title=title, footnote=WORST_NOTE, tile=WORST_TILE), path)
+    save_image(panel(tiles, captions, 5, title=title, footnote=WORST_NOTE, tile=WORST_TILE, below=True), path)
 
 
 def pose_tile(image: np.ndarray, record: Mapping[str, Any], row: Mapping[str, Any]) -> np.ndarray:

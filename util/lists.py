@@ -3,7 +3,9 @@
 Rows of the published lists, which cannot be changed, are rejected by reason; bad rows of your own lists are errors.
 """
 
+import collections
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -27,7 +29,7 @@ _IMAGE = re.compile(r".*\.(jpe?g|png|bmp|tiff?|webp)", re.IGNORECASE)
 
 Box = tuple[int, int, int]  # row, column, size in pixels
 Angles = tuple[float, float, float]  # roll, pitch, yaw in radians: the order of the lists
-Rejected = dict[str, list[str]]  # reason → paths of the rows that cannot be used
+Rejected = dict[str, list[str]]  # paths of the rows that cannot be used, by reason
 Values = TypeVar("Values")
 
 
@@ -54,10 +56,10 @@ def read_rows(file: str | Path, parse: Callable[[str, bool], Values]) -> tuple[d
 
     Args:
         file: rows `path TAB values`, in UTF-8, with any line endings; empty lines are skipped.
-        parse: (text after the tab, whether the list is the published one) → values; RowError for a bad row.
+        parse: gives the values of a text after the tab and whether the list is published; RowError for a bad row.
 
     Returns:
-        path → values in the list's order, what file it was, and the rejected rows of a published list.
+        The values by path in the list's order, what file it was, and the rejected rows of a published list.
 
     Raises:
         InputError: a file that cannot be read; a bad row of a list that is not the published one.
@@ -152,50 +154,39 @@ def parse_angles(text: str, unit: str, published: bool = False) -> Angles:
 
 
 def unusable_rows(
-    boxes: dict[str, Box | None], angles: dict[str, Angles], bad_boxes: Rejected, bad_angles: Rejected
+    crops: tuple[dict[str, Box | None], ListFile, Rejected], poses: tuple[dict[str, Angles], ListFile, Rejected]
 ) -> Rejected:
     """Why rows of a pair of lists cannot be used: every such row of the crop list, and what only the angle list has.
 
     Args:
-        boxes: path → box, of the crop list's good rows; None for an image without a box.
-        angles: path → angles, of the angle list's good rows.
-        bad_boxes: the crop list's other rows, from `read_rows`.
-        bad_angles: the angle list's other rows.
-    """
-    rejected: Rejected = {reason: list(paths) for reason, paths in bad_boxes.items()}
-    in_crop_list = {*boxes, *(path for paths in bad_boxes.values() for path in paths)}
-    bad_angle = {path: reason for reason, paths in bad_angles.items() for path in paths}
-    for path, box in boxes.items():
-        if path not in angles and path not in bad_angle:
-            rejected.setdefault("not in the angle list", []).append(path)
-        elif box is None or path not in angles:
-            rejected.setdefault("no box" if box is None else bad_angle[path], []).append(path)
-    alone = {"not in the crop list": [path for path in angles if path not in in_crop_list]}
-    for reason, paths in bad_angles.items():  # an image that has angles already has one row too many
-        alone.setdefault(reason, []).extend(path for path in paths if path not in in_crop_list or path in angles)
-    for reason, paths in alone.items():
-        if paths:
-            rejected[reason] = rejected.get(reason, []) + paths
-    return rejected
-
-
-def check_paired(rejected: Rejected, files: tuple[ListFile, ListFile]) -> None:
-    """Refuse your own lists where they name different images.
-
-    Args:
-        rejected: from `unusable_rows`.
-        files: the crop list and the angle list.
+        crops: the crop list, from `read_rows`.
+        poses: the angle list.
 
     Raises:
         InputError: one of the lists is not the published one, and an image is in one of them alone.
     """
+    (boxes, crop_file, bad_boxes), (angles, angle_file, bad_angles) = crops, poses
+    rejected = collections.defaultdict(list, {reason: list(paths) for reason, paths in bad_boxes.items()})
+    in_crop_list = {*boxes, *itertools.chain(*bad_boxes.values())}
+    bad_angle = {path: reason for reason, paths in bad_angles.items() for path in paths}
+    for path, box in boxes.items():
+        if path not in angles and path not in bad_angle:
+            rejected["not in the angle list"].append(path)
+        elif box is None or path not in angles:
+            rejected["no box" if box is None else bad_angle[path]].append(path)
+    if only_angles := [path for path in angles if path not in in_crop_list]:
+        rejected["not in the crop list"] += only_angles
+    for reason, paths in bad_angles.items():  # an image that has angles already has one row too many
+        if alone := [path for path in paths if path not in in_crop_list or path in angles]:
+            rejected[reason] += alone
     first, second = (rejected.get(f"not in the {kind} list", []) for kind in ("angle", "crop"))
-    if (first or second) and not all(file.published for file in files):
+    if (first or second) and not (crop_file.published and angle_file.published):
         names = ", ".join([*first, *second][:3])
         raise InputError(
-            f"{files[0].path} and {files[1].path} disagree: only the first names {len(first):,} images, "
+            f"{crop_file.path} and {angle_file.path} disagree: only the first names {len(first):,} images, "
             f"only the second {len(second):,} ({names}); both lists must name the same images"
         )
+    return dict(rejected)
 
 
 def blob_id(content: bytes) -> str:
