@@ -16,15 +16,16 @@ from typing import Any
 
 import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from data_loaders import AXES, DATA_SETS, LIST_ORDER
+from data_loaders import AXES, DATA_SETS, LIST_ORDER, angles_of
 from util.errors import InputError
 from util.figures import panel, save_image
 from util.head_renderer import random_identity, random_scene, render_head
 from util.provenance import write_text
 from util.script import number, option_parser, progress, run_script
 
-VERSION = 5  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
+VERSION = 6  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
 MANIFEST = "synthetic.json"
 PARTS = {"300W_LP": DATA_SETS["synthetic-train"], "AFLW2000": DATA_SETS["synthetic"]}
 PER_PERSON = {"300W_LP": 8, "AFLW2000": 2}  # images; several, because building a head takes longer than drawing it
@@ -35,14 +36,19 @@ Job = tuple[str, int, str, int, int]  # data folder, seed, part, number of the p
 
 # --- One person -------------------------------------------------------------------------------------------------------
 def _random_angles(rng: np.random.Generator) -> np.ndarray:
-    """Yaw uniform to ±90°, pitch and roll moderate with tails, as in 300W-LP. Radians, AXES order.
+    """A random pose: radians, AXES order. The yaw is uniform, so every yaw is trained and tested as often.
 
-    The test part has the same distribution, so every yaw is tested as often as it is trained. AFLW2000 itself has most
-    of its faces within 30°.
+    In image axes R = Rz(twist) Rx(elevation) Ry(yaw) Rx(nod) Rz(tilt): the camera is held askew and stands higher or
+    lower, the neck turns, nods and tilts. Spread and correlation of pitch and roll grow with yaw as in AFLW2000's list.
     """
-    pitch = rng.uniform(-60, 60) if rng.random() < 0.06 else np.clip(rng.normal(-4, 12), -60, 60)
-    roll = rng.uniform(-60, 60) if rng.random() < 0.06 else np.clip(rng.normal(0, 10), -60, 60)
-    return np.radians([rng.uniform(-90, 90), pitch, roll])
+    while True:
+        wide = 2.8 if rng.random() < 0.15 else 1.0  # the list has more large angles than one normal distribution
+        twist, nod, tilt = rng.normal(0, np.array([5, 7, 8]) * wide)
+        elevation, yaw = rng.normal(-4, 6), rng.uniform(-95, 95)
+        rotation = Rotation.from_euler("ZXY", [twist, elevation, yaw], degrees=True)
+        angles = angles_of((rotation * Rotation.from_euler("XZ", [nod, tilt], degrees=True)).as_matrix())
+        if np.abs(angles).max() < np.radians(99):  # as the usual selection of AFLW2000
+            return angles
 
 
 def _random_framing(rng: np.random.Generator) -> dict[str, Any]:
