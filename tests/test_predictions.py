@@ -66,15 +66,6 @@ def test_one_label_or_margin_may_stand_for_all_images_and_is_unknown_by_default(
     assert np.isnan(Predictions(["a"], [[0, 0, 0]], [[1, 1, 1]]).margin).tolist() == [True]
 
 
-def test_predictions_refuse_shapes_that_do_not_fit_and_angles_that_are_not_finite():
-    with pytest.raises(InputError, match=r"true has shape \(3,\); expected \(1, 3\) for 1 paths"):
-        Predictions(["a"], [1, 2, 3], [[1, 2, 3]])
-    with pytest.raises(InputError, match=r"video has shape \(2,\); expected \(1,\)"):
-        Predictions(["a"], [[1, 2, 3]], [[1, 2, 3]], video=["x", "y"])
-    with pytest.raises(InputError, match=r"predicted angles of b \(row 1\) are not finite"):
-        Predictions(["a", "b"], np.zeros((2, 3)), [[1, 2, 3], [1, np.nan, 3]])
-
-
 def test_rows_are_selected_and_stacked_with_all_their_labels(hand_made):
     chosen = hand_made.select([2, 0])
     assert chosen.path.tolist() == ["c.jpg", "a.jpg"]
@@ -157,10 +148,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, hand_made
     unwritable = dataclasses.replace(hand_made, split=["ok"] * 3 + ["\ud800"])
     with pytest.raises(UnicodeEncodeError):
         write_predictions(path, unwritable)
-    with pytest.raises(InputError, match="no predictions to write"):
-        write_predictions(path, hand_made.select([]))
-    with pytest.raises(InputError, match=r"row 2: b.jpg at margin 0.2 appears already in row 1"):
-        write_predictions(path, hand_made.select([0, 1, 1]))
     assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
     assert path.read_text() == "old"
 
@@ -187,8 +174,6 @@ def test_mat_signs_negate_both_rolls_of_the_file_and_never_the_truth(tmp_path, h
     joined, _ = read_predictions(file_of(tmp_path, WITHOUT_TRUTH), roll_sign="mat", truth=hand_made)
     assert (joined.true == hand_made.true).all()
     assert (joined.predicted == mat.predicted).all()
-    with pytest.raises(InputError, match="expected 'list' or 'mat'"):
-        read_predictions(path, roll_sign="hopenet")
 
 
 def test_the_truth_is_joined_by_path_in_the_order_of_the_file(tmp_path, hand_made):
@@ -223,8 +208,6 @@ def test_joining_the_truth_names_what_does_not_fit(tmp_path, hand_made):
         read_predictions(path, truth=hand_made.select([0]))
     with pytest.raises(InputError, match=r"against the truth: true angles differ by over 0.001° in 1 \(d.jpg\)"):
         read_predictions(path, roll_sign="mat", truth=hand_made)
-    with pytest.raises(InputError, match=r"the truth, row 1: a.jpg appears already in row 0"):
-        read_predictions(path, truth=hand_made.select([0, 0]))
 
 
 def test_many_differing_images_are_counted_and_three_are_named(hand_made):

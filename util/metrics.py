@@ -1,4 +1,4 @@
-"""Predictions → numbers with uncertainty: the errors of each image, their means, and bootstrap intervals."""
+"""Errors of predictions: those of each image, their means, and bootstrap intervals."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,14 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from data_loaders import AXES, rotation_matrix
-from util.errors import InputError
 from util.predictions import Predictions, aligned, angle_errors
 
 HEAD_VECTORS = ("left", "down", "front")  # the columns of a rotation matrix: the head's own x, y and z
 WITHIN = (5, 10, 15)  # degrees
 YAW_EDGES = (30, 60, 90)  # degrees of |true yaw|; an edge belongs to the bin below it
 YAW_BINS = {"0_30": "0-30", "30_60": "30-60", "60_90": "60-90", "over_90": "over 90"}
-PERCENTILES = (2.5, 97.5)
 COUNTS_AT_ONCE = 2**21  # resampling counts held in memory at a time: 16 MiB
 
 # With few clusters a percentile bootstrap interval is too narrow.  Number of videos → per cent of 95% intervals that
@@ -31,7 +29,8 @@ METRICS = (  # (key in every result, title for people, unit of the value)
     *((f"mae_yaw_{name}", f"MAE where |true yaw| is {title}°", "°") for name, title in YAW_BINS.items()),
 )
 
-Columns = dict[str, np.ndarray]  # metric → (n,) values of n images, NaN where an image does not count
+Columns = dict[str, np.ndarray]  # (n,) values of n images by metric, NaN where an image does not count
+Names = Sequence[str] | np.ndarray | None  # (n,) of what to resample whole: videos or persons; None: images
 
 
 # --- Metrics of one image ---------------------------------------------------------------------------------------------
@@ -56,12 +55,7 @@ def per_image(predictions: Predictions) -> Columns:
     `within_5` is 100 where the *largest* of the three errors is at most 5°, else 0: its mean is a share in per cent.
     `mae_yaw_30_60` is the mean error of the three axes (not of yaw alone) where 30 < |true yaw| ≤ 60, wrapped at 360°;
     `mae_yaw_0_30` includes 0, and `mae_yaw_over_90` has all the rest.
-
-    Raises:
-        InputError: there are no images.
     """
-    if not len(predictions):
-        raise InputError("no predictions to score; expected at least one image")
     errors = angle_errors(predictions.true, predictions.predicted)  # (n, 3)
     geodesic, vectors = rotation_errors(predictions.true, predictions.predicted)
     columns = {f"mae_{axis}": errors[:, i] for i, axis in enumerate(AXES)}
@@ -73,11 +67,6 @@ def per_image(predictions: Predictions) -> Columns:
     yaw_bin = np.searchsorted(YAW_EDGES, angle_errors(predictions.true[:, AXES.index("yaw")], 0))
     columns |= {f"mae_yaw_{b}": np.where(yaw_bin == i, columns["mae"], np.nan) for i, b in enumerate(YAW_BINS)}
     return {key: columns[key] for key, _, _ in METRICS}
-
-
-def worst(columns: Columns, k: int = 10) -> np.ndarray:
-    """Row numbers of the k images with the largest error (mean of the three axes), worst first."""
-    return np.argsort(-columns["mae"], kind="stable")[:k]
 
 
 # --- Metrics of many images, with intervals ---------------------------------------------------------------------------
@@ -111,11 +100,7 @@ class Spread(NamedTuple):
 
 
 def summarise(
-    predictions: Predictions,
-    rounds: int = 1000,
-    seed: int = 0,
-    clusters: Sequence[str] | np.ndarray | None = None,
-    columns: Columns | None = None,
+    predictions: Predictions, rounds: int = 1000, seed: int = 0, clusters: Names = None, columns: Columns | None = None
 ) -> dict[str, Estimate]:
     """Every metric of METRICS with its 95% percentile bootstrap interval: {key: Estimate}, degrees or per cent.
 
@@ -129,22 +114,11 @@ def summarise(
         clusters: None to resample images, or (n,) names (videos, persons) to resample whole clusters: frames of one
             video resemble each other, so that resampling frames claims more certainty than there is.
         columns: `per_image(predictions)`, if it is known already.
-
-    Raises:
-        InputError: no images, no rounds, clusters that do not fit, or several margins of an image without clusters.
     """
-    names = _checked_clusters(clusters, predictions)
-    return _estimates(per_image(predictions) if columns is None else columns, rounds, seed, names)
+    return _estimates(per_image(predictions) if columns is None else columns, rounds, seed, clusters)
 
 
-def compare(
-    a: Predictions,
-    b: Predictions,
-    *,
-    rounds: int = 1000,
-    seed: int = 0,
-    clusters: Sequence[str] | np.ndarray | None = None,
-) -> Comparison:
+def compare(a: Predictions, b: Predictions, *, rounds: int = 1000, seed: int = 0, clusters: Names = None) -> Comparison:
     """Compare two methods on the same images; a negative difference of errors means that B is better.
 
     To compare two margins, take one away: `compare(a, dataclasses.replace(b, margin=np.array(np.nan)))`.
@@ -155,7 +129,7 @@ def compare(
         rounds, seed, clusters: as for `summarise`; the clusters name the rows of `a`.
 
     Raises:
-        InputError: as for `summarise`, and where the images or their true angles differ.
+        InputError: the images or their true angles differ.
     """
     before, after = per_image(a), per_image(aligned(a, b))
     differences = {key: after[key] - before[key] for key in before}
@@ -168,18 +142,10 @@ def _means(columns: Columns) -> dict[str, float]:
 
 
 def across_seeds(summaries: Sequence[dict[str, Estimate]]) -> dict[str, Spread]:
-    """{key: Spread} over what `summarise` gave for several runs.
-
-    Raises:
-        InputError: no runs, or runs that scored different numbers of images.
-    """
-    if not summaries:
-        raise InputError("no summaries to combine; expected one per run")
+    """{key: Spread} over what `summarise` gave for several runs on the same images."""
     spreads = {}
     for key in summaries[0]:
-        values, counts = np.array([(summary[key].value, summary[key].n) for summary in summaries]).T
-        if (counts != counts[0]).any():
-            raise InputError(f"the runs scored different images: {key} is over {counts.astype(int).tolist()} images")
+        values = np.array([summary[key].value for summary in summaries])
         spreads[key] = Spread(values.mean(), values.std(ddof=1) if len(values) > 1 else np.nan, len(values))
     return spreads
 
@@ -202,10 +168,8 @@ def mean_with_interval(values: np.ndarray, rounds: int = 1000, seed: int = 0) ->
     return estimate.value, estimate.low, estimate.high
 
 
-def _estimates(columns: Columns, rounds: int, seed: int, clusters: np.ndarray | None) -> dict[str, Estimate]:
+def _estimates(columns: Columns, rounds: int, seed: int, clusters: Names) -> dict[str, Estimate]:
     """{key: Estimate} of the means of per-image columns."""
-    if rounds < 1:
-        raise InputError(f"{rounds} bootstrap rounds; expected at least 1")
     values = np.stack(list(columns.values()), axis=1)  # (images, metrics)
     counted = np.isfinite(values)
     sums, sizes = np.where(counted, values, 0.0), counted.astype(float)  # (units, metrics); a unit is an image ...
@@ -217,7 +181,7 @@ def _estimates(columns: Columns, rounds: int, seed: int, clusters: np.ndarray | 
     for i, key in enumerate(columns):
         n, units = int(counted[:, i].sum()), int((sizes[:, i] > 0).sum())
         drawn = means[np.isfinite(means[:, i]), i]
-        low, high = np.percentile(drawn, PERCENTILES).tolist() if units > 1 and len(drawn) else (np.nan, np.nan)
+        low, high = np.percentile(drawn, (2.5, 97.5)).tolist() if units > 1 and len(drawn) else (np.nan, np.nan)
         value = float(sums[:, i].sum() / n) if n else np.nan
         estimates[key] = Estimate(value, low, high, n, None if clusters is None else units)
     return estimates
@@ -238,18 +202,3 @@ def _resampled_means(sums: np.ndarray, sizes: np.ndarray, rounds: int, seed: int
             totals.append(np.stack([np.bincount(row, minlength=units) for row in drawn]).astype(float) @ both)
     with np.errstate(invalid="ignore"):  # 0/0: a round without any image of a yaw bin
         return np.divide(*np.hsplit(np.concatenate(totals), 2))
-
-
-def _checked_clusters(clusters: Sequence[str] | np.ndarray | None, predictions: Predictions) -> np.ndarray | None:
-    n, different = len(predictions), len(set(predictions.path.tolist()))
-    if clusters is None:
-        if different < n:
-            raise InputError(f"{n:,} rows of {different:,} images: select one margin, or pass clusters, such as paths")
-        return None
-    names = np.asarray(clusters, dtype=str)
-    if names.shape != (n,):
-        raise InputError(f"clusters have shape {names.shape}; expected one name for each of {n} images")
-    if (names == "").any():
-        unnamed = f"{(names == '').sum():,} of {n:,} images have no cluster name"
-        raise InputError(f"{unnamed}; name all of them or resample images")
-    return names

@@ -36,9 +36,6 @@ class Predictions:
     """True and predicted angles of n images, in degrees, list signs, AXES order.
 
     Labels ("" where unknown) and margin (NaN where unknown) may each be given as one value for all images.
-
-    Raises:
-        InputError: shapes that do not fit together, or angles that are not finite.
     """
 
     path: np.ndarray  # (n,) str
@@ -50,19 +47,9 @@ class Predictions:
     margin: np.ndarray = field(default_factory=lambda: np.array(np.nan))  # (n,) share of the box side
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", np.atleast_1d(np.asarray(self.path, dtype=str)))
         for name in FIELDS:
-            angles = name in ("true", "predicted")
-            value = np.asarray(getattr(self, name), dtype=float if angles or name == "margin" else str)
-            shape = (len(self), 3) if angles else (len(self),)
-            if value.ndim == 0 and not angles:
-                value = np.full(shape, value)
-            if value.shape != shape:
-                raise InputError(f"{name} has shape {value.shape}; expected {shape} for {len(self)} paths")
-            if angles and not np.isfinite(value).all():
-                row = int(np.argmin(np.isfinite(value).all(axis=1)))
-                raise InputError(f"{name} angles of {self.path[row]} (row {row}) are not finite: {value[row]}")
-            object.__setattr__(self, name, value)
+            value = np.asarray(getattr(self, name), str if name in ("path", *LABELS) else float)
+            object.__setattr__(self, name, value if value.ndim else np.full(len(self), value))
 
     def __len__(self) -> int:
         return len(self.path)
@@ -147,9 +134,6 @@ def _some(names: Sequence[str] | np.ndarray) -> str:
 # --- Files ------------------------------------------------------------------------------------------------------------
 def write_predictions(path: str | Path, predictions: Predictions) -> None:
     """Write a predictions file, from which `read_predictions` reads the very same numbers."""
-    if not len(predictions):
-        raise InputError(f"{path}: no predictions to write")
-    _refuse_repeated("predictions, row", _keys(predictions), range(len(predictions)))
     labels = [getattr(predictions, name).tolist() for name in LABELS]
     margins = ["" if np.isnan(margin) else margin for margin in predictions.margin.tolist()]
     angles = np.concatenate([predictions.true, predictions.predicted], axis=1).T.tolist()
@@ -177,23 +161,18 @@ def read_predictions(
             number, no path, a path twice at one margin.  With `truth`: other paths or other true angles.
         OSError: the file cannot be opened.
     """
-    if roll_sign not in ROLL_SIGNS:
-        raise InputError(f"roll_sign is {roll_sign!r}; expected 'list' or 'mat'")
-    rows, left_out = _read_rows(path, true_needed=truth is None), 0
+    rows = every = _read_rows(path, true_needed=truth is None)
     if truth is not None and common_only:
-        every = len(rows)
         rows, truth = _common(path, rows, truth)
-        left_out = every - len(rows)
     known = _parse(path, rows, roll_sign)
     if truth is not None:
-        _refuse_repeated("the truth, row", _keys(truth, by_margin=False), range(len(truth)))
         texts = known["path"].tolist(), truth.path.tolist()
         matched = truth.select(_matching_rows(*texts, f"{path} and the truth", "--common-only scores those in both"))
         _check_same_truth(f"{path} against the truth", matched.path, known.get("true", matched.true), matched.true)
         known = {name: getattr(matched, name) for name in LABELS} | known | {"true": matched.true}
     predictions = Predictions(**known)
     _refuse_repeated(f"{path}, line", _keys(predictions), rows)
-    return predictions, left_out
+    return predictions, len(every) - len(rows)
 
 
 def _read_rows(path: str | Path, true_needed: bool) -> Rows:

@@ -124,21 +124,17 @@ def weights_facts(path: str | Path, backbone: str) -> Facts:
     record, trained_by = Path(path).with_name("run.json"), None
     if record.is_file():
         try:
-            trained_by = _training_facts(json.loads(record.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, IndexError) as error:
-            raise InputError(
-                f"{record} is not the record of a training run: {error!r}; correct it or move it away"
-            ) from error
+            run = json.loads(record.read_text(encoding="utf-8"))
+            trained_by = {key: run[key] for key in ("command", "date", "commit", "hardware")} | {
+                "seed": run["options"]["seed"],
+                "lists": run["lists"][0],
+                "all_images": not (run["options"]["allow_missing"] or run["options"]["limit"]),
+                "mean_pose": {axis: run["mean_pose"][axis] for axis in AXES} if run.get("mean_pose") else None,
+            }
+        except (ValueError, LookupError, TypeError) as error:
+            why = f"{error!r}; correct it or move it away"
+            raise InputError(f"{record} is not the record of a training run: {why}") from error
     return {"file": str(path), "sha256": sha256(path), "backbone": backbone, "trained_by": trained_by}
-
-
-def _training_facts(run: Facts) -> Facts:
-    return {key: run[key] for key in ("command", "date", "commit", "hardware")} | {
-        "seed": run["options"]["seed"],
-        "lists": run["lists"][0],
-        "all_images": not (run["options"]["allow_missing"] or run["options"]["limit"]),
-        "mean_pose": {axis: run["mean_pose"][axis] for axis in AXES} if run.get("mean_pose") else None,
-    }
 
 
 def interval_text(unit: str, number: int, rounds: int, seed: int) -> str:
@@ -249,8 +245,7 @@ def score(
     Args:
         listed: the lists, or None where a predictions file came without them.
         predictions: one split at one margin.
-        rounds: of the bootstrap.
-        seed: of the bootstrap.
+        rounds, seed: of the bootstrap.
         weights: from `weights_facts`, where a network of this suite made the predictions.
         file: from `read_file`, where they came from a file.
         made: from `provenance.environment`.
@@ -262,25 +257,26 @@ def score(
     number = len(predictions) if names is None else estimates["mae"].clusters
     intervals = {"unit": unit, "number": number, "rounds": rounds, "seed": seed}
     card = _card(listed, predictions, intervals, weights, file, made)
+    pose = weights and weights["trained_by"] and weights["trained_by"]["mean_pose"]
+    mean_pose = np.array([pose[axis] for axis in AXES]) if pose else None
+    largest = np.argsort(-columns["mae"], kind="stable")[:worst]
+    true, predicted = predictions.true.tolist(), predictions.predicted.tolist()
     return {
         "card": card,
         "estimates": estimates,
         "paper": [row for row in paper_rows(listed) if row["margin"] == card["margin"]] if listed else [],
-        "baseline": _baseline(weights, predictions.true),
+        "baseline": None if mean_pose is None else metrics.mean_pose_baseline(mean_pose, predictions.true),
         "set_sizes": _set_sizes(listed, predictions, columns, rounds, seed),
-        "worst": [_answer(predictions, row, columns["mae"][row]) for row in metrics.worst(columns, worst)],
+        "worst": [
+            {
+                "path": str(predictions.path[i]),
+                "mae": float(columns["mae"][i]),
+                "true": true[i],
+                "predicted": predicted[i],
+            }
+            for i in largest
+        ],
     }
-
-
-def _answer(predictions: Predictions, row: int, mae: float) -> Facts:
-    true, predicted = predictions.true[row].tolist(), predictions.predicted[row].tolist()
-    return {"path": str(predictions.path[row]), "mae": float(mae), "true": true, "predicted": predicted}
-
-
-def _baseline(weights: Facts | None, true: np.ndarray) -> dict[str, float] | None:
-    """The error of always predicting the mean pose of the training list, where a run.json tells it."""
-    pose = weights and weights["trained_by"] and weights["trained_by"]["mean_pose"]
-    return metrics.mean_pose_baseline(np.array([pose[axis] for axis in AXES]), true) if pose else None
 
 
 def _set_sizes(
@@ -289,18 +285,17 @@ def _set_sizes(
     """The predictions on the sets of AFLW2000 images in use, which differ by what the released code drops."""
     if listed is None or listed.data_set != DATA_SETS["aflw2000"]:
         return []
-    whole = len(listed.usable) // RELEASED_BATCH * RELEASED_BATCH
-    names = {whole: f"without the last partial batch of {RELEASED_BATCH}, which the released code drops"}
-    names[len(listed.usable)] = "every row with a box"
+    every = len(listed.usable)
+    dropped = f"without the last partial batch of {RELEASED_BATCH}, which the released code drops"
     sizes = []
-    for size, name in sorted(names.items(), reverse=True):
+    for size, name in {every - every % RELEASED_BATCH: dropped, every: "every row with a box"}.items():
         kept = np.isin(predictions.path, listed.usable[:size])
         if kept.any():
             part = {key: column[kept] for key, column in columns.items()}
             estimates = metrics.summarise(predictions.select(kept), rounds, seed, columns=part)
             chosen = {key: estimates[key] for key in MAE_KEYS}
             sizes.append({"name": f"{size:,}: {name}", "size": size, "scored": int(kept.sum()), "estimates": chosen})
-    return sizes
+    return sizes[::-1]
 
 
 # --- Result files -----------------------------------------------------------------------------------------------------
@@ -325,7 +320,7 @@ def read_results(path: str | Path) -> list[Facts]:
             result["estimates"] = {key: _estimate(fields) for key, fields in result["estimates"].items()}
             result.setdefault("baseline", None)
             _check_parts(result)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a result file of evaluate.py --result: {error!r}") from error
     return results
 
@@ -333,8 +328,7 @@ def read_results(path: str | Path) -> list[Facts]:
 def _check_parts(result: Facts) -> None:
     """Raise a KeyError or TypeError where a part that the documents read is missing or of another kind."""
     needed = [(result["card"], ("paper_protocol",)), *((row, ("margin", "table", "mae")) for row in result["paper"])]
-    if result["baseline"] is not None:
-        needed.append((result["baseline"], MAE_KEYS))
+    needed += [(result["baseline"], MAE_KEYS)] if result["baseline"] is not None else []
     for part, keys in needed:
         if missing := [key for key in keys if key not in part]:
             raise KeyError(f"no {', '.join(missing)}")

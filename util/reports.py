@@ -1,37 +1,24 @@
-"""Results → texts: protocol cards, what is printed below a table, and doc/results.md."""
+"""Texts about results: protocol cards, what is printed below a table, and doc/results.md."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data_loaders import DATA_SETS
+from util import tables
 from util.protocol import Facts, paper_tables
-from util.tables import (
-    GROUPS,
-    MAE_HEADER,
-    PAPER_NAMES,
-    baseline_rows,
-    heading,
-    is_of_paper,
-    mae_table,
-    metric_table,
-    plain_row,
-    result_rows,
-    row_of,
-    set_size_table,
-    worst_table,
-)
+from util.tables import MAE_HEADER, count_text, heading, mae_table
 
 
 # --- Below a table ----------------------------------------------------------------------------------------------------
 def details(results: Sequence[Facts]) -> str:
     """What comes below the mean absolute errors: further metrics, set sizes, worst images, protocol cards."""
-    parts = [metric_table(results)]
+    parts = [tables.metric_table(results)]
     for result in results:
         if result["set_sizes"]:
             title = f"The same predictions on the sets of images in use, {heading(result['card'])}:"
-            parts += [title, set_size_table(result)]
+            parts += [title, tables.set_size_table(result)]
     for result in results:
-        parts += [f"{heading(result['card'])}:", worst_table(result)]
+        parts += [f"{heading(result['card'])}:", tables.worst_table(result)]
     return "\n\n".join([*parts, card_texts([result["card"] for result in results])])
 
 
@@ -74,11 +61,9 @@ def _card_facts(card: Facts) -> dict[str, str]:
 
 def _images_text(images: Facts) -> str:
     """Every count of images; the rejected ones by reason."""
-    keys = ("expected", "listed", "usable", "found", "scored")
-    counts = {key: "unknown" if images[key] is None else f"{images[key]:,}" for key in keys}
     rejected = "".join(f" ({number:,} rejected: {reason})" for reason, number in images["rejected"].items())
-    counts["listed"] += rejected
-    return ", ".join(f"{key} {text}" for key, text in counts.items())
+    keys = ("expected", "listed", "usable", "found", "scored")
+    return ", ".join(f"{key} {count_text(images[key])}{rejected if key == 'listed' else ''}" for key in keys)
 
 
 def list_text(file: Facts) -> str:
@@ -134,7 +119,7 @@ def results_document(results: Sequence[Facts]) -> str:
     """The text of doc/results.md: rows grouped by what they may be compared with, and how each was made."""
     numbered = list(enumerate(results, start=1))
     paper = [(n, r) for n, r in numbered if r["card"]["paper_protocol"]]
-    free = [(n, r) for n, r in numbered if r["card"]["lists"] and not is_of_paper(r["card"])]
+    free = [(n, r) for n, r in numbered if r["card"]["lists"] and not tables.is_of_paper(r["card"])]
     other = [pair for pair in numbered if pair not in paper and pair not in free]
     parts = [_ABOUT, _FREE, _numbered_table(free), _PAPER, _paper_rows_table(paper), _PART, _numbered_table(other)]
     parts += ["## How each row was made", "\n".join(_provenance(n, result["card"]) for n, result in numbered)]
@@ -144,7 +129,7 @@ def results_document(results: Sequence[Facts]) -> str:
 def _numbered_table(numbered: Sequence[tuple[int, Facts]]) -> str:
     if not numbered:
         return "Not measured here."
-    return mae_table(["Row", *MAE_HEADER], [[number, *row] for number, row in result_rows(numbered)])
+    return mae_table(["Row", *MAE_HEADER], [[number, *row] for number, row in tables.result_rows(numbered)])
 
 
 def _paper_rows_table(measured: Sequence[tuple[int, Facts]]) -> str:
@@ -152,13 +137,13 @@ def _paper_rows_table(measured: Sequence[tuple[int, Facts]]) -> str:
     rows: list[list[object]] = []
     for name, row, group in _paper_results():
         title, margin = DATA_SETS[group].title, row["margin"]
-        rows.append(["-", *plain_row(f"paper, {PAPER_NAMES[name]}: {title}", margin, row[group])])
+        rows.append(["-", *tables.plain_row(f"paper, {tables.PAPER_NAMES[name]}: {title}", margin, row[group])])
         ours: list[list[object]] = []
         for number, result in measured:
             same = (result["card"]["data_set"], result["card"]["margin"]) == (title, margin)
             if same and name == "table1":
-                ours.append([number, *row_of(result)])
-                ours += [["-", *baseline] for baseline in baseline_rows(result)]
+                ours.append([number, *tables.row_of(result)])
+                ours += [["-", *baseline] for baseline in tables.baseline_rows(result)]
         why = "not measured here" + (": which videos it used is unknown" if name == "table2" else "")
         rows += ours or [["-", why, f"{margin:g}", *["not measured here"] * 5]]
     return mae_table(["Row", *MAE_HEADER], rows)
@@ -166,7 +151,7 @@ def _paper_rows_table(measured: Sequence[tuple[int, Facts]]) -> str:
 
 def _paper_results() -> Iterator[tuple[str, Facts, str]]:
     """RAFA-Net's results in the paper: table, row, data set."""
-    for name, groups in GROUPS.items():
+    for name, groups in tables.GROUPS.items():
         for row in paper_tables()[name]:
             if "margin" in row:
                 yield from ((name, row, group) for group in groups)

@@ -1,4 +1,4 @@
-"""Results → Markdown tables.  What a result is: see `util/protocol.py`."""
+"""Markdown tables of results.  What a result is: see `util/protocol.py`."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +32,16 @@ def with_interval(estimate: metrics.Estimate) -> str:
     return f"{value:.2f} (no interval)" if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def mae_cells(estimates: Mapping[str, metrics.Estimate]) -> list[str]:
+    """The cells of MAE_KEYS with their intervals."""
+    return [with_interval(estimates[key]) for key in MAE_KEYS]
+
+
+def count_text(number: int | None) -> str:
+    """A count for people."""
+    return "unknown" if number is None else f"{number:,}"
+
+
 def heading(card: Facts, with_file: bool = True) -> str:
     """A result's name above a table, with or without its predictions file."""
     return f"{title_of(card, with_file)}, margin {margin_text(card['margin'])}"
@@ -54,14 +64,10 @@ def is_published(card: Facts) -> bool:
     return bool(card["lists"]) and all(file["published"] for file in card["lists"])
 
 
-def _count(number: int | None) -> str:
-    return "unknown" if number is None else f"{number:,}"
-
-
 def _images_text(card: Facts) -> str:
     """Images expected / found / scored, and in capitals how many were left out."""
     images, resampled = card["images"], card["resampled"]
-    text = " / ".join(_count(images[key]) for key in ("expected", "found", "scored"))
+    text = " / ".join(count_text(images[key]) for key in ("expected", "found", "scored"))
     if resampled["unit"] != "images":
         text += f" of {counted(resampled['number'], resampled['unit'])}"
     return text + (f" ({images['left_out']:,} LEFT OUT: {images['left_out_by']})" if images["left_out"] else "")
@@ -75,10 +81,8 @@ def result_table(results: Sequence[Facts]) -> str:
 
 def mae_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table of mean absolute errors with its legend."""
-    names = [cell for row in rows for cell in row]
-    baseline = (
-        f" {BASELINE[0].upper()}{BASELINE[1:]}: the error of always predicting that pose." if BASELINE in names else ""
-    )
+    shown = any(BASELINE in row for row in rows)
+    baseline = f" {BASELINE[0].upper()}{BASELINE[1:]}: the error of always predicting that pose." if shown else ""
     return f"{table(header, rows)}\n\n{MAE_LEGEND}{baseline}"
 
 
@@ -96,8 +100,7 @@ def result_rows(numbered: Sequence[tuple[int, Facts]]) -> Iterator[tuple[object,
 def row_of(result: Facts) -> list[str]:
     """The mean absolute errors of a result with their intervals."""
     card = result["card"]
-    values = [with_interval(result["estimates"][key]) for key in MAE_KEYS]
-    return [title_of(card), margin_text(card["margin"]), _images_text(card), *values]
+    return [title_of(card), margin_text(card["margin"]), _images_text(card), *mae_cells(result["estimates"])]
 
 
 def baseline_rows(result: Facts) -> list[list[str]]:
@@ -128,11 +131,9 @@ def metric_table(results: Sequence[Facts]) -> str:
 
 def set_size_table(result: Facts) -> str:
     """The same predictions on the sets of images in use."""
-    rows = []
-    for size in result["set_sizes"]:
-        values = [with_interval(size["estimates"][key]) for key in MAE_KEYS]
-        rows.append([size["name"], f"{size['scored']:,} of {size['size']:,}", *values])
-    return table(["Set of images", "Scored", "Yaw", "Pitch", "Roll", "MAE"], rows)
+    sizes = result["set_sizes"]
+    rows = [[s["name"], f"{s['scored']:,} of {s['size']:,}", *mae_cells(s["estimates"])] for s in sizes]
+    return table(["Set of images", "Scored", *MAE_HEADER[3:]], rows)
 
 
 def worst_table(result: Facts) -> str:
