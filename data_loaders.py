@@ -59,7 +59,7 @@ def rotation_matrix(angles: ArrayLike) -> np.ndarray:
 
 
 def angles_of(rotation: np.ndarray) -> np.ndarray:
-    """The inverse of `rotation_matrix`: (..., 3, 3) → (..., 3) yaw, pitch, roll in radians, yaw within ±90°."""
+    """The inverse of `rotation_matrix`: (..., 3) yaw, pitch, roll in radians of (..., 3, 3), yaw within ±90°."""
     from scipy.spatial.transform import Rotation
 
     pitch_yaw_roll = Rotation.from_matrix(np.reshape(rotation, (-1, 3, 3))).as_euler("XYZ")

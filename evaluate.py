@@ -9,6 +9,8 @@
 
 Each command has its own help, for example: python evaluate.py aflw2000 --help
 The columns of a predictions file are described at the top of util/predictions.py.
+
+Exit status: 0, 1 if a table of the paper was asked for and nothing could be scored, 2 for bad options or input.
 """
 
 import os
@@ -31,7 +33,7 @@ from util.script import HelpFormatter, number, option_parser, run_script
 
 SWEEP = tuple(round(0.05 * step, 2) for step in range(11))
 OUR_MARGIN = 0.2  # where the paper has no row
-Scored = dict[float, tuple[Predictions, Facts]]  # margin → predictions and result
+Scored = dict[float, tuple[Predictions, Facts]]  # predictions and result by margin
 Group = Any  # of options; argparse keeps its class to itself
 
 
@@ -110,8 +112,8 @@ def draw(options: Namespace, listed: Listed, asked: Sequence[tuple[Predictions, 
 
 
 # --- A table of the paper ---------------------------------------------------------------------------------------------
-def run_table(options: Namespace) -> None:
-    """Score the network on every data set and margin of a table of the paper."""
+def run_table(options: Namespace) -> int:
+    """Score the network on every data set and margin of a table of the paper; exit status 1 if there was nothing."""
     split = "all" if options.what == "table1" else "16-8"
     parts = {name: available(name, options, split) for name in tables.GROUPS[options.what]}
     absent = {name: part for name, part in parts.items() if isinstance(part, str)}
@@ -128,6 +130,7 @@ def run_table(options: Namespace) -> None:
         write_results(options.result, list(results.values()), absent=absent)
     print(f"{tables.paper_table(options.what, results, absent)}\n")
     print(reports.details(list(results.values())) if results else "Nothing was scored.")
+    return 0 if results else 1
 
 
 def available(name: str, options: Namespace, split: str) -> Listed | str:
@@ -259,7 +262,7 @@ def add_file_options(parser: ArgumentParser, name: str) -> None:
         what.add_argument(side, nargs="+" if several else None, metavar=f"{file}.csv", help="a predictions file")
         text = f"roll sign convention of {file}.csv: the published lists', or the .mat files'"
         what.add_argument(f"--roll-sign{sign}", choices=ROLL_SIGNS, default="list", help=text)
-    text = "take the true angles from these lists, matched by path"
+    text = "take the true angles from these lists, matched by path (default: those in the files)"
     what.add_argument("--truth", choices=("aflw2000", "biwi", "synthetic", "lists"), help=text)
     add_own_lists(what, required=False)
     text = "with --truth biwi: the test videos of this split (default: all)"
@@ -305,9 +308,9 @@ def check_options(parser: ArgumentParser, options: Namespace) -> None:
     options.data_dir = options.data_dir or ("data/synthetic" if options.truth == "synthetic" else "data")
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int | None:
     options = parse_options(arguments)
-    COMMANDS[options.what][0](options)
+    return COMMANDS[options.what][0](options)
 
 
 if __name__ == "__main__":

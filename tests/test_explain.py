@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from scipy.stats import spearmanr
 
 import rafa_model
 from data_loaders import AXES, read_image
-from util import explain, figures
+from util import explain, figures, plots
 from util.backend import keras
+from util.colours import AXIS_COLOURS
 from util.errors import InputError
 from util.inference import predict_angles
 from util.sources import Face, Frame, Source
@@ -278,3 +280,44 @@ def test_the_drawn_architecture_has_the_shapes_of_the_model(gated):
     assert dict(trunk)["RGB crop"] == (224, 224, 3) and dict(trunk)["conv3"] == (14, 14, 64)
     assert dict(branch)["conv5"] == dict(branch)["self-attention"] == (7, 7, 128)
     assert dict(branch)["coarse-to-fine pooling"] == (35, 128) and branch[-1] == ("weighted attention", (128,))
+
+
+# --- The drawing of the network ---------------------------------------------------------------------------------------
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that would have been written."""
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def test_the_diagram_shows_the_trunk_once_and_the_branch_in_the_column_and_colour_of_each_axis(drawn):
+    trunk, branch = [("crop", (224, 224, 3)), ("conv4", (14, 14, 64))], [("conv5", (7, 7, 128)), ("pool", (35, 128))]
+    explanations.draw_architecture("x.png", trunk, branch, "The network")
+    plot = drawn[0].axes[0]
+    places = {}
+    for text in plot.texts:
+        places.setdefault(text.get_text(), []).append(text.get_position())
+    assert [len(places[label]) for label in ("The network", "crop", "conv4", "conv5", "pool", *AXES)] == [
+        *(1, 1, 1, 3, 3, 1, 1, 1)
+    ]
+    columns = [places[axis][0][0] for axis in AXES]
+    assert columns == sorted(columns) and [x for x, _ in places["conv5"]] == columns
+    heights = [places[label][0][1] for label in ("The network", "crop", "conv4", "conv5", "pool", "yaw")]
+    assert heights == sorted(heights, reverse=True)
+    assert "14 × 14 × 64" in places and len(places["35 × 128"]) == 3
+    frames = [patch for patch in plot.patches if hasattr(patch, "get_boxstyle")]
+    for axis, x in zip(AXES, columns, strict=True):
+        mine = [frame for frame in frames if abs(frame.get_x() + frame.get_width() / 2 - x) < 0.1]
+        assert (
+            sum(to_rgb(frame.get_edgecolor()) == pytest.approx(np.divide(AXIS_COLOURS[axis], 255)) for frame in mine)
+            == 3
+        )
+
+
+def test_arrows_lead_down_from_each_stage_to_the_next(drawn):
+    explanations.draw_architecture("x.png", [("a", (1,)), ("b", (1,))], [("c", (1,))], "")
+    arrows = [(text.xyann, text.xy) for text in drawn[0].axes[0].texts if hasattr(text, "xyann")]
+    assert len(arrows) == 1 + 3 + 3
+    assert all(start[1] > end[1] for start, end in arrows)
+    assert [(start[0], end[0]) for start, end in arrows[1::2]] == [(0, -3.15), (0, 0), (0, 3.15)]

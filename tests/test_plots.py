@@ -28,7 +28,7 @@ def titles(monkeypatch):
 def drawn(monkeypatch):
     """The figures that would have been written."""
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
     return figures
 
 
@@ -152,42 +152,12 @@ def test_the_same_plot_gives_the_same_file(tmp_path):
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-# --- The network's diagram --------------------------------------------------------------------------------------------
-def test_the_diagram_shows_the_trunk_once_and_the_branch_in_the_column_and_colour_of_each_axis(drawn):
-    trunk, branch = [("crop", (224, 224, 3)), ("conv4", (14, 14, 64))], [("conv5", (7, 7, 128)), ("pool", (35, 128))]
-    plots.draw_architecture("x.png", trunk, branch, "The network")
-    plot = drawn[0].axes[0]
-    places = {}
-    for text in plot.texts:
-        places.setdefault(text.get_text(), []).append(text.get_position())
-    assert [len(places[label]) for label in ("The network", "crop", "conv4", "conv5", "pool", *AXES)] == [
-        *(1, 1, 1, 3, 3, 1, 1, 1)
-    ]
-    columns = [places[axis][0][0] for axis in AXES]
-    assert columns == sorted(columns) and [x for x, _ in places["conv5"]] == columns
-    heights = [places[label][0][1] for label in ("The network", "crop", "conv4", "conv5", "pool", "yaw")]
-    assert heights == sorted(heights, reverse=True)
-    assert "14 × 14 × 64" in places and len(places["35 × 128"]) == 3
-    frames = [patch for patch in plot.patches if hasattr(patch, "get_boxstyle")]
-    for axis, x in zip(AXES, columns, strict=True):
-        mine = [frame for frame in frames if abs(frame.get_x() + frame.get_width() / 2 - x) < 0.1]
-        assert sum(is_colour(frame.get_edgecolor(), axis) for frame in mine) == 3
-
-
-def test_arrows_lead_down_from_each_stage_to_the_next(drawn):
-    plots.draw_architecture("x.png", [("a", (1,)), ("b", (1,))], [("c", (1,))], "")
-    arrows = [(text.xyann, text.xy) for text in drawn[0].axes[0].texts if hasattr(text, "xyann")]
-    assert len(arrows) == 1 + 3 + 3
-    assert all(start[1] > end[1] for start, end in arrows)
-    assert [(start[0], end[0]) for start, end in arrows[1::2]] == [(0, -3.15), (0, 0), (0, 3.15)]
-
-
 def test_plots_touch_no_global_state(tmp_path):
     code = f"""
 import sys
 from util import plots
 assert "matplotlib" not in sys.modules
-plots.draw_architecture({str(tmp_path / "m.png")!r}, [("a", (1,))], [("b", (2,))], "title")
+plots.save(plots.new_figure(2, 2), {str(tmp_path / "m.png")!r})
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(plots.__file__).parents[1])

@@ -33,7 +33,7 @@ def pairs_of(a: Predictions, b: Predictions, common_only: bool) -> list[tuple[Pr
 
 
 def _by_margin(predictions: Predictions) -> dict[str, Predictions]:
-    """Margin as text → its rows, in ascending order; rows without a margin come last."""
+    """The rows of each margin, by its text, in ascending order; rows without a margin come last."""
     texts = np.array([margin_text(margin) for margin in predictions.margin.tolist()])
     names = dict.fromkeys(texts[np.argsort(predictions.margin)].tolist())
     return {name: predictions.select(texts == name) for name in names}
@@ -78,7 +78,7 @@ def _difference_table(found: metrics.Comparison) -> str:
             values = f"{found.a[key]:.2f}", f"{found.b[key]:.2f}", with_interval(difference)
             row[1:] = [*values, f"{difference.n:,}", f"{better} is better" if decided else "undecided"]
         rows.append(row)
-    return table(["Metric", "A", "B", "B - A [95% interval]", "Images", "Reading"], rows)
+    return table(["Metric", "A", "B", "B - A [95% interval]", "Images", "Conclusion"], rows)
 
 
 def comparison_card(a: Facts, b: Facts, listed: Listed | None, made: Facts) -> str:

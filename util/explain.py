@@ -28,7 +28,7 @@ from util import figures
 from util.sources import Frame
 
 SIDE = 7  # cells across the map A
-RULES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {  # (M, L, angle) → a map from 0 up
+RULES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {  # a map from 0 up, of M, L and angle
     "local": lambda mean, local, angle: np.abs(local),
     "absolute": lambda mean, local, angle: np.abs(mean),
     "towards": lambda mean, local, angle: np.maximum(mean * np.sign(angle), 0),
@@ -41,7 +41,7 @@ FOOTNOTE = (
 
 KINDS = ("gradcam", "attention", "cell", "regions")  # the rows of a panel
 
-Tiles = dict[str, dict[str, tuple[str, np.ndarray]]]  # kind → axis → (title, image)
+Tiles = dict[str, dict[str, tuple[str, np.ndarray]]]  # (title, image) by kind and axis
 
 
 # --- Maps of a network ------------------------------------------------------------------------------------------------

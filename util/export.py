@@ -26,7 +26,7 @@ BATCHES = (1, 8)  # crops
 # What ONNX needs beyond requirements.txt, in versions that work with TensorFlow 2.21.0 and Keras 3.15.1.
 ONNX_PACKAGES = {"tf2onnx": "1.17.0", "onnx": "1.23.2", "onnxruntime": "1.32.0"}
 
-Answers = Callable[[np.ndarray], Mapping[str, np.ndarray]]  # (b, 224, 224, 3) crops → {axis: (b, 1) radians}
+Answers = Callable[[np.ndarray], Mapping[str, np.ndarray]]  # {axis: (b, 1) radians} of (b, 224, 224, 3) crops
 
 
 def export_checked(weights: str | Path, target: str | Path) -> None:
@@ -85,7 +85,7 @@ def check_crops() -> np.ndarray:
 
 
 def compare(model: Any, answers: Answers, crops: np.ndarray) -> dict[int, np.ndarray]:
-    """Largest difference between a Keras model and an exported one: batch size → (3,) degrees, in the order of AXES."""
+    """Largest differences of an exported model from the Keras model: (3,) degrees in AXES order, by batch size."""
     found = {}
     for batch in BATCHES:
         with full_float32():

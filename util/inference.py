@@ -29,7 +29,7 @@ def full_float32() -> Iterator[None]:
 
 
 def predict_angles(model: Any, crops: np.ndarray, *, fill: bool = False) -> np.ndarray:
-    """The network's answers: (n, 224, 224, 3) RGB crops, 0...255 → (n, 3) yaw, pitch, roll in radians, list signs.
+    """The network's answers to (n, 224, 224, 3) RGB crops, 0...255: (n, 3) yaw, pitch, roll in radians, list signs.
 
     Args:
         model: from `rafa_model.build_rafa_net` or `load_rafa_net`.

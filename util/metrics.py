@@ -14,8 +14,8 @@ YAW_EDGES = (30, 60, 90)  # degrees of |true yaw|; an edge belongs to the bin be
 YAW_BINS = {"0_30": "0-30", "30_60": "30-60", "60_90": "60-90", "over_90": "over 90"}
 COUNTS_AT_ONCE = 2**21  # resampling counts held in memory at a time: 16 MiB
 
-# With few clusters a percentile bootstrap interval is too narrow.  Number of videos → per cent of 95% intervals that
-# contain the true error: 10,000 simulations each, videos of 50 images, 1,000 rounds (tests/test_metrics.py: 2,000).
+# With few clusters a percentile bootstrap interval is too narrow.  How many per cent of 95% intervals contain the true
+# error, by number of videos: 10,000 simulations each, videos of 50 images, 1,000 rounds (tests/test_metrics.py: 2,000).
 COVERAGE = {4: 80, 8: 90, 24: 93}
 
 METRICS = (  # (key in every result, title for people, unit of the value)

@@ -1,7 +1,6 @@
-"""Plots: error by angle, error by margin, and the network's diagram; each a PNG file."""
+"""Plots of errors by angle and by margin, each a PNG file."""
 
 import functools
-import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_loaders import AXES
-from util.colours import AXIS_COLOURS, BLACK, GREY, Colour
+from util.colours import AXIS_COLOURS, BLACK, Colour
 from util.predictions import Predictions, angle_errors
 from util.protocol import MAE_KEYS
 from util.provenance import written_whole
@@ -19,12 +18,9 @@ from util.tables import heading, title_of
 BIN = 10  # degrees
 FEWEST = 10  # errors in a bin that has percentiles; a bin with fewer shows each of them
 SHARES = (5, 25, 50, 75, 95)  # per cent: the bands and the median of a bin
-STEP = 0.85  # between two stages of the diagram
-
-Stage = tuple[str, Sequence[int]]  # label, shape
 
 
-def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
+def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:
     """A figure in inches with a canvas of its own: nothing global, so nothing leaks from one plot into the next."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -32,12 +28,14 @@ def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
     return FigureCanvasAgg(Figure((width, height), dpi=120, layout=layout, facecolor="white")).figure
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def save(figure: Any, path: str | Path) -> None:
+    """Write a figure as a PNG file."""
     with written_whole(path) as unfinished:
         figure.savefig(unfinished, format="png", metadata={"Software": None})  # the same plot gives the same bytes
 
 
-def _shade(colour: Colour) -> np.ndarray:
+def shade(colour: Colour) -> np.ndarray:
+    """A colour as matplotlib takes it."""
     return np.divide(colour, 255)
 
 
@@ -51,10 +49,10 @@ def draw_error_by_angle(path: str | Path, predictions: Predictions, card: dict[s
     bins = [_binned(*pair) for pair in zip(predictions.true.T, errors.T, strict=True)]
     highest = np.concatenate([spread[:, -1] for _, _, spread, _ in bins])
     limit = 1.15 * max(np.nanmax(highest) if np.isfinite(highest).any() else errors.max(), 0.1)
-    figure = _figure(11, 5)
+    figure = new_figure(11, 5)
     plots = figure.subplots(2, 3, sharex="col", sharey="row", height_ratios=(4, 1))
     for axis, (middles, counts, spread, sparse) in enumerate(bins):
-        (upper, lower), colour = plots[:, axis], _shade(AXIS_COLOURS[AXES[axis]])
+        (upper, lower), colour = plots[:, axis], shade(AXIS_COLOURS[AXES[axis]])
         _draw_bands(upper, middles, spread, colour)
         _draw_singles(upper, predictions.true[sparse, axis], errors[sparse, axis], limit)
         upper.set(title=AXES[axis], ylim=(0, limit))
@@ -67,7 +65,7 @@ def draw_error_by_angle(path: str | Path, predictions: Predictions, card: dict[s
     title = f"{heading(card)}, {len(predictions):,} images: error against true angle"
     figure.suptitle("\n".join(textwrap.wrap(title, 110)))
     figure.legend(*plots[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _binned(angle: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -105,13 +103,13 @@ def draw_sweep(path: str | Path, results: Sequence[Mapping[str, Any]], marked: S
         marked: (margin, label) of margins to name.
     """
     margins, card = [result["card"]["margin"] for result in results], results[0]["card"]
-    figure = _figure(7.5, 4.8)
+    figure = new_figure(7.5, 4.8)
     plot = figure.subplots()
     curves = {**AXIS_COLOURS, "mean of the three": BLACK}
     for key, (name, colour) in zip(MAE_KEYS, curves.items(), strict=True):
         value, low, high = np.array([result["estimates"][key][:3] for result in results]).T
-        plot.plot(margins, value, "o-", color=_shade(colour), label=name, markersize=4)
-        plot.fill_between(margins, low, high, color=_shade(colour), alpha=0.2, linewidth=0)
+        plot.plot(margins, value, "o-", color=shade(colour), label=name, markersize=4)
+        plot.fill_between(margins, low, high, color=shade(colour), alpha=0.2, linewidth=0)
     for margin, _ in marked:
         plot.axvline(margin, color="0.45", linestyle=":", zorder=0)
     if marked:
@@ -122,51 +120,4 @@ def draw_sweep(path: str | Path, results: Sequence[Mapping[str, Any]], marked: S
     bands = "bands: 95% intervals" if np.isfinite(results[0]["estimates"]["mae"][1]) else "no intervals"
     title = f"{title_of(card)}, {card['images']['scored']:,} images: error by margin, {bands}"
     figure.suptitle("\n".join(textwrap.wrap(title, 80)))
-    _save(figure, path)
-
-
-# --- The network's diagram --------------------------------------------------------------------------------------------
-def draw_architecture(path: str | Path, trunk: Sequence[Stage], branch: Sequence[Stage], title: str) -> None:
-    """Draw the trunk's stages, then the branch's stages once for each axis in its colour.
-
-    Args:
-        trunk, branch: (label, shape) of each stage, read from the model.
-    """
-    high = (len(trunk) + len(branch) + 0.5) * STEP
-    figure = _figure(9.5, high + 1.35, layout=None)
-    plot = figure.add_axes((0, 0, 1, 1), xlim=(-4.75, 4.75), ylim=(-high - 0.45, 0.9))
-    plot.set_axis_off()
-    plot.text(0, 0.65, title, ha="center", size=14, weight="bold")
-    last = _draw_stages(plot, trunk, (0, 0), GREY)
-    for x, axis in zip((-3.15, 0, 3.15), AXES, strict=True):
-        below = (x, last[1] - 1.5 * STEP)
-        _draw_arrow(plot, last, below)
-        _draw_stages(plot, [*branch, (axis, ())], below, AXIS_COLOURS[axis])
-    _save(figure, path)
-
-
-def _draw_stages(plot: Any, stages: Sequence[Stage], top: tuple[float, float], colour: Colour) -> tuple[float, float]:
-    """Draw stages below each other, the first one's middle at `top`; returns the last one's middle."""
-    places = [(top[0], top[1] - level * STEP) for level in range(len(stages))]
-    for place, stage in zip(places, stages, strict=True):
-        _draw_stage(plot, place, *stage, colour)
-    for above, below in itertools.pairwise(places):
-        _draw_arrow(plot, above, below)
-    return places[-1]
-
-
-def _draw_stage(plot: Any, middle: tuple[float, float], label: str, shape: Sequence[int], colour: Colour) -> None:
-    """A pale box with label and shape; one without a shape is narrower and full of colour."""
-    from matplotlib.patches import FancyBboxPatch
-
-    (x, y), wide, edge = middle, 3.0 if shape else 1.6, _shade(colour)
-    face, ink = ((*edge, 0.14), "black") if shape else (edge, "white")
-    corner, style = (x - wide / 2, y - 0.28), "round,pad=0,rounding_size=0.1"
-    plot.add_patch(FancyBboxPatch(corner, wide, 0.56, style, facecolor=face, edgecolor=edge))
-    plot.text(x, y + (0.1 if shape else 0), label, ha="center", va="center", size=10, weight="bold", color=ink)
-    plot.text(x, y - 0.14, " × ".join(map(str, shape)), ha="center", va="center", size=9, family="monospace")
-
-
-def _draw_arrow(plot: Any, above: tuple[float, float], below: tuple[float, float]) -> None:
-    ends = np.add(below, (0, 0.28)), np.add(above, (0, -0.28))
-    plot.annotate("", *ends, arrowprops={"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0})
+    save(figure, path)

@@ -28,7 +28,7 @@ HEADER = ("path", *LABELS, "margin", *TRUE_COLUMNS, *PREDICTED_COLUMNS)
 ROLL_SIGNS = ("list", "mat")
 TRUTH_TOLERANCE = 1e-3  # degrees: more than rounding in a file, far less than the lists' 3.14 for pi (up to 0.05)
 
-Rows = dict[int, dict[str, str]]  # of a file: line number → {column: text}
+Rows = dict[int, dict[str, str]]  # {column: text} of a file by line number
 
 
 @dataclass(frozen=True, eq=False)

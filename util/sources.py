@@ -1,4 +1,4 @@
-"""Images, folders, videos and cameras → frames, the faces cut out of them, and copies with the poses drawn on."""
+"""Frames of images, folders, videos and cameras, the faces cut out of them, and copies with the poses drawn on."""
 
 import glob
 import itertools
@@ -21,7 +21,7 @@ VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wm
 LARGEST_BOX = 4  # times the image's longer side
 NO_FACE = "no face"
 
-FindBoxes = Callable[[str, np.ndarray], list[Box]]  # (path, (h, w, 3) uint8 RGB) → boxes; may raise InputError
+FindBoxes = Callable[[str, np.ndarray], list[Box]]  # boxes of (path, (h, w, 3) uint8 RGB); may raise InputError
 
 
 # --- Sources ----------------------------------------------------------------------------------------------------------

@@ -162,8 +162,8 @@ def paper_table(name: str, results: Mapping[tuple[str, float], Facts], absent: M
 
     Args:
         name: "table1" or "table2".
-        results: (data set, margin) → result.
-        absent: data set → why it was not scored.
+        results: by data set and margin.
+        absent: by data set, why it was not scored.
     """
     groups = GROUPS[name]
     header = [f"{DATA_SETS[group].title} {column}" for group in groups for column in ("yaw", "pitch", "roll", "MAE")]

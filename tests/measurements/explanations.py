@@ -6,9 +6,10 @@ Writes doc/explanations.md with its marked parts replaced, doc/grad_cam.png and 
 """
 
 import argparse
+import itertools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_loaders import AXES, crop
 from util import figures, plots
+from util.colours import AXIS_COLOURS, GREY, Colour
 from util.errors import InputError
 from util.explain import RULES, SIDE, Explainer, explanation_tiles
 from util.head_renderer import random_identity, render_head
@@ -39,6 +41,9 @@ FOOTNOTE = (
     "the output of each branch's self-attention; each map is stretched on its own, bright: most."
 )
 
+STEP = 0.85  # between two stages of the drawing of the network
+
+Stage = tuple[str, Sequence[int]]  # label, shape
 Measured = dict[str, np.ndarray]  # rule → (n, 3), a column for each axis
 
 
@@ -151,7 +156,7 @@ def with_parts(text: str, parts: dict[str, str]) -> str:
     return text
 
 
-# --- The figures ------------------------------------------------------------------------------------------------------
+# --- The figure of Grad-CAM -------------------------------------------------------------------------------------------
 def grad_cam_figure(model: Any, seed: int, heads: int = 3) -> np.ndarray:
     """Grad-CAM of synthetic heads: a row for each head, a column for the crop and one for each axis."""
     crops, _ = synthetic_crops(heads, seed)
@@ -164,6 +169,7 @@ def grad_cam_figure(model: Any, seed: int, heads: int = 3) -> np.ndarray:
     return figures.panel(images, titles, 1 + len(AXES), title=title, footnote=footnote, tile=160)
 
 
+# --- The drawing of the network ---------------------------------------------------------------------------------------
 def architecture_stages(model: Any) -> list[list[tuple[str, tuple[int, ...]]]]:
     """The trunk and a branch of a RAFA-Net: (label, shape without the batch) of each stage, read from its layers."""
     names, axis = [layer.name for layer in model.layers], AXES[0]
@@ -180,6 +186,52 @@ def architecture_stages(model: Any) -> list[list[tuple[str, tuple[int, ...]]]]:
 
     trunk = {"RGB crop": "crop", "conv1": "conv1_relu", **last}
     return [[(label, shape(name)) for label, name in stages.items()] for stages in (trunk, branch)]
+
+
+def draw_architecture(path: str | Path, trunk: Sequence[Stage], branch: Sequence[Stage], title: str) -> None:
+    """Draw the trunk's stages, then the branch's stages once for each axis in its colour.
+
+    Args:
+        trunk, branch: (label, shape) of each stage, read from the model.
+    """
+    high = (len(trunk) + len(branch) + 0.5) * STEP
+    figure = plots.new_figure(9.5, high + 1.35, layout=None)
+    plot = figure.add_axes((0, 0, 1, 1), xlim=(-4.75, 4.75), ylim=(-high - 0.45, 0.9))
+    plot.set_axis_off()
+    plot.text(0, 0.65, title, ha="center", size=14, weight="bold")
+    last = _draw_stages(plot, trunk, (0, 0), GREY)
+    for x, axis in zip((-3.15, 0, 3.15), AXES, strict=True):
+        below = (x, last[1] - 1.5 * STEP)
+        _draw_arrow(plot, last, below)
+        _draw_stages(plot, [*branch, (axis, ())], below, AXIS_COLOURS[axis])
+    plots.save(figure, path)
+
+
+def _draw_stages(plot: Any, stages: Sequence[Stage], top: tuple[float, float], colour: Colour) -> tuple[float, float]:
+    """Draw stages below each other, the first one's middle at `top`; returns the last one's middle."""
+    places = [(top[0], top[1] - level * STEP) for level in range(len(stages))]
+    for place, stage in zip(places, stages, strict=True):
+        _draw_stage(plot, place, *stage, colour)
+    for above, below in itertools.pairwise(places):
+        _draw_arrow(plot, above, below)
+    return places[-1]
+
+
+def _draw_stage(plot: Any, middle: tuple[float, float], label: str, shape: Sequence[int], colour: Colour) -> None:
+    """A pale box with label and shape; one without a shape is narrower and full of colour."""
+    from matplotlib.patches import FancyBboxPatch
+
+    (x, y), wide, edge = middle, 3.0 if shape else 1.6, plots.shade(colour)
+    face, ink = ((*edge, 0.14), "black") if shape else (edge, "white")
+    corner, style = (x - wide / 2, y - 0.28), "round,pad=0,rounding_size=0.1"
+    plot.add_patch(FancyBboxPatch(corner, wide, 0.56, style, facecolor=face, edgecolor=edge))
+    plot.text(x, y + (0.1 if shape else 0), label, ha="center", va="center", size=10, weight="bold", color=ink)
+    plot.text(x, y - 0.14, " × ".join(map(str, shape)), ha="center", va="center", size=9, family="monospace")
+
+
+def _draw_arrow(plot: Any, above: tuple[float, float], below: tuple[float, float]) -> None:
+    ends = np.add(below, (0, 0.28)), np.add(above, (0, -0.28))
+    plot.annotate("", *ends, arrowprops={"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0})
 
 
 # --- The script -------------------------------------------------------------------------------------------------------
@@ -217,7 +269,7 @@ def main() -> None:
         figure.quantize(palette=figure.quantize()).save(unfinished, optimize=True)
     title = "RAFA-Net with ResNet-50: one trunk, one branch for each rotation axis"
     trunk, branch = architecture_stages(build_rafa_net("resnet50", weights=None))
-    plots.draw_architecture(folder / "architecture.png", trunk, branch, title)
+    draw_architecture(folder / "architecture.png", trunk, branch, title)
 
 
 if __name__ == "__main__":
