@@ -218,3 +218,35 @@ def test_people_vary_as_they_should():
 def test_a_scene_of_another_size_is_refused(person, empty_room):
     with pytest.raises(InputError, match="make the scene for the size of the image"):
         head_renderer.render_head(person, (0, 0, 0), size=200, scene=empty_room)
+
+
+def test_the_mask_ends_where_the_photograph_ends(person, empty_room):
+    whole, facts = turned(person, empty_room, (0, 0, 0))
+    cut = head_renderer.Scene(**{**vars(empty_room), "border": (np.inf, np.inf, -0.25, np.inf)})
+    image, cut_facts = turned(person, cut, (0, 0, 0))
+    low, high = facts["landmarks"][:2].min(axis=1), facts["landmarks"][:2].max(axis=1)
+    left = int(low[0] + 0.25 * np.sqrt(np.prod(high - low)))
+    assert image[:, :left].max() == 0 and not cut_facts["mask"][:, :left].any()
+    np.testing.assert_array_equal(image[:, left:], whole[:, left:])
+    np.testing.assert_array_equal(cut_facts["mask"][:, left:], facts["mask"][:, left:])
+
+
+def test_somebody_behind_the_head_is_hidden_by_it_and_not_in_its_mask(person, empty_room):
+    alone, facts = turned(person, empty_room, (30, 0, 0))
+    together = {**vars(empty_room), "companions": (head_renderer.Companion(3, (10.0, 0.0)),)}
+    image, again = turned(person, head_renderer.Scene(**together), (30, 0, 0))
+    changed = (image != alone).any(axis=2)
+    inside = cv2.erode(facts["mask"].astype(np.uint8), np.ones((5, 5))) > 0  # the outline lets something through
+    assert 0.05 < changed.mean() < 0.6 and not changed[inside].any()
+    np.testing.assert_array_equal(again["mask"], facts["mask"])
+
+
+def test_the_nose_throws_a_shadow_away_from_the_light(person, empty_room):
+    light = (-0.8, -0.2, np.sqrt(1 - 0.68))
+    bright, dark = (
+        turned(person, head_renderer.Scene(**{**vars(empty_room), "light": light, "shadow": shadow}), (0, 0, 0))
+        for shadow in (0.0, 1.0)
+    )
+    lost = bright[0].astype(int).sum(axis=2) - dark[0].astype(int).sum(axis=2)
+    x, y = np.round(bright[1]["nose_tip"]).astype(int)
+    assert lost.min() >= -3 and lost[y - 30 : y, x : x + 30].mean() > 10 + 5 * lost[y - 30 : y, x - 30 : x].mean()

@@ -1,11 +1,11 @@
 """The image of a synthetic head of known pose, drawn by numpy and OpenCV.
 
 The surfaces of `whole_head` are turned, sorted by depth and drawn as points, so that the nearest wins. What is seen is
-shaded, put before a background with shoulders below it, and given a camera's exposure, blur and noise. The projection
-is orthographic: the nose points where the angles say, wherever in the image the head stands.
+shaded, put before a background, perhaps other people, and its own shoulders, and given a camera's exposure, blur and
+noise. The projection is orthographic: the nose points where the angles say, wherever in the image the head stands.
 """
 
-from dataclasses import dataclass
+import functools
 from typing import Any
 
 import cv2
@@ -13,69 +13,14 @@ import numpy as np
 
 from data_loaders import rotation_matrix
 from util.errors import InputError
+from util.head_scene import PORTRAIT, Companion, Scene, paint_companion, random_scene
 from util.head_shape import Identity, Surface, random_identity
 from util.whole_head import head_surface, neck_surface
 
-__all__ = ["Identity", "Scene", "random_identity", "random_scene", "render_head"]
+__all__ = ["Companion", "Identity", "Scene", "random_identity", "random_scene", "render_head"]
 
 WINDOW = 37.0  # cm: side of the square that is drawn around a head
 RESOLUTION = 14.0  # pixels per cm at which the points are drawn, before they are scaled into the image
-
-
-# --- Scenes -----------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Scene:
-    """What surrounds a head: background (h, w, 3) RGB uint8, light, and what the camera does to the image."""
-
-    background: np.ndarray
-    light: tuple[float, ...]  # unit vector towards the light, image axes
-    ambient: float  # 0..1
-    follow: float  # share of the head's rotation that the body makes too
-    gain: tuple[float, ...]  # per RGB channel
-    blur: float  # pixels
-    noise: float  # grey levels
-    grey: bool
-
-
-def random_scene(rng: np.random.Generator, height: int = 450, width: int = 450) -> Scene:
-    """A random `Scene` for an image of this size."""
-    light = np.array([rng.uniform(-1, 1), rng.uniform(-1, 0.25), rng.uniform(0.25, 1)])
-    return Scene(
-        background=_background(rng, height, width),
-        light=tuple(light / np.linalg.norm(light)),
-        ambient=float(rng.uniform(0.4, 0.8)),
-        follow=float(rng.uniform(0.15, 0.8)),
-        gain=tuple(rng.uniform(0.8, 1.25) * rng.uniform(0.93, 1.07, 3)),
-        blur=float(rng.uniform(0, 1.1)),
-        noise=float(rng.uniform(0, 6)),
-        grey=bool(rng.random() < 0.08),
-    )
-
-
-def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Blurred clutter: a coloured gradient, shapes out of focus, and sometimes a black upper border."""
-    small, vividness = np.array([width, height]) // 3, rng.uniform(0.1, 0.6)
-
-    def colours(*shape: int) -> np.ndarray:
-        grey = rng.uniform(10, 245, (*shape, 1))
-        return np.clip(grey + vividness * rng.uniform(-160, 160, (*shape, 3)), 0, 255).astype(np.float32)
-
-    cells = colours(*rng.integers(2, 7, 2))
-    cells += (colours() - cells) * rng.uniform(0.1, 0.85)
-    image = cv2.resize(cells, small.tolist(), interpolation=cv2.INTER_CUBIC)
-    for _ in range(rng.integers(0, 14)):
-        corners = rng.uniform(-0.2, 1.2, 2) * small + rng.normal(0, 0.15 * small[0], (rng.integers(3, 6), 2))
-        if rng.random() < 0.5:
-            cv2.fillPoly(image, [corners.astype(np.int32)], colours().tolist())
-        else:
-            radius = int(rng.uniform(0.02, 0.2) * small[0])
-            cv2.circle(image, corners[0].astype(int).tolist(), radius, colours().tolist(), -1)
-    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 3)))
-    image = np.clip(cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC), 0, 255)
-    if rng.random() < 0.12:
-        edge = int(rng.uniform(0.03, 0.2) * height)
-        image[:edge] = 0
-    return image.astype(np.uint8)
 
 
 # --- One image --------------------------------------------------------------------------------------------------------
@@ -102,8 +47,8 @@ def render_head(
 
     Returns:
         RGB uint8 image (height, width, 3), and a dict: `landmarks` (3, 68) x and y in pixels, z towards the viewer;
-        `box` (row, column, size) of the face; `mask` (height, width) bool, true on head, hair and ears; `nose_base`,
-        `nose_tip` (x, y) of a step along the head's forward axis.
+        `box` (row, column, size) of the face; `mask` (height, width) bool, true where head, hair and ears are seen;
+        `nose_base`, `nose_tip` (x, y) of a step along the head's forward axis.
 
     Raises:
         InputError: if the background of the scene does not have the size of the image.
@@ -123,18 +68,46 @@ def render_head(
     body = rotation_matrix(angles * (scene.follow, scene.follow / 2, scene.follow))
 
     image = scene.background.astype(np.float32)
+    for someone in sorted(scene.companions, key=lambda companion: companion.size):
+        paint_companion(image, _portrait(someone.number), someone, origin, scale)
     _draw_body(image, identity, body, origin, scale, scene.light)
     mask = _draw_head(image, identity, rotation, body, origin, scale, scene)
     landmarks = rotation @ head_surface(identity)[1] * scale
     landmarks[:2] += origin[:, None]
     step = rotation @ (0, 0, -2.5) * scale
-    return _photograph(image, scene, rng), {
+    image = _photograph(image, scene, rng)
+    _blacken(scene.border, landmarks[:2], image, mask)
+    return image, {
         "landmarks": landmarks,
         "box": _face_box(landmarks[:2], rotation, rng),
         "mask": mask,
         "nose_base": landmarks[:2, 30] + step[:2],
         "nose_tip": landmarks[:2, 30],
     }
+
+
+@functools.cache
+def _portrait(number: int) -> np.ndarray:
+    """Somebody of the gallery, drawn as in PORTRAIT: uint8 RGB, and coverage by which it has been multiplied."""
+    rng, views = np.random.default_rng([20261125, number]), []
+    identity, angles = random_identity(rng), np.radians(rng.uniform((-90, -30, -20), (90, 20, 20)))
+    light = (float(rng.uniform(-0.7, 0.7)), -0.4, 0.6)
+    for grey in (0, 255):  # what differs before black and before white is not covered
+        background = np.full((*PORTRAIT["size"], 3), grey, np.uint8)
+        scene = Scene(background, light, 0.5, 0.5, gain=(1.0, 1.0, 1.0), blur=0.0, noise=0.0, grey=False)
+        views.append(render_head(identity, angles, scene=scene, **PORTRAIT)[0])
+    return np.dstack([views[0], 255 - (views[1][..., 1] - views[0][..., 1])])
+
+
+def _blacken(border: tuple[float, ...], landmarks: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
+    """Black where the photograph has ended: above, below, left and right of the face."""
+    low, high = landmarks.min(axis=1), landmarks.max(axis=1)
+    size = float(np.sqrt(np.prod(high - low)))
+    top, left = (low[::-1] - size * np.array([border[0], border[2]])).clip(0, 1e6).astype(int)
+    bottom, right = (high[::-1] + size * np.array([border[1], border[3]])).clip(0, 1e6).astype(int)
+    for dark in (np.s_[:top], np.s_[bottom:], np.s_[:, :left], np.s_[:, right:]):
+        image[dark] = 0
+        mask[dark] = False
 
 
 def _draw_body(
@@ -232,18 +205,59 @@ def _shade(parts: tuple[Surface, ...], nearest: np.ndarray, rotation: np.ndarray
     """(side, side, 4) float32 RGB and coverage of what `_rasterise` found."""
     image = np.zeros((*nearest.shape, 4), np.float32)
     flat, first = image.reshape(-1, 4), 0
-    lx, ly, lz = scene.light
+    light = np.array(scene.light, np.float32)
+    second = np.array(scene.second_light, np.float32)
+    tint, second_tint = (np.array(values, np.float32)[:, None] for values in (scene.tint, scene.second_tint))
+    open_sky, reached = _reach(parts, nearest, rotation, scene)
     for _, normals, colours in parts:
         here = np.flatnonzero((nearest >= first) & (nearest < first + normals.shape[1]))
         index = nearest.reshape(-1)[here] - first
         nx, ny, nz = _turn(rotation, np.take(normals, index, axis=1))
-        lit = np.clip((nx * lx + ny * ly + nz * lz + 0.25) / 1.25, 0, 1)
-        gloss = np.clip(nx * lx / 1.6 + ny * ly / 1.6 + nz * (lz + 1) / 1.6, 0, 1) ** 8
-        amount = (scene.ambient * (0.9 - 0.1 * ny) + (1.15 - scene.ambient) * lit) * (0.8 + 0.2 * nz)
-        flat[here, :3] = (np.take(colours, index, axis=1) * amount + 16 * gloss * gloss * gloss).T
+        lit = np.clip((nx * light[0] + ny * light[1] + nz * light[2] + 0.25) / 1.25, 0, 1) * reached[here]
+        gloss = np.clip(nx * light[0] / 1.6 + ny * light[1] / 1.6 + nz * (light[2] + 1) / 1.6, 0, 1) ** 8
+        edge = 0.8 + 0.2 * nz
+        amount = (scene.ambient * (0.9 - 0.1 * ny) * open_sky[here] + (1.15 - scene.ambient) * lit * tint) * edge
+        if any(scene.second_tint):
+            amount += second_tint * np.clip(nx * second[0] + ny * second[1] + nz * second[2], 0, 1)
+        shine = 16 * scene.shine * gloss * gloss * gloss * reached[here]
+        flat[here, :3] = (np.take(colours, index, axis=1) * amount + shine * tint).T
         flat[here, 3] = 1
         first += normals.shape[1]
     return image
+
+
+def _reach(
+    parts: tuple[Surface, ...], nearest: np.ndarray, rotation: np.ndarray, scene: Scene
+) -> tuple[np.ndarray, np.ndarray]:
+    """How much of the sky and of the light reaches each pixel, flat float32 0..1: hollows and shadows are darker.
+
+    Found on a coarse map of depths, by steps along the ray towards the light.
+    """
+    coarse = np.ascontiguousarray(nearest[::4, ::4])
+    depth, first = np.full(coarse.shape, -40, np.float32), 0
+    for points, *_ in parts:
+        here = (coarse >= first) & (coarse < first + points.shape[1])
+        x, y, z = np.take(points, coarse[here] - first, axis=1)
+        r = rotation[2].astype(np.float32)
+        depth[here] = r[0] * x + r[1] * y + r[2] * z
+        first += points.shape[1]
+    cell = WINDOW / coarse.shape[0]  # cm
+    level = cv2.GaussianBlur(np.maximum(depth, -12), (0, 0), 1.3 / cell)
+    sky = 1 - np.clip((level - depth - 0.2) * 0.3, 0, 0.5)
+    direct: np.ndarray = np.ones_like(depth)
+    if scene.shadow and scene.light[2] > -0.3:
+        lx, ly, lz = scene.light
+        for distance in np.geomspace(1.2, 9, 9):
+            shift = np.array([[1, 0, lx * distance / cell], [0, 1, ly * distance / cell]])
+            ahead = cv2.warpAffine(
+                depth, shift, depth.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=-40
+            )
+            above = ahead - depth - lz * distance  # of what stands there over the ray
+            direct = np.minimum(direct, 1 - scene.shadow * np.clip((above - 0.25) / 0.5, 0, 1))
+        direct = cv2.GaussianBlur(direct, (0, 0), 0.2 / cell)
+    side = nearest.shape[::-1]
+    sky, direct = (cv2.resize(layer, side, interpolation=cv2.INTER_LINEAR) for layer in (sky, direct))
+    return sky.reshape(-1), direct.reshape(-1)
 
 
 def _photograph(image: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:

@@ -24,10 +24,13 @@ def head_surface(identity: Identity) -> tuple[Surface, np.ndarray]:
 
 def _flat(parts: list[Grid]) -> Surface:
     """The kept points of all parts, one after the other."""
-    layers = zip(*(part[:3] for part in parts), strict=True)
-    kept = [np.ones(part.points.shape[:2], bool) if part.kept is None else part.kept for part in parts]
-    flat = (np.concatenate([grid[where] for grid, where in zip(layer, kept, strict=True)]) for layer in layers)
-    return Surface(*(values.T.astype(np.float32, order="C") for values in flat))
+    layers: list[list[np.ndarray]] = [[], [], []]
+    for part in parts:
+        index = None if part.kept is None else np.flatnonzero(part.kept)
+        for layer, grid in zip(layers, part[:3], strict=True):
+            rows = grid.reshape(-1, 3)
+            layer.append((rows if index is None else np.take(rows, index, axis=0)).astype(np.float32).T)
+    return Surface(*(np.concatenate(layer, axis=1) for layer in layers))
 
 
 def neck_surface(identity: Identity, relative: np.ndarray, rows: int = 110, columns: int = 220) -> Surface:

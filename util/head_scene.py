@@ -1,0 +1,234 @@
+"""What surrounds a synthetic head: background, other people, light, and what the camera does to the image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+GALLERY = 24  # other people, each in one pose, who stand behind heads
+PORTRAIT: dict[str, Any] = {
+    "size": (560, 360),
+    "scale": 7.0,
+    "centre": (180.0, 150.0),
+}  # how they are drawn before they are scaled
+
+
+# --- Scenes -----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Scene:
+    """What surrounds a head: background (h, w, 3) RGB uint8, light, and what the camera does to the image."""
+
+    background: np.ndarray
+    light: tuple[float, ...]  # unit vector towards the light, image axes
+    ambient: float  # 0..1
+    follow: float  # share of the head's rotation that the body makes too
+    gain: tuple[float, ...]  # per RGB channel
+    blur: float  # pixels
+    noise: float  # grey levels
+    grey: bool
+    tint: tuple[float, ...] = (1.0, 1.0, 1.0)  # of the light, per RGB channel
+    shadow: float = 0.0  # 0..1: how dark the shadows are that the head casts on itself
+    second_light: tuple[float, ...] = (0.0, 0.0, 1.0)  # unit vector
+    second_tint: tuple[float, ...] = (0.0, 0.0, 0.0)
+    shine: float = 1.0  # of skin and hair
+    companions: tuple["Companion", ...] = ()
+    border: tuple[float, ...] = (np.inf,) * 4  # black above, below, left, right: distance from the face, in faces
+
+
+@dataclass(frozen=True)
+class Companion:
+    """Somebody behind the head: number in the gallery, place beside the head (x, y) in cm, size, side, brightness."""
+
+    number: int
+    place: tuple[float, float]
+    size: float = 1.0
+    mirrored: bool = False
+    brightness: float = 1.0
+    blur: float = 0.0  # pixels
+
+
+def random_scene(rng: np.random.Generator, height: int = 450, width: int = 450) -> Scene:
+    """A random `Scene` for an image of this size."""
+    exposure = rng.choice([1.0, 0.5, 1.6], p=[0.76, 0.06, 0.18]) * rng.uniform(0.75, 1.3)
+    return Scene(
+        background=_background(rng, height, width),
+        follow=float(rng.uniform(0.15, 0.8)),
+        gain=tuple(exposure * rng.uniform(0.93, 1.07, 3)),
+        blur=float(rng.uniform(0, 1.1)),
+        noise=float(rng.uniform(0, 6)),
+        grey=bool(rng.random() < 0.15),
+        **_random_light(rng),
+        companions=_random_companions(rng),
+        border=tuple(np.where(rng.random(4) < 0.3 * (rng.random() < 0.3), rng.uniform(-0.06, 0.5, 4), np.inf).tolist()),
+    )
+
+
+def _unit(*vector: float) -> tuple[float, ...]:
+    return tuple((np.array(vector) / np.linalg.norm(vector)).tolist())
+
+
+def _random_light(rng: np.random.Generator) -> dict[str, Any]:
+    """Soft light, or hard light from a side, from behind, or of two colours."""
+    kind = rng.choice(["soft", "side", "behind", "two"], p=[0.5, 0.25, 0.1, 0.15])
+    side = rng.choice([-1.0, 1.0])
+    light = {
+        "soft": (rng.uniform(-1, 1), rng.uniform(-1, 0.25), rng.uniform(0.25, 1)),
+        "side": (side * rng.uniform(0.6, 1), rng.uniform(-0.8, 0.3), rng.uniform(-0.1, 0.5)),
+        "behind": (side * rng.uniform(0.3, 1), rng.uniform(-1, 0.1), rng.uniform(-1, -0.25)),
+        "two": (side * rng.uniform(0.5, 1), rng.uniform(-0.8, 0.3), rng.uniform(0, 0.6)),
+    }[kind]
+    dim = {"soft": (0.4, 0.8), "side": (0.12, 0.5), "behind": (0.25, 0.7), "two": (0.2, 0.5)}[kind]
+    second = _unit(-side, rng.uniform(-0.6, 0.4), rng.uniform(-0.4, 0.4))
+    vivid = rng.uniform(0.05, 0.5) if kind == "two" else rng.uniform(0, 0.2)
+    return {
+        "light": _unit(*light),
+        "ambient": float(rng.uniform(*dim)),
+        "tint": tuple((1 + vivid * rng.uniform(-1, 1, 3)).tolist()),
+        "shadow": float(rng.uniform(0.1, 0.6) if kind == "soft" else rng.uniform(0.5, 1)),
+        "second_light": second,
+        "second_tint": tuple(rng.uniform(0, 0.8, 3).tolist()) if kind == "two" else (0.0, 0.0, 0.0),
+        "shine": float(rng.choice([1.0, rng.uniform(1, 4)])),
+    }
+
+
+# --- Backgrounds ------------------------------------------------------------------------------------------------------
+def _palette(rng: np.random.Generator) -> Callable[..., np.ndarray]:
+    """Draws float32 RGB colours that go together."""
+    vividness, middle, spread = rng.uniform(0.02, 0.6), rng.uniform(20, 235), rng.uniform(20, 200)
+
+    def colours(*shape: int) -> np.ndarray:
+        grey = middle + spread * rng.uniform(-1, 1, (*shape, 1))
+        return np.clip(grey + vividness * rng.uniform(-160, 160, (*shape, 3)), 0, 255).astype(np.float32)
+
+    return colours
+
+
+def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """(height, width, 3) uint8: clutter, walls, leaves or writing, sharp or out of focus."""
+    kinds = [_clutter, _plain, _stripes, _bricks, _leaves, _writing]
+    draw = kinds[rng.choice(len(kinds), p=[0.36, 0.18, 0.12, 0.1, 0.14, 0.1])]
+    small = (height // 2, width // 2)
+    image = draw(rng, *small, _palette(rng))
+    blur = float(rng.uniform(0, 3) if rng.random() < 0.6 else 0)
+    image = cv2.GaussianBlur(image, (0, 0), blur) if blur > 0.3 else image
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _plain(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+    """One colour or a gradient, often as white as an overexposed sky or as black as a studio."""
+    corners = colours(2, 2)
+    corners += (colours() - corners) * rng.uniform(0, 1)
+    kind = rng.random()
+    if kind < 0.5:
+        corners = corners * 0.08 + (235 if kind < 0.33 else 3)
+    return cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _clutter(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+    """A coloured gradient and shapes."""
+    cells = colours(*rng.integers(2, 7, 2))
+    cells += (colours() - cells) * rng.uniform(0.1, 0.85)
+    image = cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+    for _ in range(rng.integers(0, 16)):
+        corners = rng.uniform(-0.2, 1.2, 2) * (width, height) + rng.normal(0, 0.15 * width, (rng.integers(3, 6), 2))
+        if rng.random() < 0.5:
+            cv2.fillPoly(image, [corners.astype(np.int32)], colours().tolist(), cv2.LINE_AA)
+        else:
+            radius = int(rng.uniform(0.02, 0.2) * width)
+            cv2.circle(image, corners[0].astype(int).tolist(), radius, colours().tolist(), -1, cv2.LINE_AA)
+    return image
+
+
+def _stripes(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+    """Slanted bands of a few colours, as of curtains, blinds and fences."""
+    slant, waves = rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)]), rng.uniform(2, 20)
+    along = np.cos(slant) * np.arange(width)[None] + np.sin(slant) * np.arange(height)[:, None]
+    bands = colours(rng.integers(2, 5))
+    position = along * (waves / width) % 1 * len(bands)
+    image = bands[position.astype(int) % len(bands)]
+    return image * (0.85 + 0.15 * np.cos(2 * np.pi * position))[..., None].astype(np.float32)
+
+
+def _bricks(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+    """Rows of rectangles with seams between: bricks, tiles, shelves of books, windows of a house."""
+    tall, shift = int(rng.uniform(0.04, 0.25) * height), rng.choice([0, 0.5, rng.random()])
+    broad, seam = (
+        max(int(tall * rng.choice([0.4, 1, rng.uniform(1, 3)])), 6),
+        max(1, int(tall * rng.uniform(0.03, 0.3))),
+    )
+    ground, tone, variety = colours(), colours(), rng.uniform(0, 0.5)
+    image: np.ndarray = np.empty((height, width, 3), np.float32)
+    image[:] = ground
+    for number, top in enumerate(range(int(-tall * rng.random()), height, tall)):
+        for left in range(int(-broad * (1 + shift * number % 1)), width, broad):
+            colour = tone + variety * (colours() - tone)
+            image[max(top, 0) : max(top + tall - seam, 0), max(left, 0) : max(left + broad - seam, 0)] = colour
+    if rng.random() < 0.4:
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-25, 25), 1.25)
+        image = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
+    return image
+
+
+def _leaves(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+    """Noise of several grain sizes between two or three colours: leaves, stone, water, cloth."""
+    noise, cells = np.zeros((height, width), np.float32), rng.integers(3, 12)
+    for octave in range(4):
+        shape = (2 + (cells << octave) * height // width, 2 + (cells << octave))
+        grain = cv2.resize(rng.standard_normal(shape, np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+        noise += grain * np.float32(rng.uniform(0.4, 0.9) ** octave)
+    tones = cv2.resize(colours(1, rng.integers(2, 5)), (256, 1))[0]
+    return tones[np.clip(noise * 60 * rng.uniform(0.6, 2) + 128, 0, 255).astype(np.uint8)]
+
+
+def _writing(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+    """Rows of marks that look like writing on posters and signs."""
+    image = _plain(rng, height, width, colours)
+    for _ in range(rng.integers(1, 9)):
+        text = "".join(map(chr, rng.integers(33, 123, rng.integers(2, 14))))
+        place, size = (rng.uniform(-0.2, 0.8, 2) * (width, height)).astype(int).tolist(), rng.uniform(0.5, 4)
+        colour, weight, font = colours().tolist(), int(rng.uniform(0.8, 3) * size) + 1, int(rng.integers(8))
+        cv2.putText(image, text, place, font, size, colour, weight, cv2.LINE_AA)
+    return image
+
+
+# --- Other people -----------------------------------------------------------------------------------------------------
+def _random_companions(rng: np.random.Generator) -> tuple[Companion, ...]:
+    """Mostly nobody; else one or two people beside or behind the head, or a crowd."""
+    kind = rng.choice(["nobody", "near", "crowd"], p=[0.74, 0.2, 0.06])
+    count = {"nobody": 0, "near": int(rng.integers(1, 3)), "crowd": int(rng.integers(4, 9))}[kind]
+    near, focus = kind == "near", float(rng.choice([0, rng.uniform(0, 4)]))
+    return tuple(
+        Companion(
+            number=int(rng.integers(GALLERY)),
+            place=(float(rng.choice([-1, 1]) * rng.uniform(10, 24)), float(rng.normal(1 if near else -2, 5))),
+            size=float(rng.uniform(0.7, 1.25) if near else rng.uniform(0.25, 0.6)),
+            mirrored=bool(rng.random() < 0.5),
+            brightness=float(rng.uniform(0.3, 1.3)),
+            blur=focus,
+        )
+        for _ in range(count)
+    )
+
+
+def paint_companion(
+    image: np.ndarray, portrait: np.ndarray, someone: Companion, origin: np.ndarray, scale: float
+) -> None:
+    """Paint a portrait (rows, columns, 4), drawn as in PORTRAIT, into a float32 image whose head is at origin."""
+    factor = scale * someone.size / PORTRAIT["scale"]
+    size = np.maximum(np.round(np.array(portrait.shape[1::-1]) * factor), 2).astype(int)
+    corner = np.round(origin + np.array(someone.place) * scale - np.array(PORTRAIT["centre"]) * factor).astype(int)
+    low, high = np.maximum(corner, 0), np.minimum(corner + size, image.shape[1::-1])
+    if (high <= low).any():
+        return
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    layers = cv2.resize(portrait[:, ::-1] if someone.mirrored else portrait, size.tolist(), interpolation=method)
+    if someone.blur > 0.3:
+        layers = cv2.GaussianBlur(layers, (0, 0), someone.blur)
+    seen = layers[low[1] - corner[1] : high[1] - corner[1], low[0] - corner[0] : high[0] - corner[0]]
+    seen = seen.astype(np.float32)
+    place = image[low[1] : high[1], low[0] : high[0]]
+    place *= 1 - seen[..., 3:] / 255
+    place += seen[..., :3] * np.float32(someone.brightness)
