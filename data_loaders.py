@@ -67,8 +67,6 @@ def angles_of(rotation: np.ndarray) -> np.ndarray:
 
 
 # --- Data sets and splits ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class DataSet:
     """A pair of lists: file names, unit, what the published lists hold, and where the images come from."""
@@ -187,30 +185,21 @@ def read_lists(
     persons = BIWI_PERSON if crop_file.published and angle_file.published else {}
     records["person"] = [persons.get(video, video) for video in records["video"]]
     files = (crop_file, angle_file)
-    notes = _differences(data_set, files, len(records))
+    notes = []
+    if data_set in [DATA_SETS[name] for name in PAPER_DATA_SETS]:
+        notes += [f"{Path(file.path).name} is not the published list" for file in files if not file.published]
+        if data_set.usable and (crop_file.rows, len(paths)) != (data_set.rows, data_set.usable):
+            counts = f"the published lists have {data_set.rows:,} rows, {data_set.usable:,} usable"
+            notes.append(f"{crop_file.rows:,} rows, {len(paths):,} usable; {counts}")
     if paths != [path for path in angles if boxes.get(path)]:
         notes.append("the two lists name their images in different orders; they were joined by path")
     return Listed(data_set, Path(data_dir), records, rejected, files, tuple(notes), usable=tuple(paths))
 
 
-def _differences(data_set: DataSet, files: tuple[ListFile, ListFile], usable: int) -> list[str]:
-    """Where the lists of a data set of the paper differ from the published ones."""
-    if data_set not in [DATA_SETS[name] for name in PAPER_DATA_SETS]:
-        return []
-    notes = [f"{Path(file.path).name} is not the published list" for file in files if not file.published]
-    if data_set.usable and (files[0].rows, usable) != (data_set.rows, data_set.usable):
-        counts = f"the published lists have {data_set.rows:,} rows, {data_set.usable:,} usable"
-        notes.append(f"{files[0].rows:,} rows, {usable:,} usable; {counts}")
-    return notes
-
-
 def load_data_set(name: str, data_dir: str | Path, split: str = "all", part: str = "test") -> Listed:
-    """Read the lists of a registered data set from `data_dir` or its `lists/`.
+    """Read the lists of a data set of DATA_SETS from the data folder or its `lists/`.
 
-    Args:
-        name: a key of DATA_SETS.
-        data_dir: the data folder.
-        split: "all", or for BIWI a key of BIWI_SPLITS, of which `part` is "train" or "test".
+    For BIWI, `split` may be a key of BIWI_SPLITS, of which `part` is "train" or "test".
 
     Raises:
         InputError: lists that are missing or malformed, a split that does not exist or is empty.

@@ -43,12 +43,10 @@ def compared(a: Predictions, b: Predictions, margin: str, *, common_only: bool, 
     """Markdown: every metric of A and of B on the same images, and the paired difference B - A with its interval.
 
     Args:
-        a: predictions of the first method, at one margin.
-        b: those of the second one.
+        a, b: predictions of two methods, from `pairs_of`.
         margin: of both, as text.
         common_only: compare the images that both have, instead of refusing different images.
-        rounds: of the bootstrap, over persons or videos where either file names them, else over images.
-        seed: of the bootstrap.
+        rounds, seed: of the bootstrap, over persons or videos where either file names them, else over images.
     """
     sizes = len(a), len(b)
     if not np.isin(a.path, b.path).any():
@@ -85,8 +83,7 @@ def comparison_card(a: Facts, b: Facts, listed: Listed | None, made: Facts) -> s
     """The card above a comparison: both files, where the truth came from, what was left out, how it was made.
 
     Args:
-        a: the first file, from `protocol.read_file`.
-        b: the second file.
+        a, b: the files, from `protocol.read_file`.
         listed: the lists that gave the true angles, or None where the files did.
         made: from `provenance.environment`.
     """

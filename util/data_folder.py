@@ -49,9 +49,8 @@ def _download(address: str) -> bytes:
         with urllib.request.urlopen(address, timeout=60) as response:
             return response.read()
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise InputError(
-            f"{address} could not be downloaded: {error}; try again, or put the list into lists/ by hand"
-        ) from error
+        mend = "try again, or put the list into lists/ by hand"
+        raise InputError(f"{address} could not be downloaded: {error}; {mend}") from error
 
 
 def check_data_folder(data_dir: str | Path) -> bool:

@@ -22,8 +22,6 @@ Square = tuple[float, float, float]  # x, y, side in pixels; x, y: the top left 
 
 
 # --- From a detector's box to a listed box ----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class BoxMapping:
     """From a square of side s to a box of size `scale` · s whose centre lies `right` · s and `down` · s away."""
@@ -47,14 +45,11 @@ class BoxMapping:
 # Medians over 394 images of AFLW2000, as tests/measurements/detector_boxes.py prints them.
 # Frontal: 209 faces with yaw, pitch and roll within 30 degrees; half of all scales lie in 0.835...0.928.
 # Profile: the 48 faces found where the frontal cascade found none; half of all scales lie in 0.595...0.773.
-FRONTAL_MAPPING = BoxMapping(0.875, -0.006, 0.081)
-PROFILE_MAPPING = BoxMapping(0.675, -0.177, 0.08)  # for faces that look to the left of the image
-MAPPINGS = {"frontal": FRONTAL_MAPPING, "left": PROFILE_MAPPING, "right": PROFILE_MAPPING.mirrored()}
+MAPPINGS = {"frontal": BoxMapping(0.875, -0.006, 0.081), "left": BoxMapping(0.675, -0.177, 0.08)}
+MAPPINGS["right"] = MAPPINGS["left"].mirrored()  # faces that look to the right of the image
 
 
 # --- Detectors --------------------------------------------------------------------------------------------------------
-
-
 class HaarDetector:
     """OpenCV's frontal cascade; where it finds nothing, its profile cascade on the image and on its mirror image.
 

@@ -67,11 +67,7 @@ class Explanation:
 
 
 class Explainer:
-    """Computes the maps of a RAFA-Net.
-
-    Args:
-        model: from `rafa_model.build_rafa_net` or `load_rafa_net`.
-    """
+    """Computes the maps of a RAFA-Net, from `rafa_model.build_rafa_net` or `load_rafa_net`."""
 
     def __init__(self, model: Any) -> None:
         from util.backend import keras, tf
@@ -156,10 +152,7 @@ def explanation_tiles(
 class Explanations:
     """Writes a panel for every face into a folder, and with `singles` each of its images as a file too.
 
-    Args:
-        model: the network.
-        folder: where to write; subfolders follow `Source.copy`.
-        cell, rule: as for `explanation_tiles`.
+    Subfolders follow `Source.copy`; for `cell` and `rule` see `explanation_tiles`.
     """
 
     def __init__(

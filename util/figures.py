@@ -120,17 +120,15 @@ def _fixed(points: ArrayLike) -> np.ndarray:
 
 def _line(canvas: np.ndarray, start: ArrayLike, end: ArrayLike, colour: Colour, width: int, cased: bool = True) -> None:
     """Draw a line in place, with a casing that sets it off from any background."""
-    ends = _fixed(start).tolist(), _fixed(end).tolist()
-    if cased and width:
-        cv2.line(canvas, *ends, _casing(colour), width + 2, cv2.LINE_AA, _SHIFT)
-    cv2.line(canvas, *ends, colour, max(1, width), cv2.LINE_AA, _SHIFT)
+    strokes = [(_casing(colour), width + 2)] if cased and width else []
+    for shade, wide in (*strokes, (colour, max(1, width))):
+        cv2.line(canvas, _fixed(start).tolist(), _fixed(end).tolist(), shade, wide, cv2.LINE_AA, _SHIFT)
 
 
 def _rectangle(canvas: np.ndarray, start: ArrayLike, end: ArrayLike, colour: Colour, width: int) -> None:
     """Draw an upright rectangle in place, with a casing; no anti-aliasing, which would blur upright lines."""
-    ends = _fixed(start).tolist(), _fixed(end).tolist()
-    cv2.rectangle(canvas, *ends, _casing(colour), width + 2, cv2.LINE_8, _SHIFT)
-    cv2.rectangle(canvas, *ends, colour, width, cv2.LINE_8, _SHIFT)
+    for shade, wide in ((_casing(colour), width + 2), (colour, width)):
+        cv2.rectangle(canvas, _fixed(start).tolist(), _fixed(end).tolist(), shade, wide, cv2.LINE_8, _SHIFT)
 
 
 def _casing(colour: Colour) -> Colour:

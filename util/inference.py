@@ -48,20 +48,13 @@ def predict_angles(model: Any, crops: np.ndarray, *, fill: bool = False) -> np.n
             angles.append(np.concatenate([found[axis] for axis in AXES], axis=1)[: len(part)])  # (b, 3)
     answers = np.concatenate(angles, dtype=float)
     if wrong := np.count_nonzero(~np.isfinite(answers).all(axis=1)):
-        raise InputError(
-            f"{wrong} of {len(answers)} predicted angles are not finite: the network's weights are damaged"
-        )
+        what = f"{wrong} of {len(answers)} predicted angles are not finite"
+        raise InputError(f"{what}: the network's weights are damaged")
     return answers
 
 
 def predict_listed(model: Any, listed: Listed, margin: float, workers: int) -> Predictions:
-    """The network's answers for every record, in order.
-
-    Args:
-        listed: `data_loaders.Listed` whose images are all present.
-        margin: of the crops, as a share of the box.
-        workers: threads that read images.
-    """
+    """The network's answers for every record, in order; `workers` threads read the images, all of them present."""
     total = len(listed.records)
     batches = scoring_batches(listed, NETWORK_BATCH, margin, workers)
     title = f"{listed.data_set.title}, margin {margin:g}"

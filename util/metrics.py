@@ -108,9 +108,8 @@ def summarise(
     that draw no image of a yaw bin do not count for that bin.
 
     Args:
-        predictions: `Predictions` of n images.
-        rounds: how often to resample.
-        seed: of the random numbers.
+        predictions: of n images.
+        rounds, seed: how often to resample, and of the random numbers.
         clusters: None to resample images, or (n,) names (videos, persons) to resample whole clusters: frames of one
             video resemble each other, so that resampling frames claims more certainty than there is.
         columns: `per_image(predictions)`, if it is known already.
@@ -124,8 +123,7 @@ def compare(a: Predictions, b: Predictions, *, rounds: int = 1000, seed: int = 0
     To compare two margins, take one away: `compare(a, dataclasses.replace(b, margin=np.array(np.nan)))`.
 
     Args:
-        a: `Predictions` of the first method.
-        b: those of the second one, in any order (see `predictions.aligned`).
+        a, b: predictions of two methods, in any order (see `predictions.aligned`).
         rounds, seed, clusters: as for `summarise`; the clusters name the rows of `a`.
 
     Raises:

@@ -184,27 +184,19 @@ def _read_rows(path: str | Path, true_needed: bool) -> Rows:
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path}, after line {reader.line_num}: not a CSV file in UTF-8 ({error})") from error
     if not rows:
-        raise InputError(
-            f"{path}, line {1 + bool(header[1])}: the file is empty here; expected a header and predictions"
-        )
+        line = 1 + bool(header[1])
+        raise InputError(f"{path}, line {line}: the file is empty here; expected a header and predictions")
     columns = [name.strip() for name in header[1]]
-    _check_columns(path, columns, true_needed)
+    if repeated := [name for name in HEADER if columns.count(name) > 1]:
+        raise InputError(f"{path}, line 1: these columns come more than once: {', '.join(repeated)}")
+    true = TRUE_COLUMNS if true_needed or {*columns} & {*TRUE_COLUMNS} else ()
+    if missing := [name for name in ("path", *true, *PREDICTED_COLUMNS) if name not in columns]:
+        found = f"found {', '.join(columns)}; the true angles may be absent where the truth is given (--truth)"
+        raise InputError(f"{path}, line 1: missing columns {', '.join(missing)}; {found}")
     for line, row in rows:
         if len(row) != len(columns):
             raise InputError(f"{path}, line {line}: {len(row)} columns; the header has {len(columns)}")
     return {line: dict(zip(columns, row, strict=True)) for line, row in rows}
-
-
-def _check_columns(path: str | Path, columns: list[str], true_needed: bool) -> None:
-    """Every column that is needed must be there, and none that is read may be there twice."""
-    repeated = [name for name in HEADER if columns.count(name) > 1]
-    if repeated:
-        raise InputError(f"{path}, line 1: these columns come more than once: {', '.join(repeated)}")
-    true = TRUE_COLUMNS if true_needed or {*columns} & {*TRUE_COLUMNS} else ()
-    missing = [name for name in ("path", *true, *PREDICTED_COLUMNS) if name not in columns]
-    if missing:
-        found = f"found {', '.join(columns)}; the true angles may be absent where the truth is given (--truth)"
-        raise InputError(f"{path}, line 1: missing columns {', '.join(missing)}; {found}")
 
 
 def _common(path: str | Path, rows: Rows, truth: Predictions) -> tuple[Rows, Predictions]:

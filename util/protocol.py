@@ -57,10 +57,9 @@ def parts_of(predictions: Predictions) -> list[Predictions]:
 def clusters_of(predictions: Predictions) -> tuple[str, np.ndarray | None]:
     """What a bootstrap resamples: ("persons", names) where all are known, else videos, else ("images", None)."""
     persons_known = (predictions.person != predictions.video).any()  # where they are not, a video's name stands in
-    for unit, names in (("persons", predictions.person), ("videos", predictions.video))[not persons_known :]:
-        if (names != "").all():
-            return unit, names
-    return "images", None
+    if persons_known and (predictions.person != "").all():
+        return "persons", predictions.person
+    return ("videos", predictions.video) if (predictions.video != "").all() else ("images", None)
 
 
 # --- The paper's tables -----------------------------------------------------------------------------------------------
@@ -89,13 +88,16 @@ def _card(
     made: Facts | None,
 ) -> Facts:
     """The protocol card; `intervals` are the arguments of `interval_text`, the others those of `score`."""
+    data_set = listed.data_set.title if listed else "unknown data set"
+    if listed and listed.data_set not in DATA_SETS.values():
+        data_set += f" ({Path(listed.files[0].path).name})"
     margin = None if np.isnan(predictions.margin[0]) else float(predictions.margin[0])
     not_in_file = "not in a predictions file" if file else None
     images = _images(listed, len(predictions), file)
     departures = _departures(listed, images, margin, weights, file)
     notes = [*(listed.notes if listed else ()), *(file["notes"] if file else ()), *_interval_notes(listed, intervals)]
     return {
-        "data_set": _title(listed),
+        "data_set": data_set,
         "split": listed.split if listed else predictions.split[0] or "split not stated",
         "lists": [asdict(found) for found in listed.files] if listed else [],
         "images": images,
@@ -150,13 +152,6 @@ def counted(number: int, unit: str) -> str:
 def margin_text(margin: float | None) -> str:
     """A margin for people; None or NaN where it is not known."""
     return "not stated" if margin is None or math.isnan(margin) else f"{margin:g}"
-
-
-def _title(listed: Listed | None) -> str:
-    if listed is None:
-        return "unknown data set"
-    known = listed.data_set in DATA_SETS.values()
-    return listed.data_set.title + ("" if known else f" ({Path(listed.files[0].path).name})")
 
 
 def _interval_notes(listed: Listed | None, intervals: Facts) -> list[str]:
@@ -214,18 +209,13 @@ def _departures(
         reasons.append(f"{images['scored']:,} images scored; the published lists hold {images['expected']:,} usable")
     if file:
         reasons.append("a predictions file does not say from which crops the model predicted")
-    return reasons + _training_departures(weights)
-
-
-def _training_departures(weights: Facts | None) -> list[str]:
-    """Why a network's training is known not to be protocol 1's; an unrecorded training is not held against it."""
-    run = weights and weights["trained_by"]
-    if not run:
-        return []
-    names = {DATA_SETS["300w-lp"].crop_list, DATA_SETS["300w-lp"].angle_list}
-    published = {Path(found["path"]).name for found in run["lists"] if found["published"]}
-    reasons = [] if published == names else ["the network was not trained on the published lists of 300W-LP"]
-    return reasons + ([] if run["all_images"] else ["the training left images out"])
+    if run := weights and weights["trained_by"]:  # a training that is not recorded is not held against the network
+        published = {Path(found["path"]).name for found in run["lists"] if found["published"]}
+        if published != {DATA_SETS["300w-lp"].crop_list, DATA_SETS["300w-lp"].angle_list}:
+            reasons.append("the network was not trained on the published lists of 300W-LP")
+        if not run["all_images"]:
+            reasons.append("the training left images out")
+    return reasons
 
 
 # --- Scoring ----------------------------------------------------------------------------------------------------------

@@ -25,11 +25,8 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         no_default = action.default is None or action.default is False or action.default == argparse.SUPPRESS
         if not action.option_strings or no_default or "default:" in text:
             return text
-        return f"{text} (default: {_default_text(action.default)})"
-
-
-def _default_text(default: object) -> str:
-    return " ".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
+        default = action.default if isinstance(action.default, list | tuple) else [action.default]
+        return f"{text} (default: {' '.join(map(str, default))})"
 
 
 def option_parser(description: str) -> argparse.ArgumentParser:

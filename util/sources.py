@@ -25,8 +25,6 @@ FindBoxes = Callable[[str, np.ndarray], list[Box]]  # boxes of (path, (h, w, 3) 
 
 
 # --- Sources ----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Source:
     """An image, a video or a camera."""
@@ -61,7 +59,7 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
     """The images, videos and cameras behind a list of paths.
 
     Args:
-        paths: images, videos, folders (searched with their subfolders), glob patterns and camera numbers.
+        paths: images, videos, folders (searched with their subfolders), glob patterns, camera numbers.
 
     Raises:
         InputError: a path or pattern that matches nothing, a folder without images and videos.
@@ -113,8 +111,6 @@ def _with_distinct_copies(sources: Iterable[Source]) -> Iterator[Source]:
 
 
 # --- Frames -----------------------------------------------------------------------------------------------------------
-
-
 def read_frames(sources: Iterable[Source]) -> Iterator[Frame]:
     """Yield every image and every frame of every video; what cannot be read is a frame with a problem."""
     for source in sources:
@@ -147,8 +143,6 @@ def _read_video(source: Source) -> Iterator[Frame]:
 
 
 # --- Faces ------------------------------------------------------------------------------------------------------------
-
-
 class ListedBoxes:
     """Finds an image's box in a crop list by the end of the image's path; called as a FindBoxes.
 
@@ -205,8 +199,6 @@ def _check_box(box: Box, height: int, width: int) -> None:
 
 
 # --- Drawn copies -----------------------------------------------------------------------------------------------------
-
-
 class DrawnCopies:
     """Writes copies of images and videos into a folder, with the poses drawn on them."""
 

@@ -174,10 +174,12 @@ def paper_table(name: str, results: Mapping[tuple[str, float], Facts], absent: M
         means = row.get("mean_of_three", {})
         notes += [f"{mean:.2f} for {row['method']} on {DATA_SETS[group].title}" for group, mean in means.items()]
         if "margin" in row:
-            found = {group: results.get((group, row["margin"])) for group in groups}
-            remarks = [f"{DATA_SETS[group].title}: {_remark(found[group], absent.get(group))}" for group in groups]
-            cells = [cell for group in groups for cell in _with_differences(found[group], row[group])]
             split = ", our split 16-8 (the paper's is unknown)" if name == "table2" else ""
+            remarks, cells = [], []
+            for group in groups:
+                remark, found = _our_cells(results.get((group, row["margin"])), row[group], absent.get(group))
+                remarks.append(f"{DATA_SETS[group].title}: {remark}")
+                cells += found
             rows.append([*start, f"**this network, margin {row['margin']:g}{split}** ({'; '.join(remarks)})", *cells])
     first = ["Method"] if name == "table1" else ["Input", "Method"]
     legend = f"{MAE_LEGEND} After an interval: the difference to the paper's row above. -: the paper has no number."
@@ -192,15 +194,11 @@ def _paper_cells(row: Facts, group: str) -> list[str]:
     return cells
 
 
-def _remark(result: Facts | None, reason: str | None) -> str:
+def _our_cells(result: Facts | None, paper: Sequence[float], reason: str | None) -> tuple[str, list[str]]:
+    """A remark on this network's result, and its cells: each value and its difference to the paper's."""
     if result is None:
-        return f"not available here: {reason}"
+        return f"not available here: {reason}", ["not available here"] * 4
     doubt = "" if is_published(result["card"]) else "NOT the published lists; "
-    return f"{doubt}images expected / found / scored {_images_text(result['card'])}"
-
-
-def _with_differences(result: Facts | None, paper: Sequence[float]) -> list[str]:
-    if result is None:
-        return ["not available here"] * 4
-    found = [result["estimates"][key] for key in MAE_KEYS]
-    return [f"{with_interval(e)}, {e.value - number:+.2f}" for e, number in zip(found, paper, strict=True)]
+    pairs = zip((result["estimates"][key] for key in MAE_KEYS), paper, strict=True)
+    cells = [f"{with_interval(estimate)}, {estimate.value - number:+.2f}" for estimate, number in pairs]
+    return f"{doubt}images expected / found / scored {_images_text(result['card'])}", cells
