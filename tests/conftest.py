@@ -35,6 +35,14 @@ def loaded(model, monkeypatch):
 
 
 @pytest.fixture
+def drawn(monkeypatch):
+    """The figures that `util.plots` would have written."""
+    figures = []
+    monkeypatch.setattr("util.plots.save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+@pytest.fixture
 def publish(monkeypatch):
     """Let a data set's lists be recognised as the published ones."""
 

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 import rafa_model
 from data_loaders import AXES, read_image
-from util import explain, figures, plots
+from util import explain, figures
 from util.backend import keras
 from util.colours import AXIS_COLOURS
 from util.errors import InputError
@@ -283,14 +283,6 @@ def test_the_drawn_architecture_has_the_shapes_of_the_model(gated):
 
 
 # --- The drawing of the network ---------------------------------------------------------------------------------------
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that would have been written."""
-    figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
-    return figures
-
-
 def test_the_diagram_shows_the_trunk_once_and_the_branch_in_the_column_and_colour_of_each_axis(drawn):
     trunk, branch = [("crop", (224, 224, 3)), ("conv4", (14, 14, 64))], [("conv5", (7, 7, 128)), ("pool", (35, 128))]
     explanations.draw_architecture("x.png", trunk, branch, "The network")

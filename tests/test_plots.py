@@ -24,14 +24,6 @@ def titles(monkeypatch):
     monkeypatch.setattr(plots, "title_of", lambda card: "title")
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that would have been written."""
-    figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
-    return figures
-
-
 def predictions_of(true, error):
     return Predictions([f"{number}.png" for number in range(len(true))], true, np.add(true, error))
 

@@ -180,8 +180,7 @@ def overlay_heat(image: np.ndarray, heat: np.ndarray, alpha: float = 0.5) -> np.
     """Lay a heat map, (any, any) in [0, 1], over the whole of an image; a constant map is drawn as nothing hot."""
     rows, columns = image.shape[:2]
     heat = heat.astype(float) if np.ptp(heat) > 0 else np.zeros(heat.shape)
-    shrinks = heat.shape[0] > rows or heat.shape[1] > columns
-    heat = cv2.resize(heat, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    heat = cv2.resize(heat, (columns, rows), interpolation=cv2.INTER_CUBIC)
     levels = np.clip(heat * 255, 0, 255).round().astype(np.uint8)  # cubic interpolation overshoots
     coloured = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]  # even in lightness, colour-blind safe
     return cv2.addWeighted(coloured, alpha, image, 1 - alpha, 0)

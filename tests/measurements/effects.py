@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_loaders import AXES, Listed, batches_per_epoch, labels, load_crop, load_data_set, training_batches
-from util import metrics
+from util import metrics, tables
 from util.inference import predict_listed
 from util.protocol import MAE_KEYS
 from util.provenance import ROOT, environment, write_text
@@ -31,7 +31,7 @@ EPOCHS, BATCH, RATE, DECAY_EVERY = RECIPE.epochs, RECIPE.batch_size, RECIPE.lear
 MARGIN, TEST_MARGIN = RECIPE.train_margin, RECIPE.test_margin
 BEGIN, END = "<!-- effects -->", "<!-- /effects -->"
 
-# name → (what it replaces, in words; whether the network is trained anew)
+# by name: what it replaces, in words, and whether the network is trained anew
 VARIANTS = {
     "rmsprop": ("RMSprop of Keras 3: g / √(v + 1e-7) instead of g / (√v + 1e-7)", True),
     "averages": ("moving averages of Keras 3: d · x + (1 − d) · value, biased variance", True),
@@ -152,27 +152,20 @@ def difference(changed: np.ndarray, own: np.ndarray) -> str:
     return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def effects_table(runs: list[dict[str, Any]]) -> str:
     """Markdown: the error with each variant, and the paired difference."""
     own = {run["seed"]: run for run in runs if run["variant"] == "authors"}
     errors = np.array([own[seed]["mae"] for seed in sorted(own)])
-    header = (
-        "Instead of the authors' way",
-        "Seeds",
-        "MAE as the authors",
-        "MAE so",
-        "Difference [95% interval]",
-        "Angles move by",
-    )
-    rows = [header, ("---",) * len(header)]
-    for variant, (words, _) in VARIANTS.items():
+    rows = []
+    for variant, (words, trained) in VARIANTS.items():
         found = {run["seed"]: run for run in runs if run["variant"] == variant}
         changed = np.array([found[seed]["mae"] for seed in sorted(found)])
         moved = [run["angles_move_by"] for run in found.values() if "angles_move_by" in run]
-        move = f"{np.mean(moved):.2f}" if moved else "another network" if VARIANTS[variant][1] else "other crops"
+        move = f"{np.mean(moved):.2f}" if moved else "another network" if trained else "other crops"
         cells = f"{errors.mean():.2f}", f"{changed.mean():.2f}", difference(changed, errors), move
-        rows.append((words, str(len(changed)), *cells))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        rows.append([words, len(changed), *cells])
+    maes = ["MAE the authors' way", "MAE with the change", "Difference [95% interval]"]
+    return tables.table(["Change from the authors' way", "Seeds", *maes, "Angles move by"], rows)
 
 
 def main() -> None:
@@ -203,8 +196,8 @@ def main() -> None:
     document = Path(options.document)
     before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    write_text(document, f"{before}{BEGIN}\n\n{table(runs)}\n\n{END}{after}")
-    print(table(runs))
+    write_text(document, f"{before}{BEGIN}\n\n{effects_table(runs)}\n\n{END}{after}")
+    print(effects_table(runs))
 
 
 if __name__ == "__main__":
