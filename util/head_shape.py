@@ -5,9 +5,10 @@ centimetres. The origin lies between the ears; the axes are the image axes of `d
 the viewer) when the head looks into the camera.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,27 +18,37 @@ HAIR_TONES = np.array(
     [(30, 24, 22), (62, 42, 30), (158, 156, 152), (108, 72, 44), (198, 162, 104), (152, 78, 42)], float
 )
 IRIS_TONES = np.array([(70, 45, 28), (95, 68, 36), (74, 100, 84), (84, 118, 150)], float)
+BEARDS = ("stubble", "moustache", "goatee", "full")
 HAIR_STYLES = ("bald", "short", "full", "fringe", "long", "bun", "afro")
-# Horizontal sections of the skull and jaw from crown to chin: height y, half width, front z, back z.
+# Horizontal sections of the skull and jaw from crown to chin: height y, half width, z of front, back and widest place.
 # fmt: off
 SECTIONS = np.array([
-    -11.6, 0.0, -1.0, -1.0, -11.3, 2.9, 2.2, -4.6, -10.2, 5.0, 5.4, -7.2, -8.0, 6.6, 7.8, -9.1, -5.0, 7.3, 8.9,
-    -9.9, -2.0, 7.5, 9.3, -10.0, 0.0, 7.4, 9.0, -9.8, 2.5, 7.2, 9.0, -9.0, 5.0, 6.8, 9.0, -7.4, 7.0, 6.2, 9.0,
-    -4.2, 9.0, 5.1, 8.7, 0.2, 10.6, 3.8, 8.5, 3.4, 11.6, 2.2, 7.6, 5.0, 11.9, 0.0, 6.4, 6.4,
-]).reshape(-1, 4)
+    -11.6, 0, -1, -1, -1, -11.3, 2.9, 2.2, -4.6, -1.2, -10.2, 5, 5.4, -7.2, -1.2, -8, 6.6, 7.8, -9.1, -1.2,
+    -5, 7.4, 8.9, -9.9, -1.2, -2, 7.7, 9.2, -10, -0.8, 0, 7.7, 8.8, -9.8, -0.95, 2.5, 7.6, 8.8, -9, -0.75,
+    5, 7.2, 9, -7.4, -0.55, 7, 6.75, 9, -4.4, -0.05, 8.4, 6.15, 8.8, -2, 0.85, 9.7, 5.1, 8.7, 1, 2.9,
+    10.5, 3.9, 8.6, 3.4, 5, 11.1, 2.6, 8.2, 4.8, 6.2, 11.6, 1.3, 7.5, 5.6, 6.6, 11.9, 0, 6.4, 6.4, 6.4,
+]).reshape(-1, 5)
 # How low the hair grows, by the angle from the face round to the nape (degrees): forehead, temple, sideburn, nape.
 HAIRLINE_ANGLE = (0, 30, 50, 64, 76, 88, 100, 120, 180)
 HAIRLINE = (-7.2, -7.0, -5.2, -2.0, 1.6, 0.0, 3.0, 6.0, 6.8)
-# The 51 landmarks on the face (68-point order after the 17 of the jaw) as x, y; the jaw is found by angle and height.
+# The landmarks on the left half of a face at rest, x, y, z: brow 17-21, nose 27-33, eye 36-41, mouth 48-51, 57-62 and
+# 66; those on the right mirror them.
 FACE_POINTS = np.array([
-    -5.4, -1.7, -4.6, -2.3, -3.5, -2.5, -2.5, -2.3, -1.4, -1.9, 1.4, -1.9, 2.5, -2.3, 3.5, -2.5, 4.6, -2.3, 5.4,
-    -1.7, 0, -0.2, 0, 1.3, 0, 2.8, 0, 4.3, -1.3, 5.2, -0.7, 5.4, 0, 5.5, 0.7, 5.4, 1.3, 5.2, -4.7, 0.1, -3.7,
-    -0.5, -2.7, -0.5, -1.8, 0.2, -2.7, 0.6, -3.7, 0.6, 1.8, 0.2, 2.7, -0.5, 3.7, -0.5, 4.7, 0.1, 3.7, 0.6, 2.7,
-    0.6, -2.5, 7.3, -1.6, 6.8, -0.6, 6.6, 0, 6.7, 0.6, 6.6, 1.6, 6.8, 2.5, 7.3, 1.6, 7.9, 0.6, 8.2, 0, 8.2, -0.6,
-    8.2, -1.6, 7.9, -2.2, 7.3, -0.7, 7.2, 0, 7.2, 0.7, 7.2, 2.2, 7.3, 0.7, 7.4, 0, 7.4, -0.7, 7.4,
-]).reshape(-1, 2)
+    -6.09, -1.55, 6.07, -5.23, -2.2, 7.34, -4.1, -2.41, 8.26, -3.02, -2.29, 8.77, -2.05, -2.02, 9.02,
+    0, 0, 9.42, 0, 1.26, 10.38, 0, 2.53, 11.34, 0, 3.62, 11.6, -1.35, 4.56, 9.03,
+    -0.78, 4.67, 9.61, 0, 4.8, 9.91, -4.7, 0.02, 6.8, -4, -0.48, 7.71, -3, -0.5, 7.7,
+    -2.08, 0.06, 7.39, -2.93, 0.29, 7.69, -3.98, 0.34, 7.44, -2.75, 7.04, 8.09, -1.85, 6.62, 9.36,
+    -0.65, 6.13, 9.93, 0, 6.25, 10.02, 0, 7.96, 9.73, -0.95, 7.89, 9.61, -1.82, 7.54, 9.19,
+    -2.55, 7.02, 8, -0.84, 6.84, 9.47, 0, 6.82, 9.62, 0, 7.09, 9.62,
+]).reshape(-1, 3)
 # fmt: on
-JAW_HEIGHTS = (0.3, 2.6, 4.9, 7.0, 8.8, 10.1, 11.0, 11.5, 11.7)
+JAW_TURNS = (88, 88, 88, 88, 87, 86, 82, 62, 0)  # degrees round the section, and heights, of landmarks 0 to 8
+JAW_HEIGHTS = (0.9, 3.0, 5.0, 6.65, 8.4, 9.75, 10.55, 11.2, 11.6)
+# Places (distance from the middle, y) where the face is as the sections say.
+RELIEF_ENDS = np.array([
+    (0, -5), (3, -5), (6, -5), (7, -2), (7.4, 1), (7.2, 4), (6.5, 6.5), (5.8, 8.5), (4.6, 3.2), (4.2, 6), (3.2, 9.8),
+    (0, 9), (0, 10.5), (0, 11.6), (1.5, 11), (1.9, 9), (3.4, 8.2), (2.6, 4.6), (6.2, 1), (4.9, 9.3),
+], float)  # fmt: skip
 # Standard deviations of the factors in which people differ.
 SPREAD = {
     **{"width": 0.04, "length": 0.04, "depth": 0.04, "jaw": 0.07, "nose_width": 0.14, "nose_height": 0.14},
@@ -60,7 +71,18 @@ class Identity:
     mouth_width: float = 1.0
     lips: float = 1.0
     brows: float = 1.0
-    smile: float = 0.0
+    arch: float = 0.1  # of the brows, 1 / cm
+    smile: float = 0.0  # below 0: the corners of the mouth hang
+    opening: float = 0.0  # of the mouth, about cm
+    teeth: float = 0.1  # how much of them an open mouth shows
+    lids: float = 1.0  # 0: eyes closed
+    raised: float = 0.0  # brows, cm
+    gaze: tuple[float, ...] = (0.0, 0.0)  # of the irises in the face, x and y, cm
+    age: float = 0.0  # 0..1: wrinkles
+    freckles: float = 0.0
+    blush: float = 0.3
+    makeup: float = 0.0  # 0..1: how much lipstick covers
+    lipstick: tuple[float, ...] = (170.0, 40.0, 60.0)
     skin: tuple[float, ...] = (222.0, 176.0, 148.0)
     hair: tuple[float, ...] = (62.0, 42.0, 30.0)
     iris: tuple[float, ...] = (70.0, 45.0, 28.0)
@@ -69,32 +91,71 @@ class Identity:
     hair_length: float = 12.0
     hairline: float = 0.0
     beard: float = 0.0
+    beard_kind: str = "full"
     glasses: bool = False
+    rim: float = 0.14  # cm: radius of the frame
+    frame: tuple[float, ...] = (30.0, 30.0, 30.0)
+    dark_lenses: bool = False
     seed: int = 0
 
 
 def random_identity(rng: np.random.Generator) -> Identity:
     """A random person."""
 
-    def tone(palette: np.ndarray, index: np.integer) -> tuple[float, ...]:
-        return tuple(np.clip(palette[index] * rng.uniform(0.88, 1.1) + rng.normal(0, 4, 3), 5, 250).round(1).tolist())
+    def tone(colour: np.ndarray) -> tuple[float, ...]:
+        return tuple(np.clip(colour * rng.uniform(0.88, 1.1) + rng.normal(0, 4, 3), 5, 250).round(1).tolist())
 
-    factors = {name: round(float(np.clip(rng.normal(1, sd), 1 - 2 * sd, 1 + 2 * sd)), 3) for name, sd in SPREAD.items()}
-    style, complexion = HAIR_STYLES[rng.integers(len(HAIR_STYLES))], rng.integers(len(SKIN_TONES))
+    def often(chance: float) -> bool:
+        return bool(rng.random() < chance)
+
+    def within(low: float, high: float) -> float:
+        return round(float(rng.uniform(low, high)), 3)
+
+    factors: dict[str, Any] = {
+        name: round(float(np.clip(rng.normal(1, sd), 1 - 2 * sd, 1 + 2 * sd)), 3) for name, sd in SPREAD.items()
+    }
+    style, complexion = HAIR_STYLES[rng.integers(len(HAIR_STYLES))], rng.uniform(0, len(SKIN_TONES) - 1)
+    light = int(complexion)
+    skin = SKIN_TONES[light] + (SKIN_TONES[light + 1] - SKIN_TONES[light]) * (complexion - light)
+    bearded = style not in ("long", "bun") and often(0.4)
     return Identity(
         **factors,
-        smile=round(float(rng.uniform(-0.3, 1)), 3),
-        skin=tone(SKIN_TONES, complexion),
-        hair=tone(HAIR_TONES, rng.integers(len(HAIR_TONES) if complexion < 3 else 3)),
-        iris=tone(IRIS_TONES, rng.integers(len(IRIS_TONES) if complexion < 3 else 2)),
+        **_random_expression(rng),
+        arch=within(0.02, 0.16),
+        age=within(0.2, 1) if often(0.35) else 0.0,
+        freckles=within(0.3, 1) if often(0.12) else 0.0,
+        blush=within(0, 0.5),
+        makeup=within(0.3, 1) if not bearded and often(0.25) else 0.0,
+        lipstick=tuple(np.add((170, 40, 60), rng.uniform(-45, 45, 3)).round(1).tolist()),
+        skin=tone(skin),
+        hair=tone(HAIR_TONES[rng.integers(len(HAIR_TONES) if light < 2 else 3)]),
+        iris=tone(IRIS_TONES[rng.integers(len(IRIS_TONES) if light < 2 else 2)]),
         shirt=tuple(rng.uniform(20, 235, 3).round(1).tolist()),
         style=style,
         hair_length=round(float(rng.uniform(8, 19)), 2),
         hairline=round(float(rng.uniform(-0.8, 0.8)), 3),
-        beard=round(float(rng.uniform(0.3, 1)), 3) if style not in ("long", "bun") and rng.random() < 0.35 else 0.0,
-        glasses=bool(rng.random() < 0.2),
+        beard=within(0.3, 1) if bearded else 0.0,
+        beard_kind=BEARDS[rng.integers(len(BEARDS))],
+        glasses=often(0.2),
+        rim=within(0.05, 0.2),
+        frame=tuple(np.round(rng.uniform(10, 60) + often(0.3) * rng.uniform(-10, 150, 3), 1).clip(0).tolist()),
+        dark_lenses=often(0.3),
         seed=int(rng.integers(2**31)),
     )
+
+
+def _random_expression(rng: np.random.Generator) -> dict[str, Any]:
+    """Mouth, lids, brows and gaze: half of the mouths are open, one pair of eyes in twelve is closed or nearly so."""
+    wide = min(float(rng.exponential(1.2)), 4.5) if rng.random() < 0.5 else 0.0
+    lids = rng.uniform(0, 0.35) if rng.random() < 0.08 else rng.normal(0.95, 0.13)
+    return {
+        "smile": round(float(rng.uniform(-0.4, 1)), 3),
+        "opening": round(wide, 3),
+        "teeth": round(float(rng.uniform(0, 0.14)), 3),
+        "lids": round(float(np.clip(lids, 0, 1.25)), 3),
+        "raised": round(float(rng.normal(0, 0.16)), 3),
+        "gaze": tuple(np.clip(rng.normal(0, (0.22, 0.1)), (-0.55, -0.25), (0.55, 0.25)).round(3).tolist()),
+    }
 
 
 # --- The surfaces of a head -------------------------------------------------------------------------------------------
@@ -138,26 +199,56 @@ def _loft(identity: Identity, t: np.ndarray, angle: np.ndarray) -> np.ndarray:
     from scipy.interpolate import PchipInterpolator
 
     knots = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(SECTIONS[:, [0, 2]], axis=0).T) + 0.3)])
-    y, width, front, back = PchipInterpolator(knots / knots[-1], SECTIONS)(t).T[..., None]
+    y, width, front, back, middle = PchipInterpolator(knots / knots[-1], SECTIONS)(t).T[..., None]
     width = width * (1 + (identity.jaw - 1) * _soft(y - 6, 8))
     sine, cosine = np.sin(angle), np.cos(angle)
     x = width * np.sign(sine) * np.abs(sine) ** 0.92
-    z = (front + back) / 2 + (front - back) / 2 * np.sign(cosine) * np.abs(cosine) ** 0.92
+    z = middle + np.where(cosine > 0, front - middle, back - middle) * np.abs(cosine) ** 0.92
     return np.stack([x, np.broadcast_to(y, x.shape), z], axis=-1).astype(np.float32)
+
+
+@functools.cache
+def _relief_tables() -> tuple[np.ndarray, np.ndarray]:
+    """How far nose and other features of the mean face stand out (cm along z), over distance from the middle and y."""
+    from scipy.interpolate import PchipInterpolator, RBFInterpolator
+
+    side, y = np.meshgrid(np.arange(0, 9, 0.1), np.arange(-6, 13, 0.1))
+    line = (-2.4, -1, 0, 1.26, 2.53, 3.4, 4.0, 4.5, 4.9, 5.5), (0, 0.25, 0.7, 1.6, 2.55, 2.95, 2.75, 1.9, 0.85, 0)
+    height = PchipInterpolator(*line, extrapolate=False)(y)
+    half_width = np.interp(y, (-1, 0, 1.3, 2.5, 3.6, 4.5, 5.3), (0.8, 0.75, 0.85, 1.0, 1.3, 1.45, 1.3))
+    nose = np.nan_to_num(height) * np.exp(-((side / half_width) ** 2.4)) + 0.5 * _blob(side, y, 1.3, 4.2, 0.5, 0.55)
+    face = 0.9 * _blob(side, y, 0, 7.0, 2.3, 1.3) + 0.5 * _blob(side, y, 0, 10.4, 1.7, 1.0)
+    face += -0.45 * _blob(side, y, 0, 8.9, 1.8, 0.55) + 0.4 * _blob(
+        side, y, 4.6, 3.0, 1.6, 1.6
+    )  # below the lip, cheeks
+    face += -0.25 * _blob(side, y, 0, 5.6, 0.35, 0.5) - 0.1 * _blob(
+        side, y, 0, 6.95, 2.2, 0.12
+    )  # groove, lips' meeting
+    # What is missing to the landmarks, spread out smoothly, none at places without landmarks.
+    points = FACE_POINTS * (-1, 1, 1)
+    t = np.linspace(0, 1, 2000)
+    rows = _loft(Identity(), t, np.radians(np.linspace(0, 90, 200))).astype(float)
+    row = rows[np.searchsorted(rows[:, 0, 1], points[:, 1])]
+    ground = [np.interp(x, line[:, 0], line[:, 2]) for x, line in zip(points[:, 0], row, strict=True)]
+    cells = np.round((points[:, :2] - (0, -6)) / 0.1).astype(int)
+    missing = points[:, 2] - ground - (nose + face)[cells[:, 1], cells[:, 0]]
+    places = np.concatenate([points[:, :2], RELIEF_ENDS])
+    places, missing = np.concatenate([places, places * (-1, 1)]), np.tile(np.append(missing, 0 * RELIEF_ENDS[:, 0]), 2)
+    places, first = np.unique(places, axis=0, return_index=True)
+    spread = RBFInterpolator(places, missing[first], smoothing=0.02)
+    face += spread(np.stack([side.ravel(), y.ravel()], axis=1)).reshape(side.shape) * _soft(y + 3.2, 2.2)
+    fine = (side.shape[1] * 5, side.shape[0] * 5)
+    tables = [cv2.resize(table.astype(np.float32), fine, interpolation=cv2.INTER_CUBIC) for table in (nose, face)]
+    return tables[0], tables[1]
 
 
 def _relief(identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """How far the features stand out of the face (cm along z)."""
-    side = np.abs(x)
-    height = np.interp(y, (-1.2, 0.2, 2.5, 4.3, 4.9, 5.5), (0, 0.35, 1.4, 2.4, 2.1, 0)) * identity.nose_height
-    half_width = np.interp(y, (-1, 1, 3, 4.6, 5.5), (0.75, 0.7, 0.95, 1.5, 1.5)) * identity.nose_width
-    height, half_width = height.astype(np.float32), half_width.astype(np.float32)
-    relief = height * np.exp(-((side / half_width) ** 2.4))
-    relief += 0.5 * _blob(side, y, 1.35 * identity.nose_width, 4.6, 0.5, 0.55)  # wings of the nose
-    relief += -0.8 * _blob(side, y, 3.1, 0.0, 1.7, 1.0) + 0.45 * _blob(side, y, 3.2, 0.05, 1.3, 0.8)  # sockets, eyes
-    relief += 0.45 * _blob(side, y, 2.8, -1.9, 2.2, 0.8) + 0.5 * _blob(side, y, 4.6, 2.6, 1.5, 1.4)  # brows, cheeks
-    relief += 0.6 * identity.lips * _blob(x, y, 0, 7.3, 2.4, 1.0) - 0.3 * _blob(x, y, 0, 7.25, 2.2, 0.2)
-    return relief + 0.6 * _blob(x, y, 0, 10.4, 1.7, 1.1) - 0.4 * _blob(x, y, 0, 9.1, 1.8, 0.5)
+    side, row = np.abs(x) * 50 + 2, (y + 6) * 50 + 2  # pixels of the tables, whose corner's centre is at 2, 2
+    nose, face = _relief_tables()
+    relief = cv2.remap(nose, side / np.float32(identity.nose_width), row, cv2.INTER_LINEAR) * identity.nose_height
+    relief += cv2.remap(face, side, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return relief + 0.5 * (identity.lips - 1) * _blob(x, y, 0, 7.0, 2.4, 0.9)
 
 
 def _grid_normals(points: np.ndarray) -> np.ndarray:
@@ -178,42 +269,11 @@ def _even_rows(identity: Identity, count: int) -> np.ndarray:
     """Values of t that cut the profile (with its nose) and the cheek into even steps."""
     t = np.linspace(0, 1, 1500)
     line = _loft(identity, t, np.radians([0.0, 8.0, 40.0]))
-    line[:, :, 2] += _relief(identity, line[..., 0], line[..., 1])
+    line[:, :, 2] += _relief(identity, line[..., 0].copy(), line[..., 1].copy())
+    line[..., 1] += 0.9 * identity.opening * _soft(line[..., 1] - 6.95, 0.24)  # an open mouth
     steps = np.linalg.norm(np.diff(line, axis=0), axis=-1).mean(axis=1) + 1e-4
     length = np.concatenate([[0], np.cumsum(steps)])
     return np.interp(np.linspace(0, length[-1], count), length, t)
-
-
-def _paint_eyes(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    """White, iris, pupil, lids and brows, on both sides."""
-    side, hair = np.abs(x), np.array(identity.hair)
-    u, v = (side - 3.2) / (1.5 * identity.eye_size), (y - 0.05) / (0.72 * identity.eye_size)
-    _mix(colours, np.array(identity.skin) * 0.62, 0.55 * _blob(side, y, 3.2, -0.3, 1.7, 0.9))
-    lid = 1 - u**2 - np.abs(v) - 0.15 * v
-    _mix(colours, (40, 26, 22), _soft(lid + 0.32, 0.1) * (v < 0.15))
-    eye = _soft(lid, 0.12)
-    _mix(colours, (236, 232, 228), eye)
-    radius = np.hypot(side - 3.2, y + 0.02) / identity.eye_size
-    _mix(colours, identity.iris, eye * _soft(0.66 - radius, 0.1))
-    _mix(colours, (12, 10, 10), eye * _soft(0.3 - radius, 0.08))
-    _mix(colours, (255, 255, 255), eye * _soft(0.13 - np.hypot(x - 3.2 * np.sign(x) + 0.22, y + 0.25), 0.06))
-    arch = y + 2.35 - 0.13 * (side - 3.2) ** 2
-    brow = _soft(0.42 * identity.brows - np.abs(arch), 0.25) * _soft(side - 1.3, 0.5) * _soft(5.6 - side, 0.9)
-    _mix(colours, hair * 0.6, 0.85 * brow)
-
-
-def _paint_mouth(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    """Lips, the line (or the teeth) between them, nostrils."""
-    skin, half = np.array(identity.skin), 2.55 * identity.mouth_width
-    middle = 7.3 - 0.5 * identity.smile * (x / half) ** 2
-    shape = np.clip(1 - (x / half) ** 2, 0, 1)
-    lips = _soft(0.85 * identity.lips * shape - np.abs(y - middle - 0.05), 0.2) * (np.abs(x) < half)
-    _mix(colours, skin * (0.86, 0.52, 0.52) + (22, 0, 4), 0.85 * lips)
-    gap = 0.10 + 0.38 * max(0.0, identity.smile - 0.35) * shape
-    _mix(colours, (52, 20, 20), _soft(gap + 0.08 - np.abs(y - middle), 0.12) * (np.abs(x) < half * 0.97))
-    _mix(colours, (232, 226, 214), _soft(gap - 0.12 - np.abs(y - middle), 0.08) * (np.abs(x) < half * 0.8))
-    nostril = _blob(np.abs(x), y, 0.72 * identity.nose_width, 5.25, 0.36, 0.22)
-    _mix(colours, (45, 22, 18), np.clip(1.4 * nostril, 0, 1))
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: tuple[float, float]) -> np.ndarray:
@@ -221,53 +281,6 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: tuple[float,
     coarse = [max(2, round(length / s) + 1) for length, s in zip(shape, sigma, strict=True)]
     noise = cv2.resize(rng.standard_normal(coarse, np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
     return noise / noise.std()
-
-
-def _face_colours(
-    identity: Identity, x: np.ndarray, y: np.ndarray, turned: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Colours of the face, (rows, columns, 3) float32: tone, blush, the shade of its hollows, eyes, mouth, beard."""
-    side, skin = np.abs(x), np.array(identity.skin)
-    colours = np.empty((*x.shape, 3), np.float32)
-    colours[:] = identity.skin
-    _mix(colours, skin * (1.0, 0.72, 0.7), 0.4 * _blob(side, y, 4.2, 3.6, 1.8, 1.6))
-    hollows = 0.35 * _blob(side, y, 1.9, 4.6, 0.35, 0.9) + 0.6 * _blob(x, y, 0, 5.6, 1.5, 0.35)
-    _mix(colours, skin * 0.55, hollows + 0.35 * _blob(x, y, 0, 8.9, 1.8, 0.4))
-    if identity.beard:
-        jaw = _soft(y - 6.0 + 2.4 * _soft(side - 3.2, 2), 1.0) * _soft(np.hypot(x / 3.0, (y - 7.3) / 0.95) - 1, 0.25)
-        grain = identity.beard * (0.75 + 0.5 * rng.random(x.shape, np.float32)) * _soft(np.radians(84) - turned, 0.2)
-        _mix(colours, np.array(identity.hair) * 0.9, np.clip(jaw * grain, 0, 0.95))
-    _paint_eyes(identity, colours, x, y)
-    _paint_mouth(identity, colours, x, y)
-    return colours
-
-
-def _skin(identity: Identity, rng: np.random.Generator, rows: int = 430, columns: int = 520) -> tuple[Grid, np.ndarray]:
-    """The skin, and the 68 landmarks on it, (68, 3)."""
-    t, angle = _even_rows(identity, rows), _columns(columns)
-    points = _loft(identity, t, angle)
-    colours = np.empty_like(points)
-    colours[:] = identity.skin
-    face = np.s_[np.searchsorted(points[:, 0, 1], -4.5) :, np.searchsorted(angle, -1.57) : np.searchsorted(angle, 1.57)]
-    turned, (x, y, z) = np.abs(angle[face[1]]).astype(np.float32), np.moveaxis(points[face], -1, 0)
-    colours[face] = _face_colours(identity, x, y, turned, rng)
-    colours *= (1 - 0.35 * _soft(points[..., 1] - 11.3, 0.8) + 0.02 * _noise(rng, (rows, columns), (6, 6)))[..., None]
-    if identity.style != "bald":  # so that nothing shines through where the hair is thin
-        _mix(colours, np.array(identity.hair) * 0.6, _soft(_hairline(identity, angle) - points[..., 1] - 0.4, 0.4))
-    landmarks = _landmarks(identity, x, y, angle[face[1]].astype(np.float32))
-    z += _relief(identity, x, y) * np.clip(np.cos(turned) * 1.6, 0, 1)
-    return Grid(points, _grid_normals(points), colours), points[face].reshape(-1, 3)[landmarks]
-
-
-def _landmarks(identity: Identity, x: np.ndarray, y: np.ndarray, angle: np.ndarray) -> list[np.intp]:
-    """Flat indices into the face's grid of the 68 landmarks: the jaw by angle and height, the rest by x and y."""
-    face = FACE_POINTS.copy()
-    face[14:19, 0] *= identity.nose_width
-    face[31:, 0] *= identity.mouth_width
-    steps = np.arange(-8, 9)
-    jaw = zip(np.radians(11.2 * steps).tolist(), np.array(JAW_HEIGHTS)[8 - np.abs(steps)].tolist(), strict=True)
-    nearest = [np.argmin(49 * (angle - turn) ** 2 + (y - height) ** 2) for turn, height in jaw]
-    return nearest + [np.argmin((x - px) ** 2 + (y - py) ** 2) for px, py in face.tolist()]
 
 
 def _hairline(identity: Identity, angle: np.ndarray) -> np.ndarray:
@@ -303,21 +316,37 @@ def _ear(identity: Identity, sign: int) -> Grid:
     return Grid(points, normals, colours)
 
 
-def _glasses() -> Iterator[Grid]:
-    """Two rims, the bridge and the arms, as dark tubes."""
-    turn, tube = np.linspace(-np.pi, np.pi, 420)[:, None], np.linspace(-np.pi, np.pi, 14)
+def _glasses(identity: Identity) -> Iterator[Grid]:
+    """Two rims, the bridge and the arms, as tubes; dark lenses, or the light that clear ones throw back."""
+    turn, tube, r = np.linspace(-np.pi, np.pi, 420)[:, None], np.linspace(-np.pi, np.pi, 14), identity.rim
     parts = []
-    for cx in (-3.2, 3.2):
-        x, y = cx + (2.35 + 0.14 * np.cos(tube)) * np.cos(turn), 0.35 + (1.9 + 0.14 * np.cos(tube)) * np.sin(turn)
-        parts.append(np.stack([x, y, 9.9 - 0.06 * x**2 + 0.14 * np.sin(tube)], axis=-1))
+    for cx in (-3.3, 3.3):
+        x, y = cx + (2.3 + r * np.cos(tube)) * np.cos(turn), 0.35 + (1.85 + r * np.cos(tube)) * np.sin(turn)
+        parts.append(np.stack([x, y, 9.9 - 0.06 * x**2 + r * np.sin(tube)], axis=-1))
+        if identity.dark_lenses or identity.seed % 2:
+            yield _lens(identity, cx)
     for start, end in (
-        ((-0.9, 0, 10.1), (0.9, 0, 10.1)),
-        *(((s * 5.5, -0.2, 8.2), (s * 7.8, 0, -0.5)) for s in (-1, 1)),
+        ((-1.0, 0, 10.1), (1.0, 0, 10.1)),
+        *(((s * 5.5, -0.2, 8.2), (s * 8.0, 0, -0.5)) for s in (-1, 1)),
     ):
         line = np.array(start) + (np.array(end) - np.array(start)) * np.linspace(0, 1, 260)[:, None]
-        across = 0.14 * np.stack([np.cos(tube) * (start[2] == end[2] or 1), np.sin(tube), 0 * tube], axis=-1)
+        across = r * np.stack([np.cos(tube) * (start[2] == end[2] or 1), np.sin(tube), 0 * tube], axis=-1)
         parts.append(line[:, None] + across)
     for points in parts:
         middle = points.mean(axis=1, keepdims=True)
         normals = (points - middle) / np.linalg.norm(points - middle, axis=-1, keepdims=True)
-        yield Grid(points, normals, np.full(points.shape, 30.0))
+        yield Grid(points, normals, np.tile(identity.frame, (*points.shape[:2], 1)))
+
+
+def _lens(identity: Identity, cx: float) -> Grid:
+    """A dark lens whose upper part mirrors the sky, or only the streak of light on a clear one."""
+    u, v = np.meshgrid(np.linspace(-1, 1, 110), np.linspace(-1, 1, 90))
+    x = cx + 2.3 * u
+    points = np.stack([x, 0.35 + 1.85 * v, 9.9 - 0.06 * x**2], axis=-1)
+    normals = np.stack([0.12 * x, 0 * x, np.ones_like(x)], axis=-1)
+    streak, inside = np.abs(u + 0.8 * v + 0.3) < 0.12, u**2 + v**2 < 1
+    colours = np.array((26, 26, 30)) + (110 * _soft(-0.1 - v, 1.6) * _soft(0.6 - np.abs(u + 0.4 * v), 0.5))[..., None]
+    if not identity.dark_lenses:
+        colours = np.full(points.shape, 235.0)
+    kept = inside if identity.dark_lenses else inside & streak & (v < 0.4)
+    return Grid(points, normals / np.linalg.norm(normals, axis=-1, keepdims=True), colours, kept)

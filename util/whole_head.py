@@ -4,19 +4,20 @@ import functools
 
 import numpy as np
 
+from util.head_face import skin
 from util.head_hair import hair
-from util.head_shape import Grid, Identity, Surface, _ear, _glasses, _grid_normals, _skin, _soft
+from util.head_shape import Grid, Identity, Surface, _ear, _glasses, _grid_normals, _soft
 
 
 @functools.lru_cache(maxsize=2)
 def head_surface(identity: Identity) -> tuple[Surface, np.ndarray]:
     """Everything that turns with the head, and its 68 landmarks, (3, 68)."""
     rng = np.random.default_rng(identity.seed)
-    skin, landmarks = _skin(identity, rng)
-    parts = [skin, _ear(identity, -1), _ear(identity, 1)]
+    face, landmarks = skin(identity, rng)
+    parts = [face, _ear(identity, -1), _ear(identity, 1)]
     parts.extend(hair(identity, rng))
     if identity.glasses:
-        parts.extend(_glasses())
+        parts.extend(_glasses(identity))
     stretch = np.array([identity.width, identity.length, identity.depth])
     points, normals, colours = _flat(parts)
     return Surface(points * stretch[:, None].astype(np.float32), normals, colours), (landmarks * stretch).T
