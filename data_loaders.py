@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from util.errors import InputError
+from util.errors import InputError, first_three
 from util.lists import PATH_LENGTH, ListFile, Rejected, parse_angles, parse_box, read_rows, unusable_rows
 
 # --- Conventions ------------------------------------------------------------------------------------------------------
@@ -248,12 +248,11 @@ def keep_present(listed: Listed, allow_missing: bool = False) -> Listed:
         return listed
     absent = listed.records["path"][~present]
     if not (allow_missing and present.any()):
-        names = ", ".join([*absent[:3], *["..."][: len(absent) - 3]])
         source = f", from {listed.data_set.source}" if listed.data_set.source else ""
         skip = "; to skip missing images: --allow-missing" if present.any() else ""
         raise InputError(
             f"{listed.data_set.title}: {len(absent):,} of {len(present):,} listed images are not in {listed.data_dir} "
-            f"({names}); expected {listed.data_set.layout} in this folder{source}{skip}"
+            f"({first_three(absent)}); expected {listed.data_set.layout} in this folder{source}{skip}"
         )
     return replace(listed, records=listed.records[present], missing=len(absent))
 

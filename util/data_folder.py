@@ -6,7 +6,7 @@ from pathlib import Path
 
 import data_loaders
 from data_loaders import DATA_SETS, PAPER_DATA_SETS, image_path, load_data_set
-from util.errors import InputError
+from util.errors import InputError, first_three
 from util.lists import PUBLISHED_BLOBS, blob_id
 from util.provenance import written_whole
 from util.script import option_parser
@@ -71,7 +71,7 @@ def _check_data_set(name: str, data_dir: str | Path) -> bool:
     usable = len(listed.records)
     print(f"  lists: {listed.files[0].rows:,} rows, {usable:,} usable" + ("" if listed.rejected else ", none rejected"))
     for reason, paths in listed.rejected.items():
-        print(f"  rejected: {len(paths):,} {reason} ({', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''})")
+        print(f"  rejected: {len(paths):,} {reason} ({first_three(paths)})")
     for note in listed.notes:
         print(f"  note: {note}")
     absent = [record["path"] for record in listed.records if not image_path(listed, record).is_file()]

@@ -1,4 +1,6 @@
-"""The suite's one error."""
+"""The suite's one error, and how its messages name many things."""
+
+from collections.abc import Sequence
 
 
 class InputError(ValueError):
@@ -6,3 +8,8 @@ class InputError(ValueError):
 
     The message says what was given, what was expected, and how to mend it.
     """
+
+
+def first_three(names: Sequence[str], more: str = "...") -> str:
+    """The first three names, and a sign that there are more."""
+    return ", ".join([*names[:3], *([more] if len(names) > 3 else [])])

@@ -8,8 +8,8 @@ there are two maps, both sums over the channels:
 2. L = Σ ∂y/∂A · A, with each cell's own gradient (HiResCAM).  RAFA-Net takes maxima after A, so most of ∂y/∂A is 0, and
    M spreads the gradient of a few cells over all of them.
 
-For a class, Grad-CAM keeps what is positive: evidence for it.  For an angle, negative values are evidence too, for
-turning the other way.  So the default is |L|; RULES has the others.  `doc/explanations.md` compares them.
+For an angle, negative values are evidence too, for turning the other way: the default is |L|, RULES has the others, and
+`doc/explanations.md` compares them.
 
 References: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
 2017; Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import TypeVar
 
-from util.errors import InputError
+from util.errors import InputError, first_three
 
 # The six published lists, recognised by their git blob ids (github.com/MingzhenShao/HeadPose, commit cf42054).
 PUBLISHED_BLOBS = {
@@ -181,10 +181,9 @@ def unusable_rows(
             rejected[reason] += alone
     first, second = (rejected.get(f"not in the {kind} list", []) for kind in ("angle", "crop"))
     if (first or second) and not (crop_file.published and angle_file.published):
-        names = ", ".join([*first, *second][:3])
         raise InputError(
             f"{crop_file.path} and {angle_file.path} disagree: only the first names {len(first):,} images, "
-            f"only the second {len(second):,} ({names}); both lists must name the same images"
+            f"only the second {len(second):,} ({first_three([*first, *second])}); both lists must name the same images"
         )
     return dict(rejected)
 

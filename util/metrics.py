@@ -162,8 +162,7 @@ def mean_pose_baseline(mean_pose: np.ndarray, true: np.ndarray) -> dict[str, flo
 # --- The bootstrap ----------------------------------------------------------------------------------------------------
 def mean_with_interval(values: np.ndarray, rounds: int = 1000, seed: int = 0) -> tuple[float, float, float]:
     """Mean of (n,) values and its 95% percentile bootstrap interval: (mean, low, high)."""
-    estimate = _estimates({"values": np.asarray(values, float)}, rounds, seed, None)["values"]
-    return estimate.value, estimate.low, estimate.high
+    return _estimates({"values": np.asarray(values, float)}, rounds, seed, None)["values"][:3]
 
 
 def _estimates(columns: Columns, rounds: int, seed: int, clusters: Names) -> dict[str, Estimate]:

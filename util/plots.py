@@ -1,6 +1,5 @@
 """Plots of errors by angle and by margin, each a PNG file."""
 
-import functools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,15 +69,13 @@ def draw_error_by_angle(path: str | Path, predictions: Predictions, card: dict[s
 
 def _binned(angle: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Middles and counts of the bins, (bins, 5) percentiles (NaN in sparse bins), and which images lie in those."""
-    from scipy.stats import binned_statistic
-
-    def percentile(errors: np.ndarray, share: float) -> float:
-        return np.percentile(errors, share) if len(errors) >= FEWEST else np.nan
-
-    edges = BIN * np.arange(np.floor(angle.min() / BIN), np.floor(angle.max() / BIN) + 2)
-    counts, _, number = binned_statistic(angle, error, "count", edges)
-    parts = [binned_statistic(angle, error, functools.partial(percentile, share=share), edges)[0] for share in SHARES]
-    return edges[:-1] + BIN / 2, counts, np.stack(parts, axis=1), counts[number - 1] < FEWEST
+    number = np.floor(angle / BIN).astype(int)
+    bins = np.arange(number.min(), number.max() + 1)
+    parts = [error[number == k] for k in bins]
+    counts = np.array([len(part) for part in parts])
+    few = np.full(len(SHARES), np.nan)
+    spread = np.stack([np.percentile(part, SHARES) if len(part) >= FEWEST else few for part in parts])
+    return BIN * (bins + 0.5), counts, spread, counts[number - bins[0]] < FEWEST
 
 
 def _draw_bands(plot: Any, middles: np.ndarray, spread: np.ndarray, colour: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from data_loaders import AXES, Listed
-from util.errors import InputError
+from util.errors import InputError, first_three
 from util.provenance import written_whole
 
 LABELS = ("split", "video", "person")
@@ -128,7 +128,7 @@ def _check_same_truth(what: str, paths: np.ndarray, true: np.ndarray, expected: 
 
 def _some(names: Sequence[str] | np.ndarray) -> str:
     """A count and the first three names, for messages."""
-    return f"{len(names):,} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+    return f"{len(names):,} ({first_three(names, '…')})"
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------

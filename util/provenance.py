@@ -54,14 +54,12 @@ def _commit() -> str:
 
 def _hardware() -> str:
     """The class of machine: number of processors, and the graphics cards that TensorFlow sees once it is loaded."""
-    cards = []
+    machine = [f"{os.cpu_count()} CPU cores, {platform.machine()}"]
     if "tensorflow" in sys.modules:
         devices = sys.modules["tensorflow"].config
-        cards = [
-            devices.experimental.get_device_details(card).get("device_name", "GPU")
-            for card in devices.list_physical_devices("GPU")
-        ]
-    return ", ".join([f"{os.cpu_count()} CPU cores, {platform.machine()}", *cards])
+        details = map(devices.experimental.get_device_details, devices.list_physical_devices("GPU"))
+        machine += [card.get("device_name", "GPU") for card in details]
+    return ", ".join(machine)
 
 
 def sha256(path: str | Path) -> str:
