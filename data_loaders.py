@@ -41,15 +41,9 @@ CHANNEL_MEANS = (103.939, 116.779, 123.68)
 
 
 def rotation_matrix(angles: ArrayLike) -> np.ndarray:
-    """The head's rotation in image axes, see EULER_ORDER: `R @ (0, 0, 1)` is the direction of the nose.
+    """(..., 3, 3) rotations R of the head, see EULER_ORDER, from (..., 3) yaw, pitch, roll in radians, list signs.
 
-    It derotates the `pt3d_68` landmarks of AFLW2000.
-
-    Args:
-        angles: (..., 3) yaw, pitch, roll in radians, list signs.
-
-    Returns:
-        (..., 3, 3) rotation matrices.
+    `R @ (0, 0, 1)` is the direction of the nose.  R derotates the `pt3d_68` landmarks of AFLW2000.
     """
     from scipy.spatial.transform import Rotation
 
@@ -293,8 +287,7 @@ def crop(image: np.ndarray, row: int, column: int, size: int, margin: float) -> 
 
     Args:
         image: (h, w, 3) uint8.
-        row, column: the top left corner of the box, in pixels.
-        size: its side, in pixels.
+        row, column, size: the top left corner of the box and its side, in pixels.
         margin: γ of the paper's tables, as a share of the side.
     """
     grow = int(int(size) * float(np.float32(margin)))

@@ -123,10 +123,11 @@ def _check_same_truth(what: str, paths: np.ndarray, true: np.ndarray, expected: 
     differ = np.flatnonzero((angle_errors(expected, true) > TRUTH_TOLERANCE).any(axis=1))
     if len(differ):
         first = f"the first is {true[differ[0]]}, expected {expected[differ[0]]}: check signs, units, choice of list"
-        raise InputError(f"{what}: true angles differ by over {TRUTH_TOLERANCE}° in {_some(paths[differ])}; {first}")
+        where = _some(paths[differ].tolist())
+        raise InputError(f"{what}: true angles differ by over {TRUTH_TOLERANCE}° in {where}; {first}")
 
 
-def _some(names: Sequence[str] | np.ndarray) -> str:
+def _some(names: Sequence[str]) -> str:
     """A count and the first three names, for messages."""
     return f"{len(names):,} ({first_three(names, '…')})"
 
