@@ -47,8 +47,8 @@ def render_head(
 
     Returns:
         RGB uint8 image (height, width, 3), and a dict: `landmarks` (3, 68) x and y in pixels, z towards the viewer;
-        `box` (row, column, size) of the face; `mask` (height, width) bool, true where head, hair and ears are seen;
-        `nose_base`, `nose_tip` (x, y) of a step along the head's forward axis.
+        `box` (row, column, size) of the face; `mask` (height, width) bool, true where head, hair, ears or headwear are
+        seen; `nose_base`, `nose_tip` (x, y) of a step along the head's forward axis.
 
     Raises:
         InputError: if the background of the scene does not have the size of the image.

@@ -15,11 +15,17 @@ import numpy as np
 
 SKIN_TONES = np.array([(238, 202, 182), (222, 176, 148), (190, 140, 105), (141, 94, 66), (104, 72, 56)], float)
 HAIR_TONES = np.array(
-    [(30, 24, 22), (62, 42, 30), (158, 156, 152), (108, 72, 44), (198, 162, 104), (152, 78, 42)], float
+    [
+        *[(30, 24, 22), (62, 42, 30), (158, 156, 152), (108, 72, 44), (198, 162, 104), (152, 78, 42)],
+        *[(222, 218, 210), (226, 200, 140), (84, 56, 40), (128, 36, 44), (70, 60, 130)],
+    ],
+    float,
 )
 IRIS_TONES = np.array([(70, 45, 28), (95, 68, 36), (74, 100, 84), (84, 118, 150)], float)
 BEARDS = ("stubble", "moustache", "goatee", "full")
-HAIR_STYLES = ("bald", "short", "full", "fringe", "long", "bun", "afro")
+HAIR_STYLES = ("bald", "shaved", "short", "full", "fringe", "swept", "receding", "curly", "afro")
+LONG_STYLES = ("bob", "long", "wavy", "bun", "ponytail")
+HEADWEAR = ("cap", "beanie", "hat", "hood", "headscarf", "helmet", "headband", "headphones")
 # Horizontal sections of the skull and jaw from crown to chin: height y, half width, z of front, back and widest place.
 # fmt: off
 SECTIONS = np.array([
@@ -90,6 +96,10 @@ class Identity:
     style: str = "short"
     hair_length: float = 12.0
     hairline: float = 0.0
+    parting: float = 0.0
+    loose: float = 0.0
+    headwear: str = ""
+    cloth: tuple[float, ...] = (60.0, 60.0, 70.0)
     beard: float = 0.0
     beard_kind: str = "full"
     glasses: bool = False
@@ -114,10 +124,11 @@ def random_identity(rng: np.random.Generator) -> Identity:
     factors: dict[str, Any] = {
         name: round(float(np.clip(rng.normal(1, sd), 1 - 2 * sd, 1 + 2 * sd)), 3) for name, sd in SPREAD.items()
     }
-    style, complexion = HAIR_STYLES[rng.integers(len(HAIR_STYLES))], rng.uniform(0, len(SKIN_TONES) - 1)
+    styles = HAIR_STYLES + LONG_STYLES
+    style, complexion = styles[rng.integers(len(styles))], rng.uniform(0, len(SKIN_TONES) - 1)
     light = int(complexion)
     skin = SKIN_TONES[light] + (SKIN_TONES[light + 1] - SKIN_TONES[light]) * (complexion - light)
-    bearded = style not in ("long", "bun") and often(0.4)
+    bearded = style not in LONG_STYLES and often(0.4)
     return Identity(
         **factors,
         **_random_expression(rng),
@@ -133,7 +144,11 @@ def random_identity(rng: np.random.Generator) -> Identity:
         shirt=tuple(rng.uniform(20, 235, 3).round(1).tolist()),
         style=style,
         hair_length=round(float(rng.uniform(8, 19)), 2),
-        hairline=round(float(rng.uniform(-0.8, 0.8)), 3),
+        hairline=within(-0.8, 0.8) + (within(1, 4.5) if often(0.25) else 0.0),
+        parting=within(-1, 1) if often(0.5) else 0.0,
+        loose=within(0, 1) if often(0.6) else 0.0,
+        headwear=HEADWEAR[rng.integers(len(HEADWEAR))] if often(0.25) else "",
+        cloth=tuple(rng.uniform(10, 240, 3).round(1).tolist()),
         beard=within(0.3, 1) if bearded else 0.0,
         beard_kind=BEARDS[rng.integers(len(BEARDS))],
         glasses=often(0.2),
@@ -286,8 +301,11 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: tuple[float,
 def _hairline(identity: Identity, angle: np.ndarray) -> np.ndarray:
     """How low (y) the hair grows at each angle from the face."""
     forehead = _soft(np.radians(60) - np.abs(angle), 0.5)
-    drop = {"fringe": 3.6, "full": 0.6}.get(identity.style, 0.0) + identity.hairline
-    return (np.interp(np.degrees(np.abs(angle)), HAIRLINE_ANGLE, HAIRLINE) + drop * forehead).astype(np.float32)
+    drop = {"fringe": 3.6, "full": 0.6, "swept": 0.8, "receding": -2.8}.get(identity.style, 0.0) + identity.hairline
+    if identity.style in ("shaved", "receding"):
+        drop = min(drop, 0.5)
+    fall = forehead * (drop + 2.0 * identity.parting * np.sin(angle))
+    return (np.interp(np.degrees(np.abs(angle)), HAIRLINE_ANGLE, HAIRLINE) + fall).astype(np.float32)
 
 
 def _ellipsoid(

@@ -7,6 +7,7 @@ import numpy as np
 from util.head_face import skin
 from util.head_hair import hair
 from util.head_shape import Grid, Identity, Surface, _ear, _glasses, _grid_normals, _soft
+from util.headwear import headwear
 
 
 @functools.lru_cache(maxsize=2)
@@ -16,6 +17,7 @@ def head_surface(identity: Identity) -> tuple[Surface, np.ndarray]:
     face, landmarks = skin(identity, rng)
     parts = [face, _ear(identity, -1), _ear(identity, 1)]
     parts.extend(hair(identity, rng))
+    parts.extend(headwear(identity, rng))
     if identity.glasses:
         parts.extend(_glasses(identity))
     stretch = np.array([identity.width, identity.length, identity.depth])
