@@ -77,7 +77,7 @@ def _express(identity: Identity, points: np.ndarray) -> None:
     (x, y, z), dropped = np.moveaxis(points[low].copy(), -1, 0), identity.opening / 10
     side, half = np.abs(x), 2.6 * identity.mouth_width
     if dropped > 0:
-        width = 0.24 + 2.2 * np.clip(side / half - 0.75, 0, 1.6) ** 2
+        width = 0.24 + 2.5 * np.clip(side / half - 0.6, 0, 1.6) ** 2
         below, forward = _soft(y - SEAM, width), np.clip(z + 1, 0, None)
         within = np.clip(1 - (side / half) ** 2, 0, 1) * np.clip(1 - np.abs(y - SEAM) / 0.13, 0, 1)
         points[low][..., 1] += dropped * below * forward
@@ -99,18 +99,15 @@ def _paint_eyes(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.nd
     dark_skin = np.array(identity.skin) * 0.62
     u, (upper, lower) = (side - EYE[0]) / (1.33 * identity.eye_size), _lid_heights(identity)
     bow, v = np.clip(1 - u**2, 0, None), y - EYE[1]
-    _mix(
-        colours,
-        dark_skin,
-        0.5 * _blob(side, y, EYE[0] - 0.3, -0.45, 1.7, 0.75) + 0.25 * _blob(side, v, 3.2, 0.9, 1.2, 0.35),
-    )
+    socket = 0.22 * _blob(side, y, EYE[0] - 0.3, -0.45, 1.7, 0.75) + 0.25 * _blob(side, v, 3.2, 0.9, 1.2, 0.35)
+    _mix(colours, dark_skin, socket)
     inside = np.minimum(v + upper * bow, lower * bow - v)
     crease = v + (0.3 + 0.55 * identity.eye_size) * bow
     _mix(colours, dark_skin * 0.8, 0.6 * np.clip(1 - np.abs(crease) / 0.1, 0, 1) * (bow > 0.1))
-    _mix(colours, (40, 26, 22), np.clip(1.2 - np.abs(v + upper * bow) / 0.11, 0, 1) * (np.abs(u) < 1.03))  # lashes
+    _mix(colours, (40, 26, 22), np.clip(1.2 - np.abs(v + upper * bow) / 0.09, 0, 1) * (np.abs(u) < 1.03))  # lashes
     _mix(colours, dark_skin * 0.9, 0.6 * np.clip(1 - np.abs(v - lower * bow) / 0.08, 0, 1) * (np.abs(u) < 1))
     eye = _soft(inside, 0.1) * (np.abs(u) < 1)
-    white = np.array((226, 222, 218)) * (0.78 + 0.22 * identity.lids)
+    white = np.array((238, 234, 230)) * (0.78 + 0.22 * identity.lids)
     _mix(colours, white, eye)
     gaze = identity.gaze
     across, along = side - EYE[0] - gaze[0] * np.sign(x), v + 0.06 - gaze[1]
@@ -118,7 +115,7 @@ def _paint_eyes(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.nd
     _mix(colours, np.array(identity.iris) * 0.5, eye * _soft(0.68 - radius, 0.1))
     _mix(colours, identity.iris, eye * _soft(0.56 - radius, 0.14))
     _mix(colours, (12, 10, 10), eye * _soft(0.26 - radius, 0.08))
-    _mix(colours, (30, 22, 20), 0.3 * eye * np.clip(1 - (v + upper * bow) / 0.35, 0, 1))  # the lid's shadow
+    _mix(colours, (30, 22, 20), 0.22 * eye * np.clip(1 - (v + upper * bow) / 0.35, 0, 1))  # the lid's shadow
     glint = np.hypot(across * np.sign(x) + 0.2, along + 0.2)
     _mix(colours, (255, 255, 255), eye * _soft(0.12 - glint, 0.06))
     arch = y + 2.12 - identity.arch * (side - 3.6) ** 2 + 0.12 * np.clip(side - 2, 0, 3)

@@ -35,8 +35,8 @@ SECTIONS = np.array([
     10.5, 3.9, 8.6, 3.4, 5, 11.1, 2.6, 8.2, 4.8, 6.2, 11.6, 1.3, 7.5, 5.6, 6.6, 11.9, 0, 6.4, 6.4, 6.4,
 ]).reshape(-1, 5)
 # How low the hair grows, by the angle from the face round to the nape (degrees): forehead, temple, sideburn, nape.
-HAIRLINE_ANGLE = (0, 30, 50, 64, 76, 88, 100, 120, 180)
-HAIRLINE = (-7.2, -7.0, -5.2, -2.0, 1.6, 0.0, 3.0, 6.0, 6.8)
+HAIRLINE_ANGLE = (0, 30, 50, 64, 80, 96, 110, 125, 180)
+HAIRLINE = (-7.2, -7.0, -5.2, -2.0, 2.2, 0.6, 3.6, 6.4, 7.0)
 # The landmarks on the left half of a face at rest, x, y, z: brow 17-21, nose 27-33, eye 36-41, mouth 48-51, 57-62 and
 # 66; those on the right mirror them.
 FACE_POINTS = np.array([
@@ -57,7 +57,15 @@ RELIEF_ENDS = np.array([
 ], float)  # fmt: skip
 # Standard deviations of the factors in which people differ.
 SPREAD = {
-    **{"width": 0.04, "length": 0.04, "depth": 0.04, "jaw": 0.07, "nose_width": 0.14, "nose_height": 0.14},
+    **{
+        "width": 0.05,
+        "length": 0.05,
+        "depth": 0.05,
+        "jaw": 0.08,
+        "cheeks": 0.3,
+        "nose_width": 0.14,
+        "nose_height": 0.14,
+    },
     **{"eye_size": 0.09, "mouth_width": 0.1, "lips": 0.2, "brows": 0.25},
 }
 
@@ -71,6 +79,7 @@ class Identity:
     length: float = 1.0
     depth: float = 1.0
     jaw: float = 1.0
+    cheeks: float = 1.0
     nose_width: float = 1.0
     nose_height: float = 1.0
     eye_size: float = 1.0
@@ -161,7 +170,7 @@ def random_identity(rng: np.random.Generator) -> Identity:
 
 def _random_expression(rng: np.random.Generator) -> dict[str, Any]:
     """Mouth, lids, brows and gaze: half of the mouths are open, one pair of eyes in twelve is closed or nearly so."""
-    wide = min(float(rng.exponential(1.2)), 4.5) if rng.random() < 0.5 else 0.0
+    wide = min(float(rng.exponential(1.2)), 3.5) if rng.random() < 0.5 else 0.0
     lids = rng.uniform(0, 0.35) if rng.random() < 0.08 else rng.normal(0.95, 0.13)
     return {
         "smile": round(float(rng.uniform(-0.4, 1)), 3),
@@ -199,7 +208,7 @@ def _blob(x: np.ndarray, y: np.ndarray | float, cx: float, cy: float, sx: float,
     return np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
 
 
-def _soft(distance: np.ndarray, width: float) -> np.ndarray:
+def _soft(distance: np.ndarray, width: float | np.ndarray) -> np.ndarray:
     """0 below, 1 above zero, with an edge of the given width."""
     return np.clip(distance / width + 0.5, 0, 1)
 
@@ -225,36 +234,40 @@ def _loft(identity: Identity, t: np.ndarray, angle: np.ndarray) -> np.ndarray:
 @functools.cache
 def _relief_tables() -> tuple[np.ndarray, np.ndarray]:
     """How far nose and other features of the mean face stand out (cm along z), over distance from the middle and y."""
-    from scipy.interpolate import PchipInterpolator, RBFInterpolator
+    from scipy.interpolate import PchipInterpolator
 
     side, y = np.meshgrid(np.arange(0, 9, 0.1), np.arange(-6, 13, 0.1))
     line = (-2.4, -1, 0, 1.26, 2.53, 3.4, 4.0, 4.5, 4.9, 5.5), (0, 0.25, 0.7, 1.6, 2.55, 2.95, 2.75, 1.9, 0.85, 0)
     height = PchipInterpolator(*line, extrapolate=False)(y)
     half_width = np.interp(y, (-1, 0, 1.3, 2.5, 3.6, 4.5, 5.3), (0.8, 0.75, 0.85, 1.0, 1.3, 1.45, 1.3))
     nose = np.nan_to_num(height) * np.exp(-((side / half_width) ** 2.4)) + 0.5 * _blob(side, y, 1.3, 4.2, 0.5, 0.55)
-    face = 0.9 * _blob(side, y, 0, 7.0, 2.3, 1.3) + 0.5 * _blob(side, y, 0, 10.4, 1.7, 1.0)
-    face += -0.45 * _blob(side, y, 0, 8.9, 1.8, 0.55) + 0.4 * _blob(
-        side, y, 4.6, 3.0, 1.6, 1.6
-    )  # below the lip, cheeks
-    face += -0.25 * _blob(side, y, 0, 5.6, 0.35, 0.5) - 0.1 * _blob(
-        side, y, 0, 6.95, 2.2, 0.12
-    )  # groove, lips' meeting
-    # What is missing to the landmarks, spread out smoothly, none at places without landmarks.
+    face = 0.9 * _blob(side, y, 0, 7.0, 2.3, 1.3) - 0.1 * _blob(side, y, 0, 6.95, 2.2, 0.12)  # lips
+    face += 0.5 * _blob(side, y, 0, 10.4, 1.7, 1.0) - 0.45 * _blob(side, y, 0, 8.9, 1.8, 0.55)  # chin
+    face += 0.4 * _blob(side, y, 4.6, 3.0, 1.6, 1.6) + 0.3 * _blob(side, y, 3.4, 0.05, 0.9, 0.45)  # cheeks, eyeballs
+    face -= 0.25 * _blob(side, y, 0, 5.6, 0.35, 0.5)  # the groove below the nose
+    face += _missing_relief(side, y, nose + face)
+    fine = (side.shape[1] * 5, side.shape[0] * 5)
+    tables = [
+        cv2.resize(table.round(4).astype(np.float32), fine, interpolation=cv2.INTER_CUBIC) for table in (nose, face)
+    ]
+    return tables[0], tables[1]
+
+
+def _missing_relief(side: np.ndarray, y: np.ndarray, relief: np.ndarray) -> np.ndarray:
+    """What the relief of the mean face lacks for its landmarks, spread out smoothly; none at `RELIEF_ENDS`."""
+    from scipy.interpolate import RBFInterpolator
+
     points = FACE_POINTS * (-1, 1, 1)
-    t = np.linspace(0, 1, 2000)
-    rows = _loft(Identity(), t, np.radians(np.linspace(0, 90, 200))).astype(float)
-    row = rows[np.searchsorted(rows[:, 0, 1], points[:, 1])]
-    ground = [np.interp(x, line[:, 0], line[:, 2]) for x, line in zip(points[:, 0], row, strict=True)]
+    rows = _loft(Identity(), np.linspace(0, 1, 2000), np.radians(np.linspace(0, 90, 200))).astype(float)
+    rows = rows[np.searchsorted(rows[:, 0, 1], points[:, 1])]
+    ground = [np.interp(x, row[:, 0], row[:, 2]) for x, row in zip(points[:, 0], rows, strict=True)]
     cells = np.round((points[:, :2] - (0, -6)) / 0.1).astype(int)
-    missing = points[:, 2] - ground - (nose + face)[cells[:, 1], cells[:, 0]]
+    missing = points[:, 2] - ground - relief[cells[:, 1], cells[:, 0]]
     places = np.concatenate([points[:, :2], RELIEF_ENDS])
     places, missing = np.concatenate([places, places * (-1, 1)]), np.tile(np.append(missing, 0 * RELIEF_ENDS[:, 0]), 2)
     places, first = np.unique(places, axis=0, return_index=True)
     spread = RBFInterpolator(places, missing[first], smoothing=0.02)
-    face += spread(np.stack([side.ravel(), y.ravel()], axis=1)).reshape(side.shape) * _soft(y + 3.2, 2.2)
-    fine = (side.shape[1] * 5, side.shape[0] * 5)
-    tables = [cv2.resize(table.astype(np.float32), fine, interpolation=cv2.INTER_CUBIC) for table in (nose, face)]
-    return tables[0], tables[1]
+    return spread(np.stack([side.ravel(), y.ravel()], axis=1)).reshape(side.shape) * _soft(y + 3.2, 2.2)
 
 
 def _relief(identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -263,7 +276,8 @@ def _relief(identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     nose, face = _relief_tables()
     relief = cv2.remap(nose, side / np.float32(identity.nose_width), row, cv2.INTER_LINEAR) * identity.nose_height
     relief += cv2.remap(face, side, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return relief + 0.5 * (identity.lips - 1) * _blob(x, y, 0, 7.0, 2.4, 0.9)
+    relief += 0.5 * (identity.lips - 1) * _blob(x, y, 0, 7.0, 2.4, 0.9)
+    return relief + 1.2 * (identity.cheeks - 1) * _blob(np.abs(x), y, 4.6, 5.0, 1.9, 2.6)
 
 
 def _grid_normals(points: np.ndarray) -> np.ndarray:
@@ -285,7 +299,7 @@ def _even_rows(identity: Identity, count: int) -> np.ndarray:
     t = np.linspace(0, 1, 1500)
     line = _loft(identity, t, np.radians([0.0, 8.0, 40.0]))
     line[:, :, 2] += _relief(identity, line[..., 0].copy(), line[..., 1].copy())
-    line[..., 1] += 0.9 * identity.opening * _soft(line[..., 1] - 6.95, 0.24)  # an open mouth
+    line[..., 1] += 0.9 * identity.opening * _soft(line[..., 1] - 6.95, np.array([0.24, 0.24, 1.2]))  # open mouth
     steps = np.linalg.norm(np.diff(line, axis=0), axis=-1).mean(axis=1) + 1e-4
     length = np.concatenate([[0], np.cumsum(steps)])
     return np.interp(np.linspace(0, length[-1], count), length, t)
@@ -322,7 +336,7 @@ def _ellipsoid(
 
 def _ear(identity: Identity, sign: int) -> Grid:
     """One ear: a flat ellipsoid whose back edge stands off, its hollow painted."""
-    points, normals, ball = _ellipsoid((sign * 7.7, 1.4, -1.5), (0.6, 3.1, 1.8), -sign * 0.5, 90, 80)
+    points, normals, ball = _ellipsoid((sign * 7.7, 2.2, -2.5), (0.6, 3.1, 1.8), -sign * 0.5, 90, 80)
     colours = np.empty(points.shape, np.float32)
     colours[:] = np.array(identity.skin) * (1.0, 0.9, 0.88)
     outward = sign * ball[..., 0] > 0
