@@ -16,10 +16,8 @@ from util.metrics import (
     across_seeds,
     compare,
     mean_pose_baseline,
-    mean_with_interval,
     per_image,
     rotation_errors,
-    summarise,
 )
 from util.predictions import Predictions
 
@@ -40,6 +38,14 @@ def noisy(n, seed=0, sd=5.0, **labels):
     true = np.random.default_rng(99).uniform(-60, 60, (n, 3))
     errors = np.random.default_rng(seed).normal(0, sd, (n, 3))
     return Predictions([f"{i:05d}.jpg" for i in range(n)], true, true + errors, **labels)
+
+
+def summarise(predictions, *options, **more):
+    return metrics.summarise(per_image(predictions), *options, **more)
+
+
+def mean_with_interval(values, **options):
+    return metrics.summarise({"values": np.asarray(values, float)}, **options)["values"][:3]
 
 
 def axis_rotation(axis, degrees):
@@ -163,14 +169,6 @@ def test_the_interval_of_a_mean_is_that_of_the_same_bootstrap():
     assert mean_with_interval([0, 1], rounds=50) == (0.5, 0, 1)  # each end is a quarter of the resamplings
 
 
-def test_known_columns_are_not_computed_again(monkeypatch):
-    predictions = noisy(50)
-    columns, expected = per_image(predictions), summarise(predictions, rounds=50)
-    monkeypatch.setattr(metrics, "per_image", None)
-    found = summarise(predictions, rounds=50, columns=columns)
-    assert {key: found[key].value for key in KEYS} == {key: expected[key].value for key in KEYS}
-
-
 def test_the_seed_decides_the_interval_and_the_memory_limit_does_not(monkeypatch):
     predictions = noisy(100)
     first = summarise(predictions, rounds=100, seed=3)["geodesic"]
@@ -272,7 +270,7 @@ def test_intervals_from_few_videos_cover_the_truth_as_often_as_stated(videos):
     for seed in range(simulations):
         predictions = videos_of_uneven_difficulty(videos, seed)
         errors = {"mae": np.abs(predictions.predicted).mean(axis=1)}
-        found = summarise(predictions, seed=10_000 + seed, clusters=predictions.video, columns=errors)["mae"]
+        found = metrics.summarise(errors, seed=10_000 + seed, clusters=predictions.video)["mae"]
         covered += found.low <= 5 * math.sqrt(2 / math.pi) <= found.high
     share, stated = covered / simulations, COVERAGE[videos] / 100
     print(f"{videos} videos: {share:.1%} of {simulations:,} intervals cover the truth, stated {stated:.0%}")

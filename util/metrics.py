@@ -99,74 +99,18 @@ class Spread(NamedTuple):
     n: int
 
 
-def summarise(
-    predictions: Predictions, rounds: int = 1000, seed: int = 0, clusters: Names = None, columns: Columns | None = None
-) -> dict[str, Estimate]:
-    """Every metric of METRICS with its 95% percentile bootstrap interval: {key: Estimate}, degrees or per cent.
+def summarise(columns: Columns, rounds: int = 1000, seed: int = 0, clusters: Names = None) -> dict[str, Estimate]:
+    """The mean of every column with its 95% percentile bootstrap interval: {key: Estimate}.
 
     With few clusters the interval is too narrow (COVERAGE): show their number, `Estimate.clusters`, beside it.  Rounds
     that draw no image of a yaw bin do not count for that bin.
 
     Args:
-        predictions: of n images.
+        columns: from `per_image`, or any others.
         rounds, seed: how often to resample, and of the random numbers.
         clusters: None to resample images, or (n,) names (videos, persons) to resample whole clusters: frames of one
             video resemble each other, so that resampling frames claims more certainty than there is.
-        columns: `per_image(predictions)`, if it is known already.
     """
-    return _estimates(per_image(predictions) if columns is None else columns, rounds, seed, clusters)
-
-
-def compare(a: Predictions, b: Predictions, *, rounds: int = 1000, seed: int = 0, clusters: Names = None) -> Comparison:
-    """Compare two methods on the same images; a negative difference of errors means that B is better.
-
-    To compare two margins, take one away: `compare(a, dataclasses.replace(b, margin=np.array(np.nan)))`.
-
-    Args:
-        a, b: predictions of two methods, in any order (see `predictions.aligned`).
-        rounds, seed, clusters: as for `summarise`; the clusters name the rows of `a`.
-
-    Raises:
-        InputError: the images or their true angles differ.
-    """
-    before, after = per_image(a), per_image(aligned(a, b))
-    differences = {key: after[key] - before[key] for key in before}
-    return Comparison(summarise(a, rounds, seed, clusters, differences), _means(before), _means(after))
-
-
-def _means(columns: Columns) -> dict[str, float]:
-    counted = {key: column[np.isfinite(column)] for key, column in columns.items()}
-    return {key: float(column.mean()) if len(column) else np.nan for key, column in counted.items()}
-
-
-def across_seeds(summaries: Sequence[dict[str, Estimate]]) -> dict[str, Spread]:
-    """{key: Spread} over what `summarise` gave for several runs on the same images."""
-    spreads = {}
-    for key in summaries[0]:
-        values = np.array([summary[key].value for summary in summaries])
-        spreads[key] = Spread(values.mean(), values.std(ddof=1) if len(values) > 1 else np.nan, len(values))
-    return spreads
-
-
-def mean_pose_baseline(mean_pose: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """The error of always predicting one pose: {mae_yaw, mae_pitch, mae_roll, mae} in degrees.
-
-    Args:
-        mean_pose: (3,) yaw, pitch, roll in degrees: the mean of the training list.
-        true: (n, 3) true angles in degrees.
-    """
-    errors = angle_errors(true, mean_pose).mean(axis=0)  # (3,)
-    return {f"mae_{axis}": float(errors[i]) for i, axis in enumerate(AXES)} | {"mae": float(errors.mean())}
-
-
-# --- The bootstrap ----------------------------------------------------------------------------------------------------
-def mean_with_interval(values: np.ndarray, rounds: int = 1000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of (n,) values and its 95% percentile bootstrap interval: (mean, low, high)."""
-    return _estimates({"values": np.asarray(values, float)}, rounds, seed, None)["values"][:3]
-
-
-def _estimates(columns: Columns, rounds: int, seed: int, clusters: Names) -> dict[str, Estimate]:
-    """{key: Estimate} of the means of per-image columns."""
     values = np.stack(list(columns.values()), axis=1)  # (images, metrics)
     counted = np.isfinite(values)
     sums, sizes = np.where(counted, values, 0.0), counted.astype(float)  # (units, metrics); a unit is an image ...
@@ -199,3 +143,45 @@ def _resampled_means(sums: np.ndarray, sizes: np.ndarray, rounds: int, seed: int
             totals.append(np.stack([np.bincount(row, minlength=units) for row in drawn]).astype(float) @ both)
     with np.errstate(invalid="ignore"):  # 0/0: a round without any image of a yaw bin
         return np.divide(*np.hsplit(np.concatenate(totals), 2))
+
+
+def compare(a: Predictions, b: Predictions, *, rounds: int = 1000, seed: int = 0, clusters: Names = None) -> Comparison:
+    """Compare two methods on the same images; a negative difference of errors means that B is better.
+
+    To compare two margins, take one away: `compare(a, dataclasses.replace(b, margin=np.array(np.nan)))`.
+
+    Args:
+        a, b: predictions of two methods, in any order (see `predictions.aligned`).
+        rounds, seed, clusters: as for `summarise`; the clusters name the rows of `a`.
+
+    Raises:
+        InputError: the images or their true angles differ.
+    """
+    before, after = per_image(a), per_image(aligned(a, b))
+    differences = {key: after[key] - before[key] for key in before}
+    return Comparison(summarise(differences, rounds, seed, clusters), _means(before), _means(after))
+
+
+def _means(columns: Columns) -> dict[str, float]:
+    counted = {key: column[np.isfinite(column)] for key, column in columns.items()}
+    return {key: float(column.mean()) if len(column) else np.nan for key, column in counted.items()}
+
+
+def across_seeds(summaries: Sequence[dict[str, Estimate]]) -> dict[str, Spread]:
+    """{key: Spread} over what `summarise` gave for several runs on the same images."""
+    spreads = {}
+    for key in summaries[0]:
+        values = np.array([summary[key].value for summary in summaries])
+        spreads[key] = Spread(values.mean(), values.std(ddof=1) if len(values) > 1 else np.nan, len(values))
+    return spreads
+
+
+def mean_pose_baseline(mean_pose: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """The error of always predicting one pose: {mae_yaw, mae_pitch, mae_roll, mae} in degrees.
+
+    Args:
+        mean_pose: (3,) yaw, pitch, roll in degrees: the mean of the training list.
+        true: (n, 3) true angles in degrees.
+    """
+    errors = angle_errors(true, mean_pose).mean(axis=0)  # (3,)
+    return {f"mae_{axis}": float(errors[i]) for i, axis in enumerate(AXES)} | {"mae": float(errors.mean())}

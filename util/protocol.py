@@ -243,7 +243,7 @@ def score(
     """
     unit, names = clusters_of(predictions)
     columns = metrics.per_image(predictions)
-    estimates = metrics.summarise(predictions, rounds, seed, names, columns=columns)
+    estimates = metrics.summarise(columns, rounds, seed, names)
     number = len(predictions) if names is None else estimates["mae"].clusters
     intervals = {"unit": unit, "number": number, "rounds": rounds, "seed": seed}
     card = _card(listed, predictions, intervals, weights, file, made)
@@ -281,10 +281,8 @@ def _set_sizes(
     for size, name in {every - every % RELEASED_BATCH: dropped, every: "every row with a box"}.items():
         kept = np.isin(predictions.path, listed.usable[:size])
         if kept.any():
-            part = {key: column[kept] for key, column in columns.items()}
-            estimates = metrics.summarise(predictions.select(kept), rounds, seed, columns=part)
-            chosen = {key: estimates[key] for key in MAE_KEYS}
-            sizes.append({"name": f"{size:,}: {name}", "size": size, "scored": int(kept.sum()), "estimates": chosen})
+            estimates = metrics.summarise({key: columns[key][kept] for key in MAE_KEYS}, rounds, seed)
+            sizes.append({"name": f"{size:,}: {name}", "size": size, "scored": int(kept.sum()), "estimates": estimates})
     return sizes[::-1]
 
 

@@ -26,7 +26,7 @@ from util.errors import InputError
 from util.explain import RULES, SIDE, Explainer, explanation_tiles
 from util.head_renderer import random_identity, render_head
 from util.inference import predict_angles
-from util.metrics import mean_with_interval
+from util.metrics import summarise
 from util.provenance import ROOT, environment, sha256, write_text, written_whole
 from util.script import number, option_parser, run_script
 from util.tables import table
@@ -113,7 +113,7 @@ def agreements(maps: np.ndarray, effects: np.ndarray) -> np.ndarray:
 # --- The document -----------------------------------------------------------------------------------------------------
 def text_of(values: np.ndarray, form: str) -> str:
     """Mean and 95% interval of (n,) values, each in a format such as ".1%"."""
-    value, low, high = (f"{part:{form}}" for part in mean_with_interval(values))
+    value, low, high = (f"{part:{form}}" for part in summarise({"": values})[""][:3])
     return f"{value} [{low}, {high}]"
 
 
