@@ -38,7 +38,7 @@ Group = Any  # of options; argparse keeps its class to itself
 
 
 # --- What is scored ---------------------------------------------------------------------------------------------------
-def load_listed(name: str, options: Namespace, split: str | None = None) -> Listed:
+def load_listed(name: str, options: Namespace, split: str | None) -> Listed:
     """The lists of a data set, or your own; images are not looked for."""
     if name == "lists":
         crop_list, angle_list = options.lists

@@ -16,6 +16,7 @@ from util.lists import Box
 
 LONGEST_SIDE = 1000  # pixels; larger images are shrunk to this for detection, whose time grows with their pixels
 SMALLEST_FACE = 0.1  # of the image's shorter side; MAPPINGS was measured with it
+SURE = 0.7  # YuNet's detections below this confidence are left out
 SAME_FACE = 0.25  # intersection over union from which two boxes count as the same face
 
 Square = tuple[float, float, float]  # x, y, side in pixels; x, y: the top left corner
@@ -87,24 +88,20 @@ class HaarDetector:
 
 
 class YuNetDetector:
-    """`cv2.FaceDetectorYN` with your own model file.
+    """`cv2.FaceDetectorYN` with your own ONNX file of a YuNet.
 
     The relation of its boxes to the published ones was not measured: the square around its box, as wide as the box's
     longer side, is used unchanged.
-
-    Args:
-        model_file: a YuNet model as an ONNX file.
-        score: detections below this confidence are left out.
 
     Raises:
         InputError: a file that is missing or that OpenCV cannot load.
     """
 
-    def __init__(self, model_file: str | Path, score: float = 0.7) -> None:
+    def __init__(self, model_file: str | Path) -> None:
         if not Path(model_file).is_file():
             raise InputError(f"{model_file}: no such file; --detector-model takes the ONNX file of a YuNet")
         try:
-            self.detector = cv2.FaceDetectorYN.create(str(model_file), "", (320, 320), score)
+            self.detector = cv2.FaceDetectorYN.create(str(model_file), "", (320, 320), SURE)
         except (cv2.error, AttributeError) as error:
             raise InputError(f"{model_file}: OpenCV cannot load it as a YuNet face detector: {error}") from error
 
