@@ -25,7 +25,7 @@ from util.head_renderer import random_identity, random_scene, render_head
 from util.provenance import write_text
 from util.script import number, option_parser, progress, run_script
 
-VERSION = 9  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
+VERSION = 10  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
 MANIFEST = "synthetic.json"
 PARTS = {"300W_LP": DATA_SETS["synthetic-train"], "AFLW2000": DATA_SETS["synthetic"]}
 PER_PERSON = {"300W_LP": 8, "AFLW2000": 2}  # images; several, because building a head takes longer than drawing it
