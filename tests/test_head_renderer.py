@@ -262,8 +262,8 @@ def test_features_change_the_face(empty_room):
         assert (turned(head_renderer.Identity(**change), empty_room, (0, 0, 0))[0] != plain).any(), change
 
 
-def test_normals_are_unit_vectors_that_point_outwards(person):
-    surface, _ = whole_head.head_surface(person)
+def test_normals_are_unit_vectors_that_point_outwards():
+    surface, _ = whole_head.head_surface(head_renderer.Identity(style="bald"))
     assert all(layer.dtype == np.float32 and layer.shape == surface.points.shape for layer in surface)
     length = np.linalg.norm(surface.normals, axis=0)
     assert (np.abs(length - 1) < 0.01).mean() > 0.995 and length.max() < 1.01  # at the poles of a grid they vanish
@@ -351,3 +351,13 @@ def test_the_brim_of_a_cap_points_where_the_nose_points(empty_room):
         columns = np.flatnonzero(facts["mask"][brow - 25 : brow].any(axis=0))
         beyond = facts["landmarks"][0, 30] - columns[0] if yaw > 0 else columns[-1] - facts["landmarks"][0, 30]
         assert beyond > 10
+
+
+@pytest.mark.parametrize("kind", ["hand", "microphone", "cup"])
+def test_what_is_held_before_the_face_is_not_in_the_mask(kind, person, empty_room):
+    held = head_renderer.Scene(**{**vars(empty_room), "props": (head_renderer.Prop(kind, 57, 1.2),)})
+    (plain, facts), (image, covered) = (turned(person, scene, (20, 0, 0)) for scene in (empty_room, held))
+    hidden = facts["mask"] & ~covered["mask"]
+    assert hidden.sum() > 200 and not (covered["mask"] & ~facts["mask"]).any()
+    assert (image != plain)[hidden].any(axis=1).mean() > 0.99
+    assert (image == plain)[covered["mask"]].mean() > 0.98  # but for a soft outline

@@ -34,7 +34,7 @@ def hair(identity: Identity, rng: np.random.Generator) -> list[Grid]:
     if style in CURTAINS and free:
         parts.extend(_hair_curtain(identity, rng))
         for sign in (-1, 1):
-            parts.extend(_locks(identity, rng, 18, sign * 1.15, 0.22, identity.hair_length + 5, 0.35))
+            parts.extend(_locks(identity, rng, 18, sign * 1.15, 0.22, identity.hair_length + 5, 0.3))
     if style == "bun" and free:
         points, normals, _ = _ellipsoid((0, -6.5, -11.0), (3.0, 2.8, 2.8), 0.0, 90, 130)
         parts.append(Grid(points, normals, _strands(identity, points.shape[:2], rng)))
@@ -42,7 +42,7 @@ def hair(identity: Identity, rng: np.random.Generator) -> list[Grid]:
         parts.append(_ponytail(identity, rng))
     if style != "shaved" and identity.loose:
         count, side = int(4 + 24 * identity.loose), np.sign(identity.parting) * rng.uniform(0, 0.9)
-        parts.extend(_locks(identity, rng, count, side, 0.4, rng.uniform(3, 12), rng.uniform(0.08, 0.3)))
+        parts.extend(_locks(identity, rng, count, side, 0.4, rng.uniform(3, 12), rng.uniform(0.06, 0.25)))
         if not identity.headwear:
             parts.append(_flyaway(parts[0], rng, int(60 + 340 * identity.loose)))
     return parts
@@ -90,6 +90,7 @@ def _hair_curtain(
     strands = 0.12 * _noise(rng, (rows, columns), (90, 4))
     radius = 8.3 + (1.8 if wavy else 1.1) * np.sin(np.pi * np.clip(s * 0.8, 0, 1)) + wave + strands
     points = np.stack([radius * np.sin(angle), y + 0 * angle, -1.2 + (radius + 1.6) * np.cos(angle)], axis=-1)
+    points = points.astype(np.float32)
     normals, colours = _grid_normals(points), _strands(identity, points.shape[:2], rng)
     ends = (0.05 + 0.05 * identity.loose) * _noise(rng, (2, columns), (2, 3))[0]
     kept = (s < 0.92 + ends) & np.ones(columns, bool)
@@ -102,7 +103,7 @@ def _around(y: np.ndarray, angle: np.ndarray, lift: np.ndarray) -> np.ndarray:
     width, front, back = (np.interp(np.minimum(y, 5.0), SECTIONS[:, 0], SECTIONS[:, k]) for k in (1, 2, 3))
     x = (width + lift) * np.sin(angle)
     z = (front + back) / 2 + ((front - back) / 2 + lift) * np.cos(angle)
-    return np.stack([x, y + 0 * x, z], axis=-1)
+    return np.stack([x, y + 0 * x, z], axis=-1).astype(np.float32)
 
 
 def _locks(
@@ -119,7 +120,7 @@ def _locks(
     taper = rng.uniform(0.5, 1.5, count) * width * (1 - s**3) / 9
     turned = (angle[..., None] + taper[..., None] * across).reshape(rows, -1)
     points = _around(np.repeat(y, 7, axis=1), turned, np.repeat(lift, 7, axis=1))
-    round_off = np.tile(0.8 * across, count)
+    round_off = np.tile(0.4 * across, count)
     out, along = np.sin(turned) + round_off * np.cos(turned), np.cos(turned) - round_off * np.sin(turned)
     normals = np.stack([out, 0 * out, along], axis=-1) / np.sqrt(1 + round_off**2)[:, None]
     colours = _strands(identity, points.shape[:2], rng)

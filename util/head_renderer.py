@@ -1,8 +1,9 @@
 """The image of a synthetic head of known pose, drawn by numpy and OpenCV.
 
 The surfaces of `whole_head` are turned, sorted by depth and drawn as points, so that the nearest wins. What is seen is
-shaded, put before a background, perhaps other people, and its own shoulders, and given a camera's exposure, blur and
-noise. The projection is orthographic: the nose points where the angles say, wherever in the image the head stands.
+shaded, put before a background, perhaps other people, and its own shoulders, perhaps behind a hand, and given a
+camera's exposure, blur and noise. The projection is orthographic: the nose points where the angles say, wherever in
+the image the head stands.
 """
 
 import functools
@@ -13,11 +14,11 @@ import numpy as np
 
 from data_loaders import rotation_matrix
 from util.errors import InputError
-from util.head_scene import PORTRAIT, Companion, Scene, paint_companion, random_scene
+from util.head_scene import PORTRAIT, Companion, Prop, Scene, paint_companion, paint_prop, random_scene
 from util.head_shape import Identity, Surface, random_identity
 from util.whole_head import head_surface, neck_surface
 
-__all__ = ["Companion", "Identity", "Scene", "random_identity", "random_scene", "render_head"]
+__all__ = ["Companion", "Identity", "Prop", "Scene", "random_identity", "random_scene", "render_head"]
 
 WINDOW = 37.0  # cm: side of the square that is drawn around a head
 RESOLUTION = 14.0  # pixels per cm at which the points are drawn, before they are scaled into the image
@@ -75,6 +76,8 @@ def render_head(
     landmarks = rotation @ head_surface(identity)[1] * scale
     landmarks[:2] += origin[:, None]
     step = rotation @ (0, 0, -2.5) * scale
+    for prop in scene.props:
+        paint_prop(image, mask, prop, identity.skin, landmarks[:2], scale, scene.light)
     image = _photograph(image, scene, rng)
     _blacken(scene.border, landmarks[:2], image, mask)
     return image, {

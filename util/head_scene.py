@@ -34,6 +34,7 @@ class Scene:
     second_tint: tuple[float, ...] = (0.0, 0.0, 0.0)
     shine: float = 1.0  # of skin and hair
     companions: tuple["Companion", ...] = ()
+    props: tuple["Prop", ...] = ()
     border: tuple[float, ...] = (np.inf,) * 4  # black above, below, left, right: distance from the face, in faces
 
 
@@ -49,6 +50,17 @@ class Companion:
     blur: float = 0.0  # pixels
 
 
+@dataclass(frozen=True)
+class Prop:
+    """Something before the face: a hand, a microphone or a cup."""
+
+    kind: str
+    landmark: int  # that it is held at, 0..67
+    direction: float  # radians in the image from there to where it comes from: 0 right, pi / 2 down
+    size: float = 1.0
+    colour: tuple[float, ...] = (40.0, 40.0, 40.0)  # of the sleeve, of a microphone, of a cup
+
+
 def random_scene(rng: np.random.Generator, height: int = 450, width: int = 450) -> Scene:
     """A random `Scene` for an image of this size."""
     exposure = rng.choice([1.0, 0.5, 1.6], p=[0.76, 0.06, 0.18]) * rng.uniform(0.75, 1.3)
@@ -61,6 +73,7 @@ def random_scene(rng: np.random.Generator, height: int = 450, width: int = 450) 
         grey=bool(rng.random() < 0.15),
         **_random_light(rng),
         companions=_random_companions(rng),
+        props=_random_props(rng),
         border=tuple(np.where(rng.random(4) < 0.3 * (rng.random() < 0.3), rng.uniform(-0.06, 0.5, 4), np.inf).tolist()),
     )
 
@@ -232,3 +245,63 @@ def paint_companion(
     place = image[low[1] : high[1], low[0] : high[0]]
     place *= 1 - seen[..., 3:] / 255
     place += seen[..., :3] * np.float32(someone.brightness)
+
+
+# --- Things before the face -------------------------------------------------------------------------------------------
+def _random_props(rng: np.random.Generator) -> tuple[Prop, ...]:
+    """Mostly nothing; else a hand at the jaw, the cheek or the temple, or a microphone or a cup at the mouth."""
+    kind = rng.choice(["", "hand", "microphone", "cup"], p=[0.88, 0.08, 0.02, 0.02])
+    if not kind:
+        return ()
+    right = rng.random() < 0.5
+    places = ([11, 12, 13, 14, 8, 25] if right else [5, 4, 3, 2, 8, 18]) if kind == "hand" else [57, 8]
+    direction = rng.uniform(0.15, 1.5) if right else np.pi - rng.uniform(0.15, 1.5)
+    colour = tuple(rng.uniform(10, 230, 3).tolist())
+    return (Prop(str(kind), int(rng.choice(places)), float(direction), float(rng.uniform(0.8, 1.3)), colour),)
+
+
+def _capsules(prop: Prop, skin: tuple[float, ...]) -> list[tuple[np.ndarray, np.ndarray, float, np.ndarray]]:
+    """Pieces of a prop whose landmark is the origin: two ends (x, y) and radius in cm, colour; the last lies on top."""
+    out = np.array([np.cos(prop.direction), np.sin(prop.direction)]) * prop.size
+    aside = np.array([-out[1], out[0]])
+    tone, colour = np.array(skin), np.array(prop.colour)
+    if prop.kind == "microphone":
+        return [(out * 3, out * 40, 1.2 * prop.size, colour * 0.4), (out * 2, out * 2.5, 2.4 * prop.size, colour * 0.7)]
+    if prop.kind == "cup":
+        return [(out * 3.5, out * 8, 3.6 * prop.size, colour), (out * 1.5, out * 1.6, 3.2 * prop.size, colour * 0.8)]
+    fingers = [
+        (out * 3 + aside * side, aside * side * 1.2 - out * reach, 0.85 * prop.size, tone * (0.94 + 0.03 * number))
+        for number, (side, reach) in enumerate(((-2.4, 2.5), (-0.8, 4.2), (0.8, 4.6), (2.4, 3.6)))
+    ]
+    arm = (out * 8, out * 60, 3.2 * prop.size, colour)
+    return [
+        arm,
+        (out * 5, out * 14, 2.6 * prop.size, tone * 0.9),
+        (out * 3.5, out * 6, 3.6 * prop.size, tone),
+        *fingers,
+    ]
+
+
+def paint_prop(
+    image: np.ndarray,
+    mask: np.ndarray,
+    prop: Prop,
+    skin: tuple[float, ...],
+    landmarks: np.ndarray,
+    scale: float,
+    light: tuple,
+) -> None:
+    """Paint a prop into a float32 image as brightly as the head is lit, and take it out of the head's mask."""
+    bright = np.clip(image[mask].mean() / np.mean(skin), 0.15, 1.2) if mask.any() else 1.0
+    layer, cover = np.zeros(image.shape, np.uint8), np.zeros(mask.shape, np.uint8)
+    for start, end, radius, colour in _capsules(prop, skin):
+        for tone, share in ((0.6, 1.0), (0.85, 0.85), (1.0, 0.6), (1.1, 0.3)):
+            shift = np.array(light[:2]) * radius * (1 - share) * 0.8
+            ends = (np.array([start, end]) + shift) * scale + landmarks[:, prop.landmark]
+            one, other = ends.astype(int).tolist()
+            thick = max(1, round(2 * radius * share * scale))
+            cv2.line(layer, one, other, np.clip(colour * tone * bright, 0, 255).tolist(), thick, cv2.LINE_AA)
+            cv2.line(cover, one, other, (255,), thick, cv2.LINE_AA)
+    soft = cv2.GaussianBlur(layer, (0, 0), max(0.3, 0.12 * scale))
+    image += (soft - image) * (cover[..., None] * np.float32(1 / 255))
+    mask[cover > 127] = False

@@ -6,7 +6,7 @@ import numpy as np
 
 from util.head_face import skin
 from util.head_hair import hair
-from util.head_shape import Grid, Identity, Surface, _ear, _glasses, _grid_normals, _soft
+from util.head_shape import Grid, Identity, Surface, _columns, _ear, _glasses, _grid_normals, _hairline, _soft
 from util.headwear import headwear
 
 
@@ -15,6 +15,9 @@ def head_surface(identity: Identity) -> tuple[Surface, np.ndarray]:
     """Everything that turns with the head, and its 68 landmarks, (3, 68)."""
     rng = np.random.default_rng(identity.seed)
     face, landmarks = skin(identity, rng)
+    if identity.style != "bald" and identity.headwear != "headscarf":  # what lies deep under hair is never seen
+        hairline = _hairline(identity, _columns(face.points.shape[1]))
+        face = face._replace(kept=face.points[..., 1] > hairline - 2.5)
     parts = [face, _ear(identity, -1), _ear(identity, 1)]
     parts.extend(hair(identity, rng))
     parts.extend(headwear(identity, rng))
