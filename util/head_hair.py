@@ -110,7 +110,7 @@ def _locks(
     identity: Identity, rng: np.random.Generator, count: int, middle: float, spread: float, length: float, width: float
 ) -> tuple[Grid, Grid]:
     """Locks that fall from the hairline round the angle `middle`, across the face or in front of the shoulders."""
-    rows, across = max(30, int(length * 9)), np.linspace(-1, 1, 7)
+    rows, across = max(30, int(length * 8)), np.linspace(-1, 1, 5)
     s, root = np.linspace(0, 1, rows)[:, None], np.clip(rng.normal(middle, spread, count), -1.6, 1.6)
     top = _hairline(identity, root) - rng.uniform(0.5, 2.5, count)
     y = top + length * rng.uniform(0.5, 1.05, count) * s
@@ -119,7 +119,7 @@ def _locks(
     lift = 0.35 + THICKNESS[identity.style] * 0.5 + rng.uniform(0, 1.1, count) * np.sin(np.pi * s) ** 2
     taper = rng.uniform(0.5, 1.5, count) * width * (1 - s**3) / 9
     turned = (angle[..., None] + taper[..., None] * across).reshape(rows, -1)
-    points = _around(np.repeat(y, 7, axis=1), turned, np.repeat(lift, 7, axis=1))
+    points = _around(np.repeat(y, 5, axis=1), turned, np.repeat(lift, 5, axis=1))
     round_off = np.tile(0.4 * across, count)
     out, along = np.sin(turned) + round_off * np.cos(turned), np.cos(turned) - round_off * np.sin(turned)
     normals = np.stack([out, 0 * out, along], axis=-1) / np.sqrt(1 + round_off**2)[:, None]

@@ -270,8 +270,8 @@ def _photograph(image: np.ndarray, scene: Scene, rng: np.random.Generator) -> np
         image = np.repeat(image @ np.array([[0.299], [0.587], [0.114]]), 3, axis=2)
     if scene.blur > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), scene.blur)
-    image = image + rng.standard_normal((*image.shape[:2], 1), np.float32) * np.float32(scene.noise)
-    return np.clip(image, 0, 255).astype(np.uint8)
+    image += rng.standard_normal((*image.shape[:2], 1), np.float32) * np.float32(scene.noise)
+    return np.clip(image, 0, 255, out=image).astype(np.uint8)
 
 
 def _face_box(landmarks: np.ndarray, rotation: np.ndarray, rng: np.random.Generator) -> tuple[int, int, int]:

@@ -282,7 +282,10 @@ def _relief(identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _grid_normals(points: np.ndarray) -> np.ndarray:
     """Outward unit normals of a (rows, columns, 3) grid: rows run down, columns from the nape round the face."""
-    down, along = np.gradient(points, axis=0), np.gradient(points, axis=1)
+    down, along = np.empty_like(points), np.empty_like(points)  # differences; their lengths do not matter
+    down[1:-1], down[0], down[-1] = points[2:] - points[:-2], points[1] - points[0], points[-1] - points[-2]
+    along[:, 1:-1] = points[:, 2:] - points[:, :-2]
+    along[:, 0], along[:, -1] = points[:, 1] - points[:, 0], points[:, -1] - points[:, -2]
     (ax, ay, az), (dx, dy, dz) = np.moveaxis(along, -1, 0), np.moveaxis(down, -1, 0)
     normals = np.stack([ay * dz - az * dy, az * dx - ax * dz, ax * dy - ay * dx], axis=-1)
     return normals / np.sqrt(np.einsum("...i,...i", normals, normals) + 1e-18)[..., None]
