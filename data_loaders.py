@@ -262,6 +262,7 @@ def limited(listed: Listed, n: int) -> Listed:
 
 
 # --- From records to crops and batches --------------------------------------------------------------------------------
+Batch = tuple[np.ndarray, dict[str, np.ndarray]]  # (b, 224, 224, 3) uint8 RGB crops, and labels
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -312,36 +313,43 @@ def labels(angles: np.ndarray) -> dict[str, np.ndarray]:
 
 def scoring_batches(listed: Listed, batch_size: int, margin: float, workers: int) -> Iterator[np.ndarray]:
     """Every record once, in order, the last partial batch included: yields (b, 224, 224, 3) uint8 RGB crops."""
-    crops = _in_parallel(lambda record: load_crop(listed, record, margin), listed.records, workers, 4 * batch_size)
+    crops = in_parallel(lambda record: load_crop(listed, record, margin), listed.records, workers, 4 * batch_size)
     while batch := list(islice(crops, batch_size)):
         yield np.stack(batch)
 
 
 def training_batches(
     listed: Listed, batch_size: int, max_margin: float, seed: int, workers: int, first_epoch: int = 0
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+) -> Iterator[Batch]:
     """Endless shuffled batches: (b, 224, 224, 3) uint8 RGB crops and labels, the same for any number of workers.
 
     Every epoch has its own order and its own margins U(0, max_margin), both drawn from (seed, epoch); so a run resumed
     at `first_epoch` sees what it would have seen.  Records that do not fill a batch are left out of that epoch.
     """
     records, batch_size = listed.records, min(batch_size, len(listed.records))
-    used = batches_per_epoch(listed, batch_size) * batch_size
 
     def jobs() -> Iterator[tuple[int, float]]:
-        for epoch in count(first_epoch):
-            rng = np.random.default_rng((seed, epoch))
-            order = rng.permutation(len(records))[:used]
-            yield from zip(order, rng.uniform(0, max_margin, used), strict=True)
+        for order, rng in shuffled_epochs(listed, batch_size, seed, first_epoch):
+            yield from zip(order, rng.uniform(0, max_margin, len(order)), strict=True)
 
     def load(job: tuple[int, float]) -> tuple[np.ndarray, np.ndarray]:
         index, margin = job
         return load_crop(listed, records[index], margin), records[index]["angles"]
 
-    samples = _in_parallel(load, jobs(), workers, 4 * batch_size)
+    samples = in_parallel(load, jobs(), workers, 4 * batch_size)
     while True:
         crops, angles = zip(*islice(samples, batch_size), strict=True)
         yield np.stack(crops), labels(np.stack(angles))
+
+
+def shuffled_epochs(
+    listed: Listed, batch_size: int, seed: int, first_epoch: int
+) -> Iterator[tuple[np.ndarray, np.random.Generator]]:
+    """For every epoch the order of its records, those that fill batches, and random numbers from (seed, epoch)."""
+    used = batches_per_epoch(listed, batch_size) * batch_size
+    for epoch in count(first_epoch):
+        rng = np.random.default_rng((seed, epoch))
+        yield rng.permutation(len(listed.records))[:used], rng
 
 
 def batches_per_epoch(listed: Listed, batch_size: int) -> int:
@@ -349,7 +357,7 @@ def batches_per_epoch(listed: Listed, batch_size: int) -> int:
     return max(1, len(listed.records) // batch_size)
 
 
-def _in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int) -> Iterator[Result]:
+def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int) -> Iterator[Result]:
     """`function` of every job, in order, at most `ahead` jobs in advance.  OpenCV releases the GIL while it works."""
     jobs = iter(jobs)
     with ThreadPoolExecutor(workers) as pool:

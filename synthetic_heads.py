@@ -19,18 +19,21 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from data_loaders import AXES, DATA_SETS, LIST_ORDER, angles_of
+from util.augmentation import MIRRORED
 from util.errors import InputError
 from util.figures import panel, save_image
 from util.head_renderer import random_identity, random_scene, render_head
-from util.provenance import write_text
+from util.provenance import write_text, written_whole
 from util.script import number, option_parser, progress, run_script
 
 VERSION = 10  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
 MANIFEST = "synthetic.json"
 PARTS = {"300W_LP": DATA_SETS["synthetic-train"], "AFLW2000": DATA_SETS["synthetic"]}
-PER_PERSON = {"300W_LP": 8, "AFLW2000": 2}  # images; several, because building a head takes longer than drawing it
+LANDMARKS = "landmarks.npy"  # of the training images, (n, 3, 68) float32 in pixels, in the order of the lists
+PER_PERSON = 8  # training images; several, because building a head takes longer than drawing it
+PER_TEST_PERSON = 2
 
-Rows = list[tuple[str, str]]  # of the crop list and of the angle list
+Row = tuple[str, str, np.ndarray]  # of the crop list, of the angle list, and landmarks (3, 68)
 Job = tuple[str, int, str, int, int]  # data folder, seed, part, number of the person, images
 
 
@@ -72,23 +75,26 @@ def _write_image(
     return f"./{name}\t{row} {column} {size} {size} ", angle_row
 
 
-def _draw_person(job: Job) -> tuple[str, Rows]:
+def _draw_person(job: Job) -> tuple[str, list[Row]]:
     """Draw one person's images. The random numbers depend on seed, part and number alone, never on the process."""
     data_dir, seed, part, person, count = job
     rng = np.random.default_rng([seed, list(PARTS).index(part), person])
-    identity, rows = random_identity(rng), []
+    identity, rows = random_identity(rng), list[Row]()
     for pose in range(count):
         angles = _random_angles(rng)
         image, facts = render_head(identity, angles, rng=rng, **_random_framing(rng))
         row, column, size = facts["box"]
         if part == "AFLW2000":  # whose images are numbered from 2
-            names = [f"image{person * PER_PERSON[part] + pose + 2:05d}.jpg"]
+            names = [f"image{person * PER_TEST_PERSON + pose + 2:05d}.jpg"]
         else:
             folder = ("AFW", "HELEN")[person % 2]
             names = [f"{place}/{folder}_{person:06d}_1_{pose}.jpg" for place in (folder, f"{folder}_Flip")]
-        mirrored = image[:, ::-1], (row, image.shape[1] - column - size, size), angles * (-1, 1, -1)
-        for name, view in zip(names, ((image, facts["box"], angles), mirrored), strict=False):
-            rows.append(_write_image(data_dir, f"{part}/{name}", *view, rng))
+        width, landmarks = image.shape[1], facts["landmarks"]
+        seen = (image, facts["box"], angles), landmarks
+        flipped = np.array([[width - 1], [0], [0]]) + landmarks[:, MIRRORED] * [[-1], [1], [1]]
+        mirrored = (image[:, ::-1], (row, width - column - size, size), angles * (-1, 1, -1)), flipped
+        for name, (view, points) in zip(names, (seen, mirrored), strict=False):
+            rows.append((*_write_image(data_dir, f"{part}/{name}", *view, rng), points))
             if len(rows) == count:
                 return part, rows
     return part, rows
@@ -96,7 +102,12 @@ def _draw_person(job: Job) -> tuple[str, Rows]:
 
 # --- The data set -----------------------------------------------------------------------------------------------------
 def write_data_set(
-    data_dir: str | Path, train: int = 1000, test: int = 200, seed: int = 0, workers: int | None = None
+    data_dir: str | Path,
+    train: int = 1000,
+    test: int = 200,
+    seed: int = 0,
+    workers: int | None = None,
+    per_person: int = PER_PERSON,
 ) -> None:
     """Draw the data set; the same seed gives the same bytes of every file, for any number of workers.
 
@@ -106,6 +117,7 @@ def write_data_set(
         test: images in AFLW2000, of people who are not in 300W_LP.
         seed: whole number from 0.
         workers: processes; None: one for each core.
+        per_person: images of one person in 300W_LP, half of them mirrored.
 
     Raises:
         InputError: if data_dir holds files that this program did not write, or there is nothing to draw.
@@ -116,24 +128,26 @@ def write_data_set(
     for folder in (*PARTS, "lists"):
         shutil.rmtree(Path(data_dir, folder), ignore_errors=True)
     manifest = {"program": "synthetic_heads.py", "version": VERSION, "complete": False}
-    manifest["arguments"] = {"train": train, "test": test, "seed": seed}
+    manifest["arguments"] = {"train": train, "test": test, "seed": seed, "per_person": per_person}
     write_text(Path(data_dir, MANIFEST), json.dumps(manifest, indent=2) + "\n")
     jobs = [
-        (str(data_dir), seed, part, person, min(PER_PERSON[part], images - start))
-        for part, images in (("300W_LP", train), ("AFLW2000", test))
-        for person, start in enumerate(range(0, images, PER_PERSON[part]))
+        (str(data_dir), seed, part, person, min(each, images - start))
+        for part, images, each in (("300W_LP", train, per_person), ("AFLW2000", test, PER_TEST_PERSON))
+        for person, start in enumerate(range(0, images, each))
     ]
     drawn = ((part, row) for part, rows in _run(jobs, workers or os.cpu_count() or 1) for row in rows)
-    written: dict[str, Rows] = {part: [] for part in PARTS}
+    written: dict[str, list[Row]] = {part: [] for part in PARTS}
     for part, row in progress(drawn, train + test, "drawing synthetic heads"):
         written[part].append(row)
     for part, data_set in PARTS.items():
         for column, name in enumerate((data_set.crop_list, data_set.angle_list)):
-            write_text(Path(data_dir, "lists", name), "".join(row[column] + "\n" for row in written[part]))
+            write_text(Path(data_dir, "lists", name), "".join(f"{row[column]}\n" for row in written[part]))
+    with written_whole(Path(data_dir, "lists", LANDMARKS)) as unfinished:
+        np.save(unfinished, np.array([row[2] for row in written["300W_LP"]], np.float32).reshape(-1, 3, 68))
     write_text(Path(data_dir, MANIFEST), json.dumps({**manifest, "complete": True}, indent=2) + "\n")
 
 
-def _run(jobs: list[Job], workers: int) -> Iterator[tuple[str, Rows]]:
+def _run(jobs: list[Job], workers: int) -> Iterator[tuple[str, list[Row]]]:
     """The results of the jobs, in their order."""
     if workers == 1:
         yield from map(_draw_person, jobs)
@@ -145,7 +159,7 @@ def _run(jobs: list[Job], workers: int) -> Iterator[tuple[str, Rows]]:
 
 def _refuse_other_files(data_dir: Path) -> None:
     arguments = _manifest(data_dir).get("arguments")
-    own = arguments["train"] + arguments["test"] + 5 if arguments else 0  # images, four lists and the manifest
+    own = arguments["train"] + arguments["test"] + 6 if arguments else 0  # images, four lists, landmarks, manifest
     files = sum(path.is_file() for path in data_dir.rglob("*"))
     if files > own:
         raise InputError(
@@ -162,9 +176,11 @@ def _manifest(data_dir: str | Path) -> dict[str, Any]:
         return {}
 
 
-def ensure_data_set(data_dir: str | Path, train: int = 1000, test: int = 200, seed: int = 0) -> None:
+def ensure_data_set(
+    data_dir: str | Path, train: int = 1000, test: int = 200, seed: int = 0, per_person: int = PER_PERSON
+) -> None:
     """`write_data_set`, unless data_dir already holds the whole of this data set."""
-    manifest, wanted = _manifest(data_dir), {"train": train, "test": test, "seed": seed}
+    manifest, wanted = _manifest(data_dir), {"train": train, "test": test, "seed": seed, "per_person": per_person}
     same = manifest.get("version") == VERSION and wanted.items() <= manifest["arguments"].items()
     if not (same and manifest["complete"]):
         write_data_set(data_dir, **wanted)

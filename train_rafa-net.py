@@ -3,6 +3,7 @@
 python train_rafa-net.py                 protocol 1: 300W-LP, scored on AFLW2000
 python train_rafa-net.py --protocol 2    BIWI, 16 videos to train and 8 to test
 python train_rafa-net.py --synthetic     synthetic heads and a tiny network: from nothing to a table in minutes
+python train_rafa-net.py --synthetic full    the suite's own weights, by a recipe of their own, in about 100 minutes
 python train_rafa-net.py --run-dir DIR --resume
 """
 
@@ -13,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,6 @@ from data_loaders import (
     limited,
     load_data_set,
     read_lists,
-    training_batches,
 )
 from util import protocol, tables
 from util.errors import InputError
@@ -34,11 +35,13 @@ from util.inference import predict_listed
 from util.predictions import write_predictions
 from util.provenance import environment, write_text
 from util.script import number, option_parser, progress, run_script
-from util.training import ExpectedTime, RunFolder, compile_rafa_net, learning_rate_of, training_step, watch
+from util.training import ExpectedTime, Losses, PaperRecipe, RunFolder, training_step, watch
 
 # What --synthetic changes: smaller network, fewer epochs, larger batches.
-SYNTHETIC = {"backbone": "tiny", "weights": "none", "epochs": 15, "batch_size": 32, "decay_every": 11}
-SYNTHETIC |= {"data_dir": "data/synthetic", "watch_every": 0}
+SYNTHETIC = {"weights": "none", "batch_size": 32, "watch_every": 0}
+DEMO = SYNTHETIC | {"backbone": "tiny", "epochs": 15, "decay_every": 11, "data_dir": "data/synthetic"}
+FULL = SYNTHETIC | {"backbone": "small", "epochs": 24, "learning_rate": 1.5e-3, "data_dir": "data/synthetic-full"}
+FULL_HEADS = {"train": 24_000, "test": 1000, "per_person": 2}
 MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir", "run_dir", "resume"}
 
 
@@ -48,9 +51,10 @@ def option_definitions() -> argparse.ArgumentParser:
     run = parser.add_argument_group("what to run")
     run.add_argument("--protocol", type=int, choices=(1, 2), default=1, help="1: 300W-LP → AFLW2000; 2: BIWI")
     run.add_argument("--split", choices=tuple(BIWI_SPLITS), help="BIWI split of protocol 2 (default: 16-8)")
-    changed = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in SYNTHETIC.items())
-    text = f"synthetic heads, drawn on first use, with other defaults: {changed}"
-    run.add_argument("--synthetic", action="store_true", help=text)
+    demo, full = (", ".join(f"{key.replace('_', ' ')} {value}" for key, value in each.items()) for each in (DEMO, FULL))
+    text = "synthetic heads, drawn on first use, with other defaults. demo: the paper's recipe on a tiny network "
+    text += f"({demo}). full: the recipe of the suite's own weights ({full}) (default: demo)"
+    run.add_argument("--synthetic", nargs="?", const="demo", choices=("demo", "full"), help=text)
     run.add_argument("--train-lists", nargs=2, metavar=("CROP", "ANGLES"), help="your own lists to train on")
     run.add_argument("--test-lists", nargs=2, metavar=("CROP", "ANGLES"), help="your own lists to test on")
     run.add_argument("--angle-unit", choices=("radians", "degrees"), help="unit of your own lists (default: radians)")
@@ -65,7 +69,7 @@ def option_definitions() -> argparse.ArgumentParser:
     )
     network = parser.add_argument_group("network")
     network.add_argument(
-        "--backbone", choices=("resnet50", "tiny"), default="resnet50", help="the paper's, or a small one"
+        "--backbone", choices=("resnet50", "small", "tiny"), default="resnet50", help="the paper's, or a smaller one"
     )
     network.add_argument("--weights", default="imagenet", help="to start from: imagenet, none, or a file")
     recipe = parser.add_argument_group("recipe")
@@ -106,12 +110,15 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         check_saved(vars(parser.parse_args([])), saved, options.run_dir)
         parser.set_defaults(**saved)
         options = parser.parse_args(arguments)
-        for name in sorted(saved.keys() - MAY_CHANGE_ON_RESUME):
+        fixed = saved.keys() - MAY_CHANGE_ON_RESUME
+        if saved["synthetic"] == "full":
+            fixed |= {"epochs"}  # the learning rate falls over all of them
+        for name in sorted(fixed):
             if (given := getattr(options, name)) != saved[name]:
                 parser.error(f"--{name.replace('_', '-')} is {saved[name]} in this run and cannot become {given}")
         return options
     if options.synthetic:
-        parser.set_defaults(**SYNTHETIC)
+        parser.set_defaults(**(FULL if options.synthetic == "full" else DEMO))
         options = parser.parse_args(arguments)
     check_options(parser, options)
     options.split = options.split or "16-8"
@@ -140,6 +147,11 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error("--angle-unit belongs to --train-lists and --test-lists; the published lists have theirs")
     if options.synthetic and options.protocol == 2:
         parser.error("--synthetic has its own training and test list; --protocol 2 is BIWI")
+    if options.synthetic == "full":
+        if options.decay_every:
+            parser.error("--decay-every has no effect with --synthetic full, whose learning rate falls with a cosine")
+        if options.weights != "none" or options.train_lists:
+            parser.error("--synthetic full starts from random weights and trains on synthetic heads alone")
 
 
 def load_lists(options: argparse.Namespace) -> list[Listed]:
@@ -173,17 +185,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.synthetic:
         from synthetic_heads import ensure_data_set
 
-        ensure_data_set(options.data_dir)
+        ensure_data_set(options.data_dir, **(FULL_HEADS if options.synthetic == "full" else {}))
     train, test = load_lists(options)
     steps = batches_per_epoch(train, options.batch_size)
 
     # TensorFlow is loaded only now, when the options are right and the data is there.
-    from rafa_model import build_rafa_net
     from util.backend import keras
+    from util.synthetic_recipe import HeadsRecipe
 
     keras.utils.set_random_seed(options.seed)
-    model = build_rafa_net(options.backbone, None if options.resume or options.weights == "none" else options.weights)
-    optimizer = compile_rafa_net(model, options.learning_rate)
+    recipe = HeadsRecipe(options, train) if options.synthetic == "full" else PaperRecipe(options, train)
+    model = recipe.build()
     record = run_record(options, train, test, steps)
     if options.resume:
         first_epoch = run.resume(model, record)
@@ -194,27 +206,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{model.name}: {model.count_params():,} parameters, {steps} steps an epoch, on {record['hardware']}")
     print(f"everything goes to {run.path}", flush=True)
 
-    step, expected = training_step(model), ExpectedTime(steps, options.epochs - first_epoch)
-    batches = training_batches(
-        train, options.batch_size, options.train_margin, options.seed, options.workers, first_epoch
-    )
+    step, expected = training_step(model, recipe.losses), ExpectedTime(steps, options.epochs - first_epoch)
+    batches = recipe.batches(first_epoch)
     for epoch in range(first_epoch, options.epochs):
         start, losses = time.monotonic(), []
-        optimizer.learning_rate = learning_rate_of(epoch, options.learning_rate, options.decay_every)
-        for crops, angles in progress(
+        recipe.start_epoch(model, epoch)
+        for crops, true in progress(
             islice(batches, steps), steps, f"epoch {epoch + 1}/{options.epochs}", "step", log=False
         ):
-            found = step(crops, angles)
-            losses.append([float(found[axis]) for axis in AXES])
+            found = step(crops, true)
+            losses.append({name: float(loss) for name, loss in found.items()})
             expected.count()
-        row = epoch_row(epoch + 1, time.monotonic() - start, float(optimizer.learning_rate), np.mean(losses, axis=0))
+        seconds, rate = time.monotonic() - start, float(model.optimizer.learning_rate)
+        row = epoch_row(epoch + 1, seconds, rate, losses, recipe.losses)
         if options.watch_every:
             row |= dict.fromkeys((f"test_{key}" for key in protocol.MAE_KEYS), "")
             if (epoch + 1) % options.watch_every == 0:
                 row |= watch(model, test, options.test_margin, options.workers)
         run.log(row)
         run.save(model, epoch + 1, last=epoch + 1 == options.epochs)
-    score_run(run, model, test, options)
+    score_run(run, *recipe.finish(model, run), test, options)
 
 
 def run_record(options: argparse.Namespace, train: Listed, test: Listed, steps: int) -> dict[str, Any]:
@@ -229,20 +240,23 @@ def run_record(options: argparse.Namespace, train: Listed, test: Listed, steps: 
     }
 
 
-def epoch_row(epoch: int, seconds: float, learning_rate: float, losses: np.ndarray) -> dict[str, Any]:
-    """The row of an epoch in metrics.csv, printed too; losses (3,) are means over its steps."""
-    by_axis = {f"{axis}_loss": float(loss) for axis, loss in zip(AXES, losses, strict=True)}
-    row = {"epoch": epoch, "seconds": round(seconds, 1), "learning_rate": learning_rate, "loss": float(losses.sum())}
-    axes = ", ".join(f"{axis} {loss:.4f}" for axis, loss in zip(AXES, losses, strict=True))
-    print(f"epoch {epoch}: {seconds:.0f} s, loss {row['loss']:.4f} ({axes})", flush=True)
-    return row | by_axis
+def epoch_row(
+    epoch: int, seconds: float, learning_rate: float, steps: list[dict[str, float]], losses: Losses
+) -> dict[str, Any]:
+    """The row of an epoch in metrics.csv, printed too, from the unweighted losses of its steps."""
+    means = {name: float(np.mean([step[name] for step in steps])) for name in losses}
+    loss = sum(weight * means[name] for name, (weight, _) in losses.items())
+    parts = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
+    print(f"epoch {epoch}: {seconds:.0f} s, loss {loss:.4f} ({parts})", flush=True)
+    row = {"epoch": epoch, "seconds": round(seconds, 1), "learning_rate": learning_rate, "loss": loss}
+    return row | {f"{name}_loss": mean for name, mean in means.items()}
 
 
-def score_run(run: RunFolder, model: Any, test: Listed, options: argparse.Namespace) -> None:
+def score_run(run: RunFolder, model: Any, path: Path, test: Listed, options: argparse.Namespace) -> None:
     """Score the network on the test list, write the result into the run folder and print its table."""
     predictions = predict_listed(model, test, options.test_margin, options.workers)
     write_predictions(run.path / "predictions.csv", predictions)
-    result = protocol.score(test, predictions, weights=protocol.weights_facts(run.checkpoint, options.backbone))
+    result = protocol.score(test, predictions, weights=protocol.weights_facts(path, options.backbone))
     protocol.write_results(run.path / "result.json", [result])
     table = tables.result_table([result])
     write_text(run.path / "result.md", table + "\n")

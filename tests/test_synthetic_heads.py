@@ -49,7 +49,7 @@ def test_the_files_are_the_images_their_lists_and_the_manifest(data_set):
         "image00003.jpg",
         "image00004.jpg",
     ]
-    assert len(digests(data_set)) == 11 + 3 + 4 + 1
+    assert len(digests(data_set)) == 11 + 3 + 4 + 2
 
 
 @pytest.mark.parametrize(("part", "boxes", "angles"), LISTS)
@@ -95,9 +95,24 @@ def test_flipped_copies_are_mirror_images_with_mirrored_labels(data_set):
         assert same < 6 and same < other / 2  # two JPEGs of a noisy image, each of a quality of its own
 
 
+def test_landmarks_lie_beside_the_lists_and_those_of_a_flipped_copy_are_mirrored(data_set):
+    landmarks = np.load(data_set / "lists" / synthetic_heads.LANDMARKS)
+    paths = list(rows_of(data_set, LISTS[0][1]))
+    assert landmarks.shape == (len(paths), 3, 68) and landmarks.dtype == np.float32
+    flipped = next(number for number, path in enumerate(paths) if "_Flip" in path)
+    seen, copy = landmarks[flipped - 1], landmarks[flipped]
+    for one, other in ((36, 45), (0, 16), (48, 54), (30, 30), (21, 22), (33, 33), (60, 64), (8, 8), (41, 46)):
+        np.testing.assert_allclose(copy[:, other], seen[:, one] * (-1, 1, 1) + (449, 0, 0), atol=1e-3)
+    row, column, size, _ = rows_of(data_set, LISTS[0][1])[paths[flipped]]
+    x, y = copy[:2].mean(axis=1)
+    assert row < y < row + size and column < x < column + size
+
+
 def test_images_are_written_with_red_as_red(monkeypatch, tmp_path):
     red = np.full((450, 450, 3), (255, 0, 0), np.uint8)
-    monkeypatch.setattr(synthetic_heads, "render_head", lambda *_, **__: (red, {"box": (100, 100, 200)}))
+    monkeypatch.setattr(
+        synthetic_heads, "render_head", lambda *_, **__: (red, {"box": (100, 100, 200), "landmarks": np.zeros((3, 68))})
+    )
     synthetic_heads.write_data_set(tmp_path / "data", train=0, test=1, workers=1)
     pixel = np.asarray(Image.open(tmp_path / "data/AFLW2000/image00002.jpg"))[200, 200]
     np.testing.assert_allclose(pixel, (255, 0, 0), atol=3)
@@ -179,7 +194,8 @@ def test_a_whole_set_is_kept_and_anything_else_is_drawn_again(data_set, tmp_path
     for change in ({"complete": False}, {"version": synthetic_heads.VERSION - 1}):
         (tmp_path / synthetic_heads.MANIFEST).write_text(json.dumps({**manifest, **change}))
         synthetic_heads.ensure_data_set(tmp_path, **SMALL)
-    assert drawn == [{**SMALL, "seed": 1}, {**SMALL, "train": 10}, {**SMALL, "test": 4}, SMALL, SMALL]
+    everyone = {**SMALL, "per_person": synthetic_heads.PER_PERSON}
+    assert drawn == [{**everyone, "seed": 1}, {**everyone, "train": 10}, {**everyone, "test": 4}, everyone, everyone]
 
 
 def test_an_interrupted_set_is_not_whole_and_is_replaced(tmp_path, monkeypatch):
@@ -226,9 +242,9 @@ def test_the_command_draws_a_set_and_shows_its_progress(tmp_path):
     done = run("--out", tmp_path / "data", "--train", "1", "--test", "1", "--seed", "7", "--workers", "1")
     assert done.returncode == 0
     manifest = json.loads((tmp_path / "data" / synthetic_heads.MANIFEST).read_text())
-    assert manifest["arguments"] == {"train": 1, "test": 1, "seed": 7} and manifest["complete"]
+    assert manifest["arguments"] == {"train": 1, "test": 1, "seed": 7, "per_person": 8} and manifest["complete"]
     assert done.stderr.splitlines()[-1] == "drawing synthetic heads: 2 of 2 images"
-    assert len(digests(tmp_path / "data")) == 2 + 5
+    assert len(digests(tmp_path / "data")) == 2 + 6
 
 
 @pytest.mark.parametrize(

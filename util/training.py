@@ -1,21 +1,21 @@
 """Parts of a training run: its folder, the learning rate of an epoch, one training step, the expected time."""
 
+import argparse
 import csv
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from data_loaders import AXES, Listed
+from data_loaders import AXES, Batch, Listed, training_batches
 from util import metrics
 from util.errors import InputError
 from util.inference import predict_listed
 from util.protocol import MAE_KEYS
 from util.provenance import write_text, written_whole
 
-LOGGED = ("epoch", "seconds", "learning_rate", "loss", *(f"{axis}_loss" for axis in AXES))
 KEEP_EVERY = 5  # epochs: those checkpoints are kept under their number
 CHECKPOINT_SECONDS = 30  # epochs of seconds are not all saved
 
@@ -26,6 +26,11 @@ CHECKPOINT_SECONDS = 30  # epochs of seconds are not all saved
 def learning_rate_of(epoch: int, base: float, decay_every: int) -> float:
     """The learning rate of an epoch, counted from 0: the base, divided by ten every `decay_every` epochs (0: never)."""
     return base * 0.1 ** (epoch // decay_every) if decay_every else base
+
+
+# What an output of the network costs: its weight, and "squared" or "absolute" errors, whose mean is taken.
+Losses = dict[str, tuple[float, str]]
+PAPER_LOSSES: Losses = dict.fromkeys(AXES, (1.0, "squared"))
 
 
 def compile_rafa_net(model: Any, learning_rate: float = 1e-3) -> Any:
@@ -44,26 +49,65 @@ def compile_rafa_net(model: Any, learning_rate: float = 1e-3) -> Any:
     return optimizer
 
 
-def training_step(model: Any) -> Callable[..., dict[str, Any]]:
+def training_step(model: Any, losses: Losses = PAPER_LOSSES) -> Callable[..., dict[str, Any]]:
     """One update of a compiled network, as a function of a batch.
 
-    The function takes RGB crops (b, 224, 224, 3), 0...255, and true angles {axis: (b, 1)} in radians; it returns the
-    losses {axis: scalar} from before the update.
+    The function takes RGB crops (b, 224, 224, 3), 0...255, and what is true, {axis: (b, 1)} in radians; it returns the
+    unweighted losses {axis: scalar} from before the update.
     """
     from util.backend import tf
+
+    errors = {"squared": tf.square, "absolute": tf.abs}
 
     # XLA takes longer to compile and runs no faster on a CPU; it is on with a GPU, where it was not measured.
     @tf.function(reduce_retracing=True, jit_compile=bool(tf.config.list_physical_devices("GPU")))
     def step(crops: Any, true: dict[str, Any]) -> dict[str, Any]:
         with tf.GradientTape() as tape:
-            angles = model(tf.cast(crops, tf.float32), training=True)
-            losses = {axis: tf.reduce_mean(tf.square(angles[axis] - true[axis])) for axis in AXES}
-            loss = tf.add_n([losses[axis] for axis in AXES])
+            found = model(tf.cast(crops, tf.float32), training=True)
+            means = {name: tf.reduce_mean(errors[kind](found[name] - true[name])) for name, (_, kind) in losses.items()}
+            loss = tf.add_n([weight * means[name] for name, (weight, _) in losses.items()])
         variables = model.trainable_variables
         model.optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
-        return losses
+        return means
 
     return step
+
+
+class PaperRecipe:
+    """What a run trains and how, with the options of `train_rafa-net.py`: the authors' way.
+
+    `util.synthetic_recipe` has another.
+    """
+
+    losses = PAPER_LOSSES
+
+    def __init__(self, options: argparse.Namespace, train: Listed) -> None:
+        self.options, self.train = options, train
+
+    def build(self) -> Any:
+        """The compiled network."""
+        from rafa_model import build_rafa_net
+
+        weights = None if self.options.resume or self.options.weights == "none" else self.options.weights
+        model = build_rafa_net(self.options.backbone, weights)
+        compile_rafa_net(model, self.options.learning_rate)
+        return model
+
+    def start_epoch(self, model: Any, epoch: int) -> None:
+        """Set the learning rate of an epoch, counted from 0."""
+        rate = learning_rate_of(epoch, self.options.learning_rate, self.options.decay_every)
+        model.optimizer.learning_rate = rate
+
+    def batches(self, first_epoch: int) -> Iterator[Batch]:
+        """Endless batches of crops and labels."""
+        options = self.options
+        return training_batches(
+            self.train, options.batch_size, options.train_margin, options.seed, options.workers, first_epoch
+        )
+
+    def finish(self, model: Any, run: "RunFolder") -> tuple[Any, Path]:
+        """The network to be scored after the last epoch, and its file."""
+        return model, run.checkpoint
 
 
 def watch(model: Any, test: Listed, margin: float, workers: int) -> dict[str, float]:

@@ -2,15 +2,18 @@
 
 import json
 import re
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from data_loaders import AXES
 from util.backend import keras
 from util.errors import InputError
+from util.provenance import written_whole
 
 MODEL_NAME = "rafa_net_"  # and the backbone
 # What a saved layer says that does not change its answers, or that releases of Keras say differently.
@@ -46,6 +49,23 @@ def load_into(model: keras.Model, weights: str | Path, stems: dict[int, str]) ->
         model.load_weights(weights)
     except _DAMAGED as error:
         raise InputError(f"{weights} cannot be loaded as weights of {model.name}: {error}") from error
+
+
+def save_half(model: keras.Model, path: Path) -> None:
+    """Save a `.weights.h5` file of half the size: matrices and kernels in half precision, vectors as they are."""
+    with written_whole(path) as halved, tempfile.TemporaryDirectory() as folder:
+        full = Path(folder, "full.weights.h5")
+        model.save_weights(full)
+        with h5py.File(full) as source, h5py.File(halved, "w") as target:
+
+            def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+                if isinstance(item, h5py.Dataset):
+                    values = item[...]
+                    target[name] = values.astype(np.float16) if values.ndim > 1 else values
+                else:
+                    target.require_group(name).attrs.update(item.attrs)
+
+            source.visititems(copy)
 
 
 def backbone_of(path: str | Path, stems: dict[int, str]) -> str:
