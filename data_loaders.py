@@ -300,6 +300,18 @@ def crop(image: np.ndarray, row: int, column: int, size: int, margin: float) -> 
     return cv2.resize(square, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
+VIEWS = {1: (0.0,), 6: (0.0, -0.1, 0.1)}  # crops of a face that are predicted → what is added to their margin
+
+
+def views_of(image: np.ndarray, row: int, column: int, size: int, margin: float, views: int = 1) -> np.ndarray:
+    """One crop of a face, or six: (views, 224, 224, 3).
+
+    The six are those at three margins (none below 0), each followed by its mirror image; the first is the single one.
+    """
+    crops = [crop(image, row, column, size, max(0.0, margin + more)) for more in VIEWS[views]]
+    return np.stack(crops if views == 1 else [view for each in crops for view in (each, each[:, ::-1])])
+
+
 def load_crop(listed: Listed, record: np.void, margin: float) -> np.ndarray:
     """The network's input for a record: (224, 224, 3) uint8 RGB."""
     image = read_image(image_path(listed, record))
@@ -311,11 +323,18 @@ def labels(angles: np.ndarray) -> dict[str, np.ndarray]:
     return {axis: angles[:, index : index + 1].astype("float32") for index, axis in enumerate(AXES)}
 
 
-def scoring_batches(listed: Listed, batch_size: int, margin: float, workers: int) -> Iterator[np.ndarray]:
-    """Every record once, in order, the last partial batch included: yields (b, 224, 224, 3) uint8 RGB crops."""
-    crops = in_parallel(lambda record: load_crop(listed, record, margin), listed.records, workers, 4 * batch_size)
+def scoring_batches(
+    listed: Listed, batch_size: int, margin: float, workers: int, views: int = 1
+) -> Iterator[np.ndarray]:
+    """Every record once, in order, the last partial batch included: yields (b · views, 224, 224, 3) uint8 RGB crops."""
+
+    def load(record: np.void) -> np.ndarray:
+        image = read_image(image_path(listed, record))
+        return views_of(image, record["row"], record["column"], record["size"], margin, views)
+
+    crops = in_parallel(load, listed.records, workers, 4 * batch_size)
     while batch := list(islice(crops, batch_size)):
-        yield np.stack(batch)
+        yield np.concatenate(batch)
 
 
 def training_batches(

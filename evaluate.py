@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data_loaders import BIWI_SPLITS, DATA_SETS, Listed, find_list, image_path, keep_present, load_data_set, read_lists
-from util import figures, metrics, plots, protocol, reports, tables
+from util import figures, metrics, plots, pretrained, protocol, reports, tables
 from util.comparison import compared, comparison_card, pairs_of
 from util.errors import InputError
 from util.inference import predict_listed
@@ -62,7 +62,7 @@ def load_network(options: Namespace) -> tuple[Any, Facts]:
     from rafa_model import load_rafa_net
 
     model = load_rafa_net(options.weights)
-    weights = protocol.weights_facts(options.weights, model.name.removeprefix("rafa_net_"))
+    weights = protocol.weights_facts(options.weights, model.name.removeprefix("rafa_net_")) | {"views": options.views}
     return model, {"weights": weights, "made": environment(options.command), "worst": options.worst}
 
 
@@ -71,7 +71,7 @@ def score_network(options: Namespace, network: tuple[Any, Facts], listed: Listed
     model, facts = network
     scored = {}
     for margin in dict.fromkeys(margins):
-        found = predict_listed(model, listed, margin, options.workers)
+        found = predict_listed(model, listed, margin, options.workers, options.views)
         scored[margin] = found, protocol.score(listed, found, options.rounds, options.seed, **facts)
     return scored
 
@@ -233,7 +233,10 @@ def parse_options(arguments: list[str] | None = None) -> Namespace:
 def add_network_options(parser: ArgumentParser, name: str) -> None:
     """Options of the commands that run a network."""
     what, table = parser.add_argument_group("what to score"), name.startswith("table")
-    what.add_argument("--weights", required=True, metavar="FILE", help="the network: .keras or .weights.h5")
+    text = f"the network: .keras, .weights.h5, or {pretrained.NAME} for the suite's own weights"
+    what.add_argument("--weights", required=True, metavar="FILE", help=text)
+    text = "6: score the mean of three margins and their mirror images, which is not the paper's protocol"
+    what.add_argument("--views", type=int, choices=(1, 6), default=1, help=text)
     if name == "lists":
         add_own_lists(what, required=True)
     if name == "biwi":
@@ -294,8 +297,8 @@ def add_score_options(parser: ArgumentParser, with_result: bool = True) -> Group
 
 def check_options(parser: ArgumentParser, options: Namespace) -> None:
     """What argparse cannot judge one by one; an option without effect is an error."""
-    if "weights" in options and not Path(options.weights).is_file():
-        raise InputError(f"{options.weights}: no such file; --weights takes a .keras or .weights.h5 file")
+    if "weights" in options:
+        options.weights = pretrained.weights_file(options.weights)
     if "truth" not in options:
         return
     for name, truth in (("lists", "lists"), ("angle_unit", "lists"), ("split", "biwi")):

@@ -1,9 +1,10 @@
 """Predict head pose in images and videos: one row per face, with yaw, pitch and roll in degrees.
 
-    python predict.py photo.jpg --weights FILE --box 80 120 200
+    python predict.py photo.jpg
+    python predict.py photo.jpg --box 80 120 200 --uncertainty
     python predict.py folder clip.mp4 --weights FILE --out poses.csv --drawn drawn/
-    python predict.py photo.jpg --weights FILE --explain maps/
-    python predict.py --weights FILE --export model.onnx
+    python predict.py photo.jpg --explain maps/
+    python predict.py --export model.onnx
 
 Yaw > 0 turns the nose to the left of the image, pitch > 0 looks up, roll > 0 tilts the head counter-clockwise in the
 image.  Rows go to stdout or --out, messages to stderr.
@@ -25,12 +26,13 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from data_loaders import AXES, rotation_matrix
+from util import pretrained
 from util.detectors import SMALLEST_FACE, HaarDetector, YuNetDetector
 from util.errors import InputError
 from util.explain import RULES, Explanations
 from util.export import export_checked
 from util.figures import STYLES
-from util.inference import NETWORK_BATCH, predict_angles
+from util.inference import NETWORK_BATCH, mean_of_views, predict_angles
 from util.predictions import ROLL_SIGNS
 from util.script import drop_output, number, option_parser, progress, run_script
 from util.sources import DrawnCopies, FindBoxes, Frame, ListedBoxes, Source, cut_faces, find_sources, read_frames
@@ -41,7 +43,7 @@ BUFFERED_BYTES = 2**28  # of frames that wait for a full batch
 
 
 def predict_frames(
-    model: Any, frames: Iterable[Frame], find_boxes: FindBoxes, margin: float, batch_size: int
+    model: Any, frames: Iterable[Frame], find_boxes: FindBoxes, margin: float, batch_size: int, views: int = 1
 ) -> Iterator[Frame]:
     """Yield the frames in order, with their faces and angles; a batch may hold the faces of several frames.
 
@@ -49,24 +51,25 @@ def predict_frames(
     """
     waiting: list[Frame] = []
     for frame in frames:
-        cut_faces(frame, find_boxes, margin)
+        cut_faces(frame, find_boxes, margin, views)
         waiting.append(frame)
         faces = sum(len(frame.faces) for frame in waiting)
         size = sum(frame.image.nbytes for frame in waiting if frame.image is not None)
         if max(faces, len(waiting)) >= batch_size or size >= BUFFERED_BYTES:
-            _add_angles(model, waiting, batch_size)
+            _add_angles(model, waiting, batch_size, views)
             yield from waiting
             waiting = []
-    _add_angles(model, waiting, batch_size)
+    _add_angles(model, waiting, batch_size, views)
     yield from waiting
 
 
-def _add_angles(model: Any, frames: list[Frame], batch_size: int) -> None:
+def _add_angles(model: Any, frames: list[Frame], batch_size: int, views: int) -> None:
     faces = [face for frame in frames for face in frame.faces]
     for start in range(0, len(faces), batch_size):
         batch = faces[start : start + batch_size]
-        for face, angles in zip(batch, predict_angles(model, np.stack([face.crop for face in batch])), strict=True):
-            face.angles = angles
+        answers = predict_angles(model, np.concatenate([face.views for face in batch]))
+        for face, angles, spread in zip(batch, *mean_of_views(answers, views), strict=True):
+            face.angles, face.spread = angles, spread
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------
@@ -78,24 +81,29 @@ ROTATION_FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def row_fields(rotation: str) -> tuple[str, ...]:
+def row_fields(rotation: str, uncertainty: bool = False) -> tuple[str, ...]:
     """The names of a row's fields, in order."""
-    return ("source", "frame", "face", "row", "column", "size", *AXES, *ROTATION_FIELDS[rotation], "status")
+    spreads = tuple(f"{axis}_spread" for axis in AXES) if uncertainty else ()
+    return ("source", "frame", "face", "row", "column", "size", *AXES, *spreads, *ROTATION_FIELDS[rotation], "status")
 
 
-def rows_of(frame: Frame, roll_sign: str = "list", rotation: str = "none") -> list[dict[str, Any]]:
+def rows_of(
+    frame: Frame, roll_sign: str = "list", rotation: str = "none", uncertainty: bool = False
+) -> list[dict[str, Any]]:
     """One dict per face with the keys of `row_fields`; for a frame without faces, one whose status says why.
 
     Args:
         roll_sign: "list", or "mat" for the opposite sign of the `.mat` files.
         rotation: a key of ROTATION_FIELDS; the rotation of `data_loaders.rotation_matrix`, whatever the roll's sign.
+        uncertainty: also the standard deviation of each angle over the views.
     """
-    fields, rows = row_fields(rotation), []
+    fields, rows = row_fields(rotation, uncertainty), []
     if not frame.faces:
         return [dict.fromkeys(fields) | {"source": frame.source.path, "frame": frame.number, "status": frame.problem}]
     for index, face in enumerate(frame.faces):
         degrees = np.degrees(face.angles) * (1, 1, -1 if roll_sign == "mat" else 1)
-        numbers = (*degrees.round(4).tolist(), *_rotation(face.angles, rotation).round(6).tolist())
+        spread = np.degrees(face.spread).round(4).tolist() if uncertainty else ()
+        numbers = (*degrees.round(4).tolist(), *spread, *_rotation(face.angles, rotation).round(6).tolist())
         rows.append(dict(zip(fields, (frame.source.path, frame.number, index, *face.box, *numbers, "ok"), strict=True)))
     return rows
 
@@ -107,11 +115,11 @@ def _rotation(angles: np.ndarray, rotation: str) -> np.ndarray:
     return rotation_matrix(angles).ravel() if rotation == "matrix" else np.empty(0)
 
 
-def row_writer(stream: TextIO, form: str, rotation: str) -> Callable[[list[dict[str, Any]]], None]:
+def row_writer(stream: TextIO, form: str, fields: tuple[str, ...]) -> Callable[[list[dict[str, Any]]], None]:
     """A function that writes rows to a stream, as CSV below a header or as JSON lines."""
     if form == "jsonl":
         return lambda rows: stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    writer = csv.DictWriter(stream, row_fields(rotation), lineterminator="\n")
+    writer = csv.DictWriter(stream, fields, lineterminator="\n")
     writer.writeheader()
     return writer.writerows
 
@@ -123,7 +131,13 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = option_parser(__doc__)
     add = parser.add_argument
     add("paths", nargs="*", metavar="PATH", help="images, folders, globs, videos, camera numbers (end with Ctrl-C)")
-    add("--weights", required=True, metavar="FILE", help="the network: .keras or .weights.h5")
+    what = "the network: .keras, .weights.h5, or the name of the suite's own weights"
+    add("--weights", default=pretrained.NAME, metavar="FILE", help=what)
+    what = "crops of each face: one, or three margins and their mirror images, whose mean is the answer "
+    what += f"(default: 6 with the weights {pretrained.NAME}, else 1)"
+    add("--views", type=int, choices=(1, 6), help=what)
+    what = "also output the standard deviation of each angle over six views"
+    add("--uncertainty", action="store_true", help=what)
     what = "batch size, and maximum buffered frames; 1 answers a camera without delay"
     add("--batch-size", type=number(int, 1, NETWORK_BATCH), default=NETWORK_BATCH, metavar="N", help=what)
     boxes = parser.add_argument_group("face boxes", "found by OpenCV's Haar cascades unless they are given")
@@ -166,6 +180,10 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error("give either images, folders or videos, or --export")
     if (options.detector == "yunet") != bool(options.detector_model):
         parser.error("--detector yunet and --detector-model FILE.onnx belong together")
+    if options.views is None:
+        options.views = 6 if options.uncertainty or options.weights == pretrained.NAME else 1
+    if options.uncertainty and options.views == 1:
+        parser.error("--uncertainty is the spread over several views; leave --views 1 out")
     if options.box and options.box[2] < 1:
         parser.error(f"the size of --box must be at least 1, not {options.box[2]}")
     haar = not (options.box or options.boxes or options.detector_model)
@@ -204,7 +222,7 @@ def run(options: argparse.Namespace) -> int:
     from rafa_model import load_rafa_net
 
     model = load_rafa_net(options.weights)
-    frames = predict_frames(model, read_frames(sources), find_boxes, options.margin, options.batch_size)
+    frames = predict_frames(model, read_frames(sources), find_boxes, options.margin, options.batch_size, options.views)
     unit = "image" if all(source.kind == "image" for source in sources) else "frame"
     if options.out or not sys.stdout.isatty():  # otherwise the rows on the terminal show the progress
         frames = progress(frames, len(sources) if unit == "image" else None, "predicting", unit, log=False)
@@ -215,14 +233,14 @@ def run(options: argparse.Namespace) -> int:
         if options.out:
             Path(options.out).parent.mkdir(parents=True, exist_ok=True)
             stream = stack.enter_context(open(options.out, "w", encoding="utf-8", newline=""))
-        write_rows = row_writer(stream, options.format, options.rotation)
+        write_rows = row_writer(stream, options.format, row_fields(options.rotation, options.uncertainty))
         if options.drawn:
             sinks.append(stack.enter_context(closing(DrawnCopies(options.drawn, options.style))))
         if options.explain:
             sinks.append(Explanations(model, options.explain, tuple(options.cell), options.cam, options.singles))
         try:
             for frame in frames:
-                write_rows(rows_of(frame, options.roll_sign, options.rotation))
+                write_rows(rows_of(frame, options.roll_sign, options.rotation, options.uncertainty))
                 stream.flush()
                 faces += len(frame.faces)
                 problems.update([f"{frame.source.path}: {frame.problem}"] if frame.problem else [])
@@ -244,8 +262,10 @@ def report(faces: int, problems: Counter[str], unit: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The script; returns its exit status."""
     options = parse_options(arguments)
-    if not Path(options.weights).is_file():
-        raise InputError(f"{options.weights}: no such file; --weights takes a .keras or .weights.h5 file")
+    weights = pretrained.weights_file(options.weights)
+    if options.weights == pretrained.NAME:
+        print(pretrained.described(), file=sys.stderr)
+    options.weights = weights
     if options.export:
         export_checked(options.weights, options.export)
         return 0

@@ -137,7 +137,7 @@ def frame_of(name, number, *faces):
 
 def test_a_face_gets_a_panel_and_each_of_its_images_by_itself(explainer, explanations_of, angles, tmp_path):
     sink = explanations_of(tmp_path, (0, 6), singles=True)
-    sink.write(frame_of("a.png", None, Face((0, 0, 224), CROPS[1], angles[1])))
+    sink.write(frame_of("a.png", None, Face((0, 0, 224), CROPS[1:2], angles[1])))
     names = {f"{kind}-{axis}": f"a-png-face0-{kind}-{axis}.png" for kind in explain.KINDS for axis in AXES}
     assert {path.name for path in (tmp_path / "sub").iterdir()} == {"a-png-face0.png", *names.values()}
     panel = read_image(tmp_path / "sub" / "a-png-face0.png")
@@ -160,7 +160,7 @@ def test_the_panel_has_the_angles_of_the_rows(explanations_of, tmp_path, monkeyp
     shown = []
     monkeypatch.setattr(figures, "panel", lambda images, titles, *a, **k: shown.append((titles, k)) or CROPS[0])
     sink = explanations_of(tmp_path)
-    sink.write(frame_of("a.png", None, Face((0, 0, 224), CROPS[0], np.radians((12.34, -5, 0.5)))))
+    sink.write(frame_of("a.png", None, Face((0, 0, 224), CROPS[:1], np.radians((12.34, -5, 0.5)))))
     [(titles, options)] = shown
     assert titles[:3] == ("(a) yaw +12.3°: Grad-CAM", "(b) pitch -5.0°: Grad-CAM", "(c) roll +0.5°: Grad-CAM")
     assert titles[3:6] == tuple(
@@ -178,7 +178,7 @@ def test_another_rule_and_another_cell_draw_another_image(found, angles):
 
 
 def test_faces_of_a_video_are_told_apart_by_frame_and_face(explanations_of, angles, tmp_path):
-    faces = [Face((0, 0, 224), CROPS[0], angles[0]), Face((0, 0, 9), CROPS[1], angles[1])]
+    faces = [Face((0, 0, 224), CROPS[:1], angles[0]), Face((0, 0, 9), CROPS[1:2], angles[1])]
     explanations_of(tmp_path).write(frame_of("v.mp4", 12, *faces))
     assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == [
         "v-mp4-frame000012-face0.png",

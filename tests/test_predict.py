@@ -48,7 +48,7 @@ def expected(model, image=NOISE, box=BOX, margin=0.2):
 
 def frame_at(*degrees):
     """A frame with a face of known pose."""
-    return Frame(IMAGE, None, NOISE, faces=[Face(BOX, NOISE, np.radians(degrees))])
+    return Frame(IMAGE, None, NOISE, faces=[Face(BOX, NOISE[None], np.radians(degrees))])
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------
@@ -56,7 +56,10 @@ def frame_at(*degrees):
 
 def test_a_row_holds_where_the_face_is_and_its_angles_in_degrees():
     frame = Frame(Source("v.mp4", Path("v.mp4"), "video"), 7, NOISE)
-    frame.faces = [Face((1, 2, 3), NOISE, np.radians([10, -20, 30])), Face((4, 5, 6), NOISE, np.radians([-1, 2, -3]))]
+    frame.faces = [
+        Face((1, 2, 3), NOISE[None], np.radians([10, -20, 30])),
+        Face((4, 5, 6), NOISE[None], np.radians([-1, 2, -3])),
+    ]
     first, second = predict.rows_of(frame)
     assert first == {
         "source": "v.mp4", "frame": 7, "face": 0, "row": 1, "column": 2, "size": 3,

@@ -243,7 +243,7 @@ def test_a_list_gives_the_box_of_the_longest_row_that_ends_the_path(tmp_path, mo
 
 
 def face(*box):
-    return Face(box, NOISE, np.zeros(3))
+    return Face(box, NOISE[None], np.zeros(3))
 
 
 def test_a_drawn_copy_keeps_colours_and_shows_the_pose_at_the_face_alone(tmp_path):

@@ -53,11 +53,24 @@ def predict_angles(model: Any, crops: np.ndarray, *, fill: bool = False) -> np.n
     return answers
 
 
-def predict_listed(model: Any, listed: Listed, margin: float, workers: int) -> Predictions:
-    """The network's answers for every record, in order; `workers` threads read the images, all of them present."""
+def mean_of_views(angles: np.ndarray, views: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations, (n, 3) each, of answers to the views of `data_loaders.views_of`, (n · views, 3).
+
+    The answers to mirrored views are turned back first.
+    """
+    answers = angles.reshape(-1, views, 3).copy()
+    answers[:, 1::2] *= (-1, 1, -1)
+    return answers.mean(axis=1), answers.std(axis=1)
+
+
+def predict_listed(model: Any, listed: Listed, margin: float, workers: int, views: int = 1) -> Predictions:
+    """The network's answers for every record, in order; `workers` threads read the images, all of them present.
+
+    More than one view is not the paper's protocol.
+    """
     total = len(listed.records)
-    batches = scoring_batches(listed, NETWORK_BATCH, margin, workers)
+    batches = scoring_batches(listed, NETWORK_BATCH, margin, workers, views)
     title = f"{listed.data_set.title}, margin {margin:g}"
-    images = (angles for crops in batches for angles in predict_angles(model, crops, fill=True))
-    angles = np.stack(list(progress(images, total, title)))
+    found = (mean_of_views(predict_angles(model, crops, fill=True), views)[0] for crops in batches)
+    angles = np.stack(list(progress((angles for batch in found for angles in batch), total, title)))
     return replace(truth_of(listed), predicted=np.degrees(angles), margin=np.full(total, float(margin)))

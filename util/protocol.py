@@ -215,6 +215,8 @@ def _departures(
             reasons.append("the network was not trained on the published lists of 300W-LP")
         if not run["all_images"]:
             reasons.append("the training left images out")
+    if (views := (weights or {}).get("views", 1)) > 1:
+        reasons.append(f"the mean of {views} views of each face")
     return reasons
 
 

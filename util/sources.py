@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_loaders import crop, read_image
+from data_loaders import read_image, views_of
 from util.errors import InputError
 from util.figures import draw_pose, save_image
 from util.lists import Box, parse_box, read_rows
@@ -39,8 +39,14 @@ class Face:
     """A face in a frame: its box, its crop, and its angles, NaN until they are predicted."""
 
     box: Box
-    crop: np.ndarray  # (224, 224, 3) uint8 RGB
+    views: np.ndarray  # (v, 224, 224, 3) uint8 RGB, see `data_loaders.views_of`
     angles: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) in AXES order, radians, list signs
+    spread: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) standard deviations over the views
+
+    @property
+    def crop(self) -> np.ndarray:
+        """(224, 224, 3) uint8 RGB: the view at the margin asked for."""
+        return self.views[0]
 
 
 @dataclass
@@ -169,12 +175,13 @@ class ListedBoxes:
         return [box]
 
 
-def cut_faces(frame: Frame, find_boxes: FindBoxes, margin: float) -> None:
+def cut_faces(frame: Frame, find_boxes: FindBoxes, margin: float, views: int = 1) -> None:
     """Give a frame its faces, or a problem if it has none; a frame that could not be read stays as it is.
 
     Args:
         find_boxes: `ListedBoxes`, a detector, or another function; an InputError becomes the frame's problem.
         margin: by which the boxes grow on each side, as a share of their size.
+        views: crops of each face, 1 or 6.
     """
     if frame.image is None:
         return
@@ -185,7 +192,7 @@ def cut_faces(frame: Frame, find_boxes: FindBoxes, margin: float) -> None:
     except InputError as error:
         frame.problem = str(error)
         return
-    frame.faces = [Face(box, crop(frame.image, *box, margin)) for box in boxes]
+    frame.faces = [Face(box, views_of(frame.image, *box, margin, views)) for box in boxes]
     frame.problem = "" if boxes else NO_FACE
 
 

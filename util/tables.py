@@ -44,7 +44,9 @@ def count_text(number: int | None) -> str:
 
 def heading(card: Facts, with_file: bool = True) -> str:
     """A result's name above a table, with or without its predictions file."""
-    return f"{title_of(card, with_file)}, margin {margin_text(card['margin'])}"
+    views = (card["weights"] or {}).get("views", 1)
+    more = f", mean of {views} views" if views > 1 else ""
+    return f"{title_of(card, with_file)}, margin {margin_text(card['margin'])}{more}"
 
 
 def title_of(card: Facts, with_file: bool = True) -> str:
