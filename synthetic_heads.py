@@ -26,7 +26,7 @@ from util.head_renderer import random_identity, random_scene, render_head
 from util.provenance import write_text, written_whole
 from util.script import number, option_parser, progress, run_script
 
-VERSION = 10  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
+VERSION = 11  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
 MANIFEST = "synthetic.json"
 PARTS = {"300W_LP": DATA_SETS["synthetic-train"], "AFLW2000": DATA_SETS["synthetic"]}
 LANDMARKS = "landmarks.npy"  # of the training images, (n, 3, 68) float32 in pixels, in the order of the lists

@@ -27,7 +27,7 @@ SEAM = 6.95  # y of the line where the lips meet
 EYE = (3.38, 0.04)  # distance from the middle, y
 
 
-def skin(identity: Identity, rng: np.random.Generator, rows: int = 430, columns: int = 520) -> tuple[Grid, np.ndarray]:
+def skin(identity: Identity, rng: np.random.Generator, rows: int = 300, columns: int = 364) -> tuple[Grid, np.ndarray]:
     """The skin, and the 68 landmarks on it, (68, 3)."""
     t, angle = _even_rows(identity, rows), _columns(columns)
     points = _loft(identity, t, angle)

@@ -55,7 +55,7 @@ def _strands(identity: Identity, shape: tuple[int, ...], rng: np.random.Generato
     return (np.array(identity.hair, np.float32) * light[..., None]).astype(np.float32)
 
 
-def _hair_cap(identity: Identity, rng: np.random.Generator, rows: int = 320, columns: int = 430) -> Grid:
+def _hair_cap(identity: Identity, rng: np.random.Generator, rows: int = 224, columns: int = 300) -> Grid:
     """The hair on the skull: a shell over the skin, cut off at the hairline."""
     style, angle, curls = identity.style, np.linspace(-np.pi, np.pi, columns), identity.style in CURLS
     points = _loft(identity, _even_rows(identity, rows), angle)
@@ -77,7 +77,7 @@ def _hair_cap(identity: Identity, rng: np.random.Generator, rows: int = 320, col
 
 
 def _hair_curtain(
-    identity: Identity, rng: np.random.Generator, rows: int = 330, columns: int = 300
+    identity: Identity, rng: np.random.Generator, rows: int = 231, columns: int = 210
 ) -> tuple[Grid, Grid]:
     """Long hair below the cap: a curtain open towards the face, seen from outside and from inside."""
     opening = np.radians(rng.uniform(62, 88))
@@ -138,7 +138,7 @@ def _flyaway(cap: Grid, rng: np.random.Generator, count: int, rows: int = 40) ->
     return Grid(points, np.broadcast_to(normal, shape), np.broadcast_to(colour * 0.9, shape))
 
 
-def _ponytail(identity: Identity, rng: np.random.Generator, rows: int = 220, columns: int = 90) -> Grid:
+def _ponytail(identity: Identity, rng: np.random.Generator, rows: int = 154, columns: int = 64) -> Grid:
     """Hair tied together behind, which falls down the neck or over a shoulder."""
     s, turn = np.linspace(0, 1, rows)[:, None], np.linspace(-np.pi, np.pi, columns)
     swing, height, fall = rng.uniform(-9, 9), rng.uniform(-8, 0), identity.hair_length

@@ -21,7 +21,7 @@ from util.whole_head import head_surface, neck_surface
 __all__ = ["Companion", "Identity", "Prop", "Scene", "random_identity", "random_scene", "render_head"]
 
 WINDOW = 37.0  # cm: side of the square that is drawn around a head
-RESOLUTION = 14.0  # pixels per cm at which the points are drawn, before they are scaled into the image
+RESOLUTION = 10.0  # pixels per cm at which the points are drawn, before they are scaled into the image
 
 
 # --- One image --------------------------------------------------------------------------------------------------------
