@@ -126,7 +126,7 @@ def test_yaw_above_zero_turns_the_drawn_face_to_the_left(person, empty_room):
         image, facts = turned(person, empty_room, (yaw, 0, 0))
         columns = np.flatnonzero(facts["mask"].any(axis=0))
         tip = facts["landmarks"][0, 30]  # at ±90° nothing reaches further than the nose
-        assert abs(tip - (columns[0] if yaw > 0 else columns[-1])) <= 2
+        assert abs(tip - (columns[0] if yaw > 0 else columns[-1])) <= 2.5
         assert image[facts["mask"]].mean() > 20
 
 
