@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from data_loaders import AXES, Listed, read_lists
+from data_loaders import AXES, Listed, crop, read_lists, views_of
 from util.backend import tf
 from util.errors import InputError
-from util.inference import NETWORK_BATCH, predict_angles, predict_listed
+from util.inference import NETWORK_BATCH, mean_of_views, predict_angles, predict_listed
 
 CROPS = np.random.default_rng(0).integers(0, 256, (NETWORK_BATCH + 3, 224, 224, 3)).astype("uint8")
 
@@ -91,3 +91,36 @@ def test_a_list_becomes_predictions_in_degrees_in_its_order(listed, capsys):
 def test_the_margin_reaches_the_crops(listed):
     predictions = predict_listed(Network(), listed, 1.0, workers=1)
     assert not predictions.predicted.any() and set(predictions.margin) == {1.0}
+
+
+def test_six_views_are_three_margins_and_their_mirror_images():
+    image = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    views = views_of(image, 20, 30, 40, 0.2, 6)
+    for number, margin in enumerate((0.2, 0.1, 0.3)):
+        wanted = crop(image, 20, 30, 40, margin)
+        np.testing.assert_array_equal(views[2 * number], wanted)
+        np.testing.assert_array_equal(views[2 * number + 1], wanted[:, ::-1])
+    np.testing.assert_array_equal(views_of(image, 20, 30, 40, 0.2), views[:1])
+    assert (views_of(image, 20, 30, 40, 0.05, 6)[2] == crop(image, 20, 30, 40, 0)).all()
+
+
+def test_mirrored_answers_are_turned_back_before_the_mean():
+    one = np.array([3.0, 2.0, 1.0])
+    answers = np.stack([one, one * (-1, 1, -1)] * 3 + [one + 1, (one - 1) * (-1, 1, -1)] * 3)
+    mean, spread = mean_of_views(answers, 6)
+    np.testing.assert_allclose(mean, [one, one])
+    np.testing.assert_allclose(spread, [[0, 0, 0], [1, 1, 1]])
+    np.testing.assert_allclose(mean_of_views(answers, 1)[0], answers)
+
+
+def test_several_views_of_a_list_are_their_mean(listed):
+    class Width:
+        """Answers the share of the crop that is not black."""
+
+        def predict_on_batch(self, crops):
+            share = (crops.max(axis=3) > 0).mean(axis=(1, 2))[:, None]
+            return {"yaw": 0 * share, "pitch": share, "roll": 0 * share}
+
+    single = [np.radians(predict_listed(Width(), listed, m, 1).predicted[5, 1]) for m in (0.5, 0.4, 0.6)]
+    found = predict_listed(Width(), listed, 0.5, 2, views=6)
+    assert np.radians(found.predicted[5, 1]) == pytest.approx(np.mean(single)) and set(found.margin) == {0.5}

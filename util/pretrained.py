@@ -29,5 +29,6 @@ def described() -> str:
     for result in read_results(RESULT) if RESULT.is_file() else []:
         card, mae = result["card"], result["estimates"]["mae"]
         if card["weights"] and card["weights"]["sha256"] == sha256(FILE):
-            error = f"mean error {mae.value:.1f}° [{mae.low:.1f}, {mae.high:.1f}] on {card['images']} of AFLW2000"
+            images = f"{card['images']['scored']:,} photographs of {card['data_set']}"
+            error = f"mean error {mae.value:.1f}° [{mae.low:.1f}, {mae.high:.1f}] on {images}"
     return f"weights: {FILE.relative_to(ROOT)}, trained on synthetic heads alone; {error}"
