@@ -22,10 +22,11 @@ def layer_at(step, **settings):
     return layer
 
 
-@pytest.mark.parametrize("kind", ["maps", "vectors"])
-def test_the_averages_after_each_of_five_steps_are_those_of_keras_2_2_4(kind, parity):
+@pytest.mark.parametrize(("kind", "fused"), [("maps", False), ("maps", True), ("vectors", False)])
+def test_the_averages_after_each_of_five_steps_are_those_of_keras_2_2_4(kind, fused, parity):
     batches = parity[f"{kind}.batches"]
     layer = layer_at(1)
+    layer.fused = fused
     layer.build((None, *batches.shape[2:]))
     names = ("gamma", "beta", "moving_mean_before", "moving_variance_before")
     layer.set_weights([parity[f"{kind}.{name}"] for name in names])

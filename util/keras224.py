@@ -6,7 +6,7 @@ Keras 3 computes both differently.  tests/test_keras224.py holds these against n
 from collections.abc import Callable
 from typing import Any
 
-from util.backend import keras, layers, ops
+from util.backend import keras, layers, ops, tf
 
 Tensor = Any  # Keras' symbolic tensors have no public type
 
@@ -51,6 +51,7 @@ class BatchNormalization(layers.BatchNormalization):
     Input and output shape: (batch, ..., channels).
     """
 
+    fused = False  # True: one operation of TensorFlow's on maps, which is faster and rounds a little more
     step: Callable[[], Tensor] | None = None  # t of the step that is being computed
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor = None) -> Tensor:
@@ -59,16 +60,19 @@ class BatchNormalization(layers.BatchNormalization):
         if self.step is None:
             raise RuntimeError(f"{self.name} does not know the training step; call count_steps(model, optimizer) first")
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-        mean, variance = ops.moments(x, axes=self._reduction_axes)
         n = ops.cast(ops.size(x) // ops.shape(x)[-1], x.dtype)
+        on_maps = len(self._reduction_axes) == 3
+        if on_maps and self.fused:
+            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, self.gamma, self.beta, epsilon=self.epsilon)
+        else:
+            mean, variance = ops.moments(x, axes=self._reduction_axes)
+            outputs = ops.batch_normalization(x, mean, variance, -1, self.beta, self.gamma, self.epsilon)
+            variance = variance * n / (n - 1) if on_maps else variance
         self._update_averages(mean, variance, n, ops.cast(self.step(), x.dtype))
-        outputs = ops.batch_normalization(x, mean, variance, -1, self.beta, self.gamma, self.epsilon)
         return ops.cast(outputs, self.compute_dtype)
 
     def _update_averages(self, mean: Tensor, variance: Tensor, n: Tensor, step: Tensor) -> None:
         unbiased = variance * n / (n - (1 + self.epsilon))
-        if len(self._reduction_axes) == 3:  # a map
-            unbiased = unbiased * n / (n - 1)
         momentum = ops.cast(self.momentum, mean.dtype)
         rate = (1 - momentum) / (1 - momentum**step)  # exactly 1 at the first step
         for average, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
