@@ -20,7 +20,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from util.errors import InputError, first_three
-from util.lists import PATH_LENGTH, ListFile, Rejected, parse_angles, parse_box, read_rows, unusable_rows
+from util.images import announced_shape, read_image
+from util.lists import (
+    PATH_LENGTH,
+    ListFile,
+    Rejected,
+    RowError,
+    check_box,
+    line_of,
+    parse_angles,
+    parse_box,
+    read_rows,
+    unusable_rows,
+)
 
 # --- Conventions ------------------------------------------------------------------------------------------------------
 # Inside the suite angles are in radians, in the order of AXES and in the signs of the published lists:
@@ -232,14 +244,14 @@ def image_path(listed: Listed, record: np.void) -> Path:
 
 
 def keep_present(listed: Listed, allow_missing: bool = False) -> Listed:
-    """Skip the listed images that are absent, where that is allowed.
+    """Skip the listed images that are absent, where that is allowed, and do what `keep_fitting` does.
 
     Raises:
-        InputError: absent images without `allow_missing`, or no image at all.
+        InputError: absent images without `allow_missing`, no image at all, and what `keep_fitting` refuses.
     """
     present = np.array([image_path(listed, record).is_file() for record in listed.records])
     if present.all():
-        return listed
+        return keep_fitting(listed)
     absent = listed.records["path"][~present]
     if not (allow_missing and present.any()):
         source = f", from {listed.data_set.source}" if listed.data_set.source else ""
@@ -248,7 +260,54 @@ def keep_present(listed: Listed, allow_missing: bool = False) -> Listed:
             f"{listed.data_set.title}: {len(absent):,} of {len(present):,} listed images are not in {listed.data_dir} "
             f"({first_three(absent)}); expected {listed.data_set.layout} in this folder{source}{skip}"
         )
-    return replace(listed, records=listed.records[present], missing=len(absent))
+    return keep_fitting(replace(listed, records=listed.records[present], missing=len(absent)))
+
+
+def keep_fitting(listed: Listed) -> Listed:
+    """Reject rows of the published lists whose box does not fit its image; only the images' headers are read.
+
+    Raises:
+        InputError: such a row in your own lists (file and line), no row that fits, an image of too many pixels.
+    """
+    problems = list(in_parallel(lambda record: misfit(listed, record), listed.records, 8, 64))
+    bad = {str(record["path"]): error for record, error in zip(listed.records, problems, strict=True) if error}
+    if not bad:
+        return listed
+    if not listed.published or len(bad) == len(problems):
+        path, error = next(iter(bad.items()))
+        raise InputError(f"{_row_of(listed, path)}: {error}")
+    rejected = {reason: list(paths) for reason, paths in listed.rejected.items()}
+    for path, error in bad.items():
+        rejected.setdefault(error.reason, []).append(path)
+    usable = tuple(path for path in listed.usable if path not in bad)
+    fits = np.array([error is None for error in problems])
+    return replace(listed, records=listed.records[fits], rejected=rejected, usable=usable)
+
+
+def misfit(listed: Listed, record: np.void) -> RowError | None:
+    """Why the box of a record does not fit its image; None where it does, or where the image cannot be read."""
+    path = image_path(listed, record)
+    shape = announced_shape(path)
+    if shape is None or _box_error(record, shape) is None:
+        return None
+    try:
+        return _box_error(record, read_image(path).shape)  # EXIF may have turned it
+    except InputError:
+        return None
+
+
+def _box_error(record: np.void, shape: tuple[int, ...]) -> RowError | None:
+    try:
+        check_box((record["row"], record["column"], record["size"]), *shape[:2])
+    except RowError as error:
+        return error
+    return None
+
+
+def _row_of(listed: Listed, path: str) -> str:
+    """Where the box of an image comes from, for messages."""
+    file = listed.files[0].path
+    return f"{file}, line {line_of(file, path)}, {path}"
 
 
 def limited(listed: Listed, n: int) -> Listed:
@@ -265,19 +324,6 @@ def limited(listed: Listed, n: int) -> Listed:
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]  # (b, 224, 224, 3) uint8 RGB crops, and labels
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """An image as (height, width, 3) uint8 RGB."""
-    try:
-        bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except OSError as error:
-        raise InputError(f"{path}: the image cannot be read: {error.strerror}") from error
-    except cv2.error as error:
-        raise InputError(f"{path}: the image cannot be read: it is empty, or too large for OpenCV") from error
-    if bgr is None:
-        raise InputError(f"{path}: not an image that OpenCV can read; get the file again")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def crop(image: np.ndarray, row: int, column: int, size: int, margin: float) -> np.ndarray:
@@ -312,10 +358,21 @@ def views_of(image: np.ndarray, row: int, column: int, size: int, margin: float,
     return np.stack(crops if views == 1 else [view for each in crops for view in (each, each[:, ::-1])])
 
 
+def listed_image(listed: Listed, record: np.void) -> np.ndarray:
+    """The image of a record, (h, w, 3) uint8 RGB.
+
+    Raises:
+        InputError: it cannot be read, or the box does not fit it.
+    """
+    image = read_image(image_path(listed, record))
+    if error := _box_error(record, image.shape):
+        raise InputError(f"{_row_of(listed, record['path'])}: {error}")
+    return image
+
+
 def load_crop(listed: Listed, record: np.void, margin: float) -> np.ndarray:
     """The network's input for a record: (224, 224, 3) uint8 RGB."""
-    image = read_image(image_path(listed, record))
-    return crop(image, record["row"], record["column"], record["size"], margin)
+    return crop(listed_image(listed, record), record["row"], record["column"], record["size"], margin)
 
 
 def labels(angles: np.ndarray) -> dict[str, np.ndarray]:
@@ -329,7 +386,7 @@ def scoring_batches(
     """Every record once, in order, the last partial batch included: yields (b · views, 224, 224, 3) uint8 RGB crops."""
 
     def load(record: np.void) -> np.ndarray:
-        image = read_image(image_path(listed, record))
+        image = listed_image(listed, record)
         return views_of(image, record["row"], record["column"], record["size"], margin, views)
 
     crops = in_parallel(load, listed.records, workers, 4 * batch_size)

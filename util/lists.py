@@ -25,6 +25,7 @@ PUBLISHED_BLOBS = {
     "biwi_angle.txt": "2dc6bc43004b2fefc96fa65553838f05dda78e34",
 }
 PATH_LENGTH = 160  # characters
+LARGEST_BOX = 4  # times the image's longer side
 _IMAGE = re.compile(r".*\.(jpe?g|png|bmp|tiff?|webp)", re.IGNORECASE)
 
 Box = tuple[int, int, int]  # row, column, size in pixels
@@ -91,6 +92,13 @@ def read_rows(file: str | Path, parse: Callable[[str, bool], Values]) -> tuple[d
     return rows, ListFile(str(file), count, hashlib.sha256(content).hexdigest(), published), rejected
 
 
+def line_of(file: str | Path, path: str) -> int:
+    """The line, from 1, in which a list that `read_rows` has read names an image."""
+    lines = Path(file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    names = (PureWindowsPath(line.partition("\t")[0].strip().lstrip("/\\")).as_posix() for line in lines)
+    return next((number for number, name in enumerate(names, start=1) if name == path), 0)
+
+
 def _relative_path(text: str, published: bool) -> str:
     """The path of a row's image under the data folder, with forward slashes."""
     if "\N{REPLACEMENT CHARACTER}" in text:
@@ -127,6 +135,24 @@ def parse_box(text: str, published: bool = False) -> Box | None:
     if published and min(row, column) < 0:
         raise RowError("box starts outside the image", "a row and column of at least 0")
     return row, column, size
+
+
+def check_box(box: Box, height: int, width: int) -> None:
+    """The one rule for a box and its image: it covers some of it, and is not more than LARGEST_BOX times as large.
+
+    Args:
+        box: row, column and size, in pixels.
+        height, width: of the image, in pixels.
+
+    Raises:
+        RowError: the box does not fit.
+    """
+    row, column, size = box
+    expected = f"row, column and size in pixels, from the top left corner of {height} rows and {width} columns"
+    if not 0 < size <= LARGEST_BOX * max(height, width):
+        raise RowError(f"box of over {LARGEST_BOX} times its image, or of none", f"{expected}; got the size {size}")
+    if not (-size < row < height and -size < column < width):
+        raise RowError("box outside its image", f"{expected}; got row {row}, column {column}, size {size}")
 
 
 def parse_angles(text: str, unit: str, published: bool = False) -> Angles:

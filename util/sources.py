@@ -14,11 +14,10 @@ import numpy as np
 from data_loaders import read_image, views_of
 from util.errors import InputError
 from util.figures import draw_pose, save_image
-from util.lists import Box, parse_box, read_rows
+from util.lists import Box, RowError, check_box, parse_box, read_rows
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
-LARGEST_BOX = 4  # times the image's longer side
 NO_FACE = "no face"
 
 FindBoxes = Callable[[str, np.ndarray], list[Box]]  # boxes of (path, (h, w, 3) uint8 RGB); may raise InputError
@@ -188,21 +187,12 @@ def cut_faces(frame: Frame, find_boxes: FindBoxes, margin: float, views: int = 1
     try:
         boxes = find_boxes(frame.source.path, frame.image)
         for box in boxes:
-            _check_box(box, *frame.image.shape[:2])
-    except InputError as error:
+            check_box(box, *frame.image.shape[:2])
+    except (InputError, RowError) as error:
         frame.problem = str(error)
         return
     frame.faces = [Face(box, views_of(frame.image, *box, margin, views)) for box in boxes]
     frame.problem = "" if boxes else NO_FACE
-
-
-def _check_box(box: Box, height: int, width: int) -> None:
-    row, column, size = box
-    if not (-size < row < height and -size < column < width and 0 < size <= LARGEST_BOX * max(height, width)):
-        raise InputError(
-            f"the box row {row}, column {column}, size {size} does not fit an image of {height} rows and {width} "
-            "columns; expected row, column and size in pixels, from the top left corner"
-        )
 
 
 # --- Drawn copies -----------------------------------------------------------------------------------------------------

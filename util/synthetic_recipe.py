@@ -16,10 +16,9 @@ from data_loaders import (
     Batch,
     Listed,
     batches_per_epoch,
-    image_path,
     in_parallel,
     labels,
-    read_image,
+    listed_image,
     shuffled_epochs,
 )
 from rafa_model import build_rafa_net, load_rafa_net
@@ -77,9 +76,7 @@ class HeadsRecipe(PaperRecipe):
         def load(job: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             index, seed = job
             rng, record = np.random.default_rng(seed), records[index]
-            image, other = (
-                read_image(image_path(listed, each)) for each in (record, records[rng.integers(len(records))])
-            )
+            image, other = (listed_image(listed, each) for each in (record, records[rng.integers(len(records))]))
             box = record["row"], record["column"], record["size"]
             return augmented(image, box, record["angles"], landmarks[index], other, options.train_margin, rng)
 
