@@ -2,6 +2,8 @@
 
 import argparse
 import io
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +104,36 @@ def test_ctrl_c_is_one_line_and_exit_status_130(capsys):
     with pytest.raises(SystemExit) as end:
         script.run_script(main)
     assert end.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
+
+
+def test_sigterm_is_one_line_and_exit_status_143(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            script.run_script(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 143 and capsys.readouterr().err == "stopped by SIGTERM\n"
+
+
+SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "run_script(main)" in path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_help_is_printed_whole_where_the_output_is_not_utf_8(name):
+    command, environment = [sys.executable, ROOT / name, "--help"], os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"") and done.stdout.isascii()
+    assert done.stdout.startswith(b"usage: ") and b"--help" in done.stdout
+
+
+def test_a_table_and_an_unreadable_file_name_are_printed_where_the_output_is_not_utf_8():
+    code = "from util.script import run_script; run_script(lambda: print('| γ | +1.0 → +2.0 |', 'ä\\udcff.png'))"
+    narrow, wide = r"\u03b3 | +1.0 \u2192 +2.0 | \xe4\udcff", r"γ | +1.0 → +2.0 | ä\udcff"
+    for encoding, text in (("ascii", narrow), ("utf-8", wide)):
+        options = {"env": os.environ | {"PYTHONIOENCODING": encoding}, "cwd": ROOT, "capture_output": True}
+        done = subprocess.run([sys.executable, "-c", code], check=True, **options)
+        assert done.stdout == f"| {text}.png\n".encode()
 
 
 def test_a_script_ends_with_the_status_of_its_main_and_a_bug_is_not_hidden():

@@ -1,8 +1,10 @@
 """What every script does: read options, show progress, and end with one line where the input is bad."""
 
 import argparse
+import io
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,9 +14,14 @@ from util.errors import InputError
 
 BAD_INPUT = 2  # exit status: bad options (argparse's own), bad input
 STOPPED = 130  # exit status of a program stopped by Ctrl-C, as shells have it
+TERMINATED = 143  # exit status of a program stopped by SIGTERM
 LOG_SECONDS = 10  # between two lines of progress in a log file
 
 Item = TypeVar("Item")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as `kill`, a job's time limit and a machine that shuts down send it: to be handled like Ctrl-C."""
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -83,8 +90,18 @@ def drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def stop_status(stop: KeyboardInterrupt) -> int:
+    """The exit status of a program that was stopped."""
+    return TERMINATED if isinstance(stop, Terminated) else STOPPED
+
+
 def run_script(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script's main and exit with its status; bad input is one line on stderr and exit status 2."""
+    """Run a script's main and exit with its status; bad input is one line on stderr and exit status 2.
+
+    Ctrl-C and SIGTERM raise KeyboardInterrupt in `main`.
+    """
+    _print_every_symbol()
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.exit(main())
     except BrokenPipeError:
@@ -96,6 +113,17 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
             text = f"{error.filename}: {error.strerror}"
         print(f"error: {text}", file=sys.stderr)
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(STOPPED)
+    except KeyboardInterrupt as stop:
+        print(f"stopped by {'SIGTERM' if isinstance(stop, Terminated) else 'Ctrl-C'}", file=sys.stderr)
+        sys.exit(stop_status(stop))
+
+
+def _print_every_symbol() -> None:
+    """Print what the output's encoding lacks by its number: Windows with `>` and old terminals do not take UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
