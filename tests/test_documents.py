@@ -46,8 +46,9 @@ def with_results(readme, results):
 
 @cache
 def help_of(script, *command):
-    """The help text of a script at the root or a program of tests/measurements."""
-    path = ROOT / script if (ROOT / script).exists() else ROOT / "tests" / "measurements" / script
+    """The help text of a script at the root or a program of tests/measurements or tests/benchmarks."""
+    folders = (ROOT, ROOT / "tests/measurements", ROOT / "tests/benchmarks")
+    path = next(folder / script for folder in folders if (folder / script).exists())
     arguments, sys.argv = sys.argv, [str(path), *command, "--help"]
     try:
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
@@ -70,8 +71,8 @@ def scoring_commands():
 
 @cache
 def all_options():
-    """The options of all scripts, of the commands of evaluate.py, and of the programs of tests/measurements."""
-    programs = [*SCRIPTS, *(path.name for path in ROOT.glob("tests/measurements/*.py"))]
+    """The options of all scripts, of the commands of evaluate.py, and of the programs behind the documents."""
+    programs = [*SCRIPTS, *(path.name for path in ROOT.glob("tests/measurements/*.py")), "run.py"]
     of_commands = (options_of("evaluate.py", command) for command in scoring_commands())
     found = set().union(*map(options_of, programs), *of_commands)
     assert {"--margin", "--roll-sign-a", "--out", "--export", "--resume", "--fetch-lists"} <= found
@@ -80,7 +81,7 @@ def all_options():
 
 def commands_in(text):
     """(script, words after it) of every command in a text."""
-    for command in re.findall(r"python (?:tests/measurements/)?([\w-]+\.py)((?: +[^`#\n]*)?)", text):
+    for command in re.findall(r"python (?:tests/(?:measurements|benchmarks)/)?([\w-]+\.py)((?: +[^`#\n]*)?)", text):
         yield command[0], command[1].split()
 
 
@@ -129,7 +130,7 @@ def test_the_files_that_readme_lists_are_those_that_there_are():
     there = {path.name for pattern in ("*.py", "*.txt") for path in ROOT.glob(pattern)} | {"CONTRIBUTING.md"}
     there |= {f"util/{path.name}" for path in ROOT.glob("util/*.py") if path.name != "__init__.py"}
     assert listed == there
-    for folder in ("doc/", "tests/", "tests/measurements/"):
+    for folder in ("doc/", "tests/", "tests/measurements/", "tests/benchmarks/"):
         assert f"`{folder}`" in table
 
 

@@ -1,0 +1,86 @@
+"""Measure how fast the suite is on this machine, and write doc/performance.md.
+
+    python tests/benchmarks/run.py
+    python tests/benchmarks/run.py images predict --rounds 9
+    python tests/benchmarks/run.py --no-slow
+
+What is compared runs in alternation, one after the other in every round.  A section that is not chosen stays as it is
+in the document, with the machine it was measured on.
+"""
+
+import os
+import platform
+import re
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from sections import SECTIONS
+
+from util.provenance import ROOT, environment, write_text
+from util.script import number, option_parser, run_script
+
+HEAD = """# Performance
+
+Written by `python tests/benchmarks/run.py`: medians [lowest, highest] over rounds in which everything that is compared
+runs in turn. The released code needs TensorFlow 1 and does not run here: its network was not timed. Its way of reading
+images is timed as the benchmark writes it again: one thread reads an image, puts a border of the box's size around it,
+crops, resizes and subtracts the means in floats.
+"""
+
+
+def machine() -> str:
+    """The processor, its cores, and the versions that a time depends on."""
+    made = environment()
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    where = f"{processor()}, {cores} CPU cores, {platform.system()}"
+    return f"{made['date'][:10]}, {where}; {versions}; commit {made['commit'][:12]}"
+
+
+def processor() -> str:
+    """The processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def sections_of(document: str) -> dict[str, str]:
+    """Name → text of the sections in an earlier document."""
+    return dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", document, re.DOTALL))
+
+
+def written(sections: dict[str, str]) -> str:
+    """The whole document."""
+    parts = [HEAD]
+    for name, (title, _) in SECTIONS.items():
+        text = sections.get(name, "Not measured yet.")
+        parts.append(f"## {title}\n\n<!-- {name} -->\n{text}\n<!-- /{name} -->\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = option_parser(__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)} (default: all)")
+    parser.add_argument("--rounds", type=number(int, 2), default=5, metavar="N", help="rounds that count")
+    parser.add_argument("--no-slow", action="store_true", help="leave ResNet-50 and the longest lists out")
+    out = ROOT / "doc" / "performance.md"
+    parser.add_argument("--out", default=str(out), metavar="FILE.md", help="document to write")
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    target = Path(options.out)
+    found = sections_of(target.read_text(encoding="utf-8")) if target.is_file() else {}
+    for name in options.sections or SECTIONS:
+        start = time.monotonic()
+        text = SECTIONS[name][1](options.rounds, not options.no_slow)
+        found[name] = f"{text}\n\nMeasured in {options.rounds} rounds: {machine()}."
+        write_text(target, written(found))
+        print(f"\n{SECTIONS[name][0]} ({time.monotonic() - start:.0f} s)\n\n{text}", flush=True)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,285 @@
+"""What the benchmarks measure: every section returns Markdown."""
+
+import contextlib
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from timing import NOT_HERE, ROOT, alternated, in_child, spread
+
+from data_loaders import (
+    CHANNEL_MEANS,
+    CROP_SIZE,
+    DATA_SETS,
+    Listed,
+    labels,
+    read_lists,
+    scoring_batches,
+    shuffled_epochs,
+    training_batches,
+)
+from util.tables import table
+
+SIDE = 450  # pixels of an image, as in 300W-LP and AFLW2000
+BATCH = 16
+IMAGES = 128
+BATCH_SIZES = (4, 8, 16, 32)
+
+
+# --- Images -----------------------------------------------------------------------------------------------------------
+def write_images(folder: Path, number: int = IMAGES) -> Listed:
+    """Smooth JPEG images of 450 × 450 pixels with boxes and angles, as a list."""
+    rng, boxes, angles = np.random.default_rng(0), [], []
+    for index in range(number):
+        name, size = f"{index}.jpg", int(rng.integers(140, 220))
+        row, column = rng.integers(20, SIDE - 20 - size, 2)
+        image = cv2.resize(rng.integers(0, 256, (30, 30, 3), np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        grain = np.clip(image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / name), grain, [cv2.IMWRITE_JPEG_QUALITY, 85])
+        boxes.append(f"{name}\t{row} {column} {size} {size}")
+        angles.append(f"{name}\t0.1\t0.2\t0.3")
+    for file, rows in (("crops.txt", boxes), ("angles.txt", angles)):
+        (folder / file).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return read_lists(folder / "crops.txt", folder / "angles.txt", "radians", folder)
+
+
+def authors_batches(listed: Listed, max_margin: float) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """The way of the released code: one thread, a border of the box's size around the whole image, float batches."""
+    for order, rng in shuffled_epochs(listed, BATCH, 0, 0):
+        for start in range(0, len(order), BATCH):
+            crops, chosen = np.empty((BATCH, CROP_SIZE, CROP_SIZE, 3), np.float32), order[start : start + BATCH]
+            for place, record in enumerate(listed.records[chosen]):
+                image, size = cv2.imread(str(listed.data_dir / record["path"])), int(record["size"])
+                grow = int(size * np.float32(rng.uniform(0, max_margin)))
+                bordered = cv2.copyMakeBorder(image, size, size, size, size, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+                rows, columns = (
+                    slice(first + size - grow, first + 2 * size + grow) for first in (record["row"], record["column"])
+                )
+                face = cv2.resize(bordered[rows, columns], (CROP_SIZE, CROP_SIZE)).astype(np.float32)[..., ::-1]
+                for channel, mean in enumerate(CHANNEL_MEANS):
+                    face[..., channel] -= mean
+                crops[place] = face
+            yield crops, labels(listed.records["angles"][chosen])
+
+
+def images(rounds: int, slow: bool) -> str:
+    """Batches of training and scoring: the authors' loop against ours."""
+    with tempfile.TemporaryDirectory() as name:
+        listed = write_images(Path(name))
+        kilobytes = np.mean([path.stat().st_size for path in Path(name).glob("*.jpg")]) / 1000
+        own = "the authors' loop, 1 thread"
+        tasks: dict[str, Callable[[], Any]] = {own: lambda: _take(authors_batches(listed, 0.5))}
+        for workers in (1, 2, 4):
+            what = f"training batches, workers: {workers}"
+            tasks[what] = lambda workers=workers: _take(training_batches(listed, BATCH, 0.5, 0, workers))
+        for workers in (1, 2, 4):
+            what = f"scoring batches, workers: {workers}"
+            tasks[what] = lambda workers=workers: _take(scoring_batches(listed, BATCH, 0.2, workers))
+        seconds = alternated(tasks, 4 * rounds)
+        worked = alternated(tasks, rounds, time.process_time)
+    columns = ["Reading, cropping, batching", "Images a second", "Times the authors' rate", "Processor, ms an image"]
+    rows = []
+    for task, times in seconds.items():
+        ratio = "1" if task == own else spread(seconds[own] / times, 2)
+        rows.append([task, spread(IMAGES / times, 0), ratio, spread(worked[task] / IMAGES * 1e3, 2)])
+    text = f"{IMAGES} JPEG images of {SIDE} × {SIDE} pixels, {kilobytes:.0f} kB on average, batches of {BATCH}.\n\n"
+    return text + table(columns, rows)
+
+
+def _take(batches: Iterator[Any]) -> None:
+    for _ in islice(batches, IMAGES // BATCH):
+        pass
+
+
+# --- Training steps ---------------------------------------------------------------------------------------------------
+def steps(rounds: int, slow: bool) -> str:
+    """One update in float32 by network and batch size."""
+    from rafa_model import build_rafa_net
+    from util.backend import tf
+    from util.training import compile_rafa_net, training_step
+
+    cards, rows = tf.config.list_physical_devices("GPU"), []
+    device = "GPU" if cards else "CPU"
+    for backbone in ("small", "resnet50") if slow else ("small",):
+        model = build_rafa_net(backbone, weights=None)
+        compile_rafa_net(model)
+        step, rng = training_step(model), np.random.default_rng(0)
+        tasks = {}
+        for size in BATCH_SIZES:
+            crops, true = random_crops(rng, size), labels(rng.normal(0, 0.3, (size, 3)))
+            tasks[str(size)] = lambda step=step, crops=crops, true=true: step(crops, true)["yaw"].numpy()
+        few = rounds if backbone == "small" else max(2, rounds // 3)
+        for size, seconds in alternated(tasks, few).items():
+            rows.append([backbone, device, size, spread(seconds * 1e3, 0), spread(int(size) / seconds, 1)])
+    if not cards:
+        rows.append(["both", "GPU", "all", NOT_HERE, NOT_HERE])
+    left = "" if slow else "\n\nresnet50 was left out."
+    return table(["Network", "Device", "Batch", "ms a step", "Images a second"], rows) + left
+
+
+def random_crops(rng: np.random.Generator, number: int) -> np.ndarray:
+    """(number, 224, 224, 3) uint8 crops of noise."""
+    return rng.integers(0, 256, (number, CROP_SIZE, CROP_SIZE, 3), np.uint8)
+
+
+# --- Start ------------------------------------------------------------------------------------------------------------
+_START = """
+import numpy as np
+from util.backend import keras
+imported = time.perf_counter()
+from rafa_model import build_rafa_net
+from util.training import compile_rafa_net, training_step
+model = build_rafa_net(sys.argv[1], weights=None)
+built = time.perf_counter()
+compile_rafa_net(model)
+step = training_step(model)
+crops, true = np.zeros((4, 224, 224, 3), np.uint8), {axis: np.zeros((4, 1), np.float32) for axis in model.output}
+step(crops, true)["yaw"].numpy()
+first = time.perf_counter()
+keras.applications.ResNet50(weights=None, include_top=False, input_shape=(224, 224, 3))
+report(imports=imported - started, build=built - imported, update=first - built, keras=time.perf_counter() - first)
+"""
+
+
+def start(rounds: int, slow: bool) -> str:
+    """From the start of a process to the end of the first update."""
+    backbones = ("small", "resnet50") if slow else ("small",)
+    runs: dict[str, list[dict[str, float]]] = {backbone: [] for backbone in backbones}
+    for _ in range(max(2, rounds // 2)):
+        for backbone in backbones:
+            runs[backbone].append(in_child(_START, backbone))
+    rows = []
+    for backbone, found in runs.items():
+        part = {key: np.array([run[key] for run in found]) for key in found[0]}
+        whole = part["imports"] + part["build"] + part["update"]
+        cells = [spread(values, 1) for values in (part["imports"], part["build"], part["update"], whole)]
+        rows.append([backbone, *cells, spread(part["build"] / part["keras"], 2), spread(part["peak"], 0)])
+    columns = ["Imports, s", "Building, s", "First update (batch of 4), s", "Start to end, s"]
+    return table(["Network", *columns, "Building / building Keras' ResNet50", "Peak memory, MB"], rows)
+
+
+# --- Prediction -------------------------------------------------------------------------------------------------------
+def predict(rounds: int, slow: bool) -> str:
+    """Crops → angles, evaluate's rate beside the network's own, and the scripts from start to end."""
+    from rafa_model import build_rafa_net
+    from util.inference import predict_angles, predict_listed
+
+    rng, crops = np.random.default_rng(0), random_crops(np.random.default_rng(0), BATCH)
+    rows, rates = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        listed = write_images(folder)
+        for backbone in ("small", "resnet50") if slow else ("small",):
+            model = build_rafa_net(backbone, weights=None)
+            tasks = {
+                "1": lambda model=model: predict_angles(model, crops[:1]),
+                "keras 1": lambda model=model: model.predict(crops[:1], verbose=0),
+                "16": lambda model=model: predict_angles(model, crops),
+                "keras 16": lambda model=model: model.predict(crops, verbose=0),
+            }
+            seconds = alternated(tasks, rounds)
+            for size in ("1", "16"):
+                ratio = spread(seconds[f"keras {size}"] / seconds[size], 2)
+                rows.append([backbone, size, spread(seconds[size] * 1e3, 1), ratio])
+            every = random_crops(rng, IMAGES)
+            tasks = {
+                "evaluate": lambda model=model: predict_listed(model, listed, 0.2, 2),
+                "network": lambda model=model, every=every: predict_angles(model, every),
+            }
+            with contextlib.redirect_stderr(io.StringIO()):  # the progress
+                seconds = alternated(tasks, rounds if backbone == "small" else 2)
+            share = spread(seconds["network"] / seconds["evaluate"], 2)
+            rates.append([backbone, *(spread(IMAGES / values, 1) for values in seconds.values()), share])
+        model = build_rafa_net("small", weights=None)
+        model.save_weights(folder / "small.weights.h5")
+        scripts = _scripts(folder, rounds)
+    columns = ["Network", "Crops", "ms", "Times the speed of Keras' `predict`"]
+    text = table(columns, [*rows, ["both, on a GPU", "1, 16", NOT_HERE, NOT_HERE]])
+    columns = ["Network", "`evaluate.py`, images a second", "The network alone, crops in memory", "Share"]
+    text += "\n\n" + table(columns, rates)
+    return text + "\n\n" + table(["Script, from start to end", "s", "/ `import tensorflow`"], scripts)
+
+
+def _scripts(folder: Path, rounds: int) -> list[list[str]]:
+    python, weights = [sys.executable], ["--weights", str(folder / "small.weights.h5")]
+    image = [str(folder / "0.jpg"), "--box", "100", "100", "200"]
+    commands = {
+        "import tensorflow": [*python, "-c", "import tensorflow"],
+        "predict.py --help": [*python, "predict.py", "--help"],
+        "evaluate.py --help": [*python, "evaluate.py", "--help"],
+        "predict.py, one photograph with its box, network small": [*python, "predict.py", *image, *weights],
+        "predict.py, the same, six views": [*python, "predict.py", *image, *weights, "--views", "6"],
+        "predict.py, the same, looking for faces": [*python, "predict.py", image[0], *weights],
+    }
+
+    def call(command: list[str]) -> None:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode > 1:  # 1: noise has no face
+            raise RuntimeError(done.stderr)
+
+    tasks = {name: lambda command=command: call(command) for name, command in commands.items()}
+    seconds = alternated(tasks, max(2, rounds // 2))
+    base = seconds["import tensorflow"]
+    return [[f"`{name}`", spread(values, 2), spread(values / base, 2)] for name, values in seconds.items()]
+
+
+# --- Scoring ----------------------------------------------------------------------------------------------------------
+_SCORE = """
+import numpy as np
+from pathlib import Path
+from data_loaders import DATA_SETS, RECORD, Listed, read_lists
+from util import metrics, protocol
+from util.predictions import truth_of
+from dataclasses import replace
+folder, number = Path(sys.argv[1]), int(sys.argv[2])
+names = [f"faces/{index:06d}.jpg" for index in range(number)]
+(folder / "crops.txt").write_text("".join(f"{name}\\t10 10 90 90\\n" for name in names))
+(folder / "angles.txt").write_text("".join(f"{name}\\t0.1\\t0.2\\t0.3\\n" for name in names))
+start = time.perf_counter()
+listed = read_lists(folder / "crops.txt", folder / "angles.txt", "radians", folder)
+read = time.perf_counter() - start
+found = truth_of(listed)
+noise = np.random.default_rng(0).normal(0, 5, found.true.shape)
+found = replace(found, predicted=found.true + noise, margin=np.full(number, 0.2))
+start = time.perf_counter()
+columns = metrics.per_image(found)
+metrics.summarise(columns, 1000, 0, None)
+bootstrap = time.perf_counter() - start
+start = time.perf_counter()
+protocol.score(listed, found)
+report(read=read, bootstrap=bootstrap, score=time.perf_counter() - start)
+"""
+
+
+def scoring(rounds: int, slow: bool) -> str:
+    """Lists and scores by the number of images."""
+    numbers = (DATA_SETS["aflw2000"].usable, DATA_SETS["biwi"].usable, *((122_450,) if slow else ()))
+    runs: dict[int, list[dict[str, float]]] = {number: [] for number in numbers}
+    with tempfile.TemporaryDirectory() as name:
+        for _ in range(max(2, rounds // 2)):
+            for number in numbers:
+                runs[number].append(in_child(_SCORE, name, number))
+    rows = []
+    for number, found in runs.items():
+        part = {key: np.array([run[key] for run in found]) for key in ("read", "bootstrap", "score", "peak")}
+        cells = [spread(part[key], 2) for key in ("read", "bootstrap", "score")]
+        rows.append([f"{number:,}", *cells, spread(part["peak"], 0)])
+    columns = ["Reading both lists, s", "Errors and bootstrap (1,000 rounds), s", "Whole result with card, s"]
+    return table(["Images", *columns, "Peak memory, MB"], rows)
+
+
+SECTIONS: dict[str, tuple[str, Callable[[int, bool], str]]] = {
+    "images": ("Images into batches", images),
+    "steps": ("Training steps, float32", steps),
+    "start": ("From the start to the first update", start),
+    "predict": ("Prediction", predict),
+    "scoring": ("Scoring", scoring),
+}

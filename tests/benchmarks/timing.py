@@ -1,0 +1,67 @@
+"""How the benchmarks measure: in alternation, as medians with lowest and highest value, in processes of their own."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_HERE = "not measured here"
+
+
+def alternated(
+    tasks: Mapping[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, np.ndarray]:
+    """Seconds of every task in every round, (rounds,) each.
+
+    A round runs each task once, so that a busy machine slows all of them; one round more, the first, does not count.
+
+    Args:
+        clock: `time.process_time` for the seconds that processors worked, in all threads together.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(rounds + 1):
+        for name, task in tasks.items():
+            start = clock()
+            task()
+            seconds[name].append(clock() - start)
+    return {name: np.array(values[1:]) for name, values in seconds.items()}
+
+
+def spread(values: np.ndarray, digits: int = 1) -> str:
+    """Median [lowest, highest]."""
+    median, low, high = (f"{value:,.{digits}f}" for value in (np.median(values), np.min(values), np.max(values)))
+    return f"{median} [{low}, {high}]"
+
+
+def in_child(code: str, *arguments: Any) -> dict[str, Any]:
+    """What a new Python process prints as JSON in its last line.
+
+    The code starts at the suite's root; `sys.argv[1:]` are the arguments, and `report(**facts)` prints them with the
+    peak of the process's memory in MB, `peak`.
+    """
+    command = [sys.executable, "-c", f"{_REPORT}\n{code}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+_REPORT = """
+import json, sys, time
+started = time.perf_counter()
+sys.path.insert(0, "")
+
+def report(**facts):
+    try:
+        import resource
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    except ImportError:  # Windows
+        peak = float("nan")
+    print(json.dumps({**facts, "peak": peak}))
+"""
