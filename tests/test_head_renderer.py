@@ -234,6 +234,8 @@ def test_the_camera_of_a_scene_changes_the_image(person, empty_room):
         return turned(person, head_renderer.Scene(**{**vars(empty_room), **changes}), (0, 0, 0))[0].astype(float)
 
     assert np.ptp(photographed(grey=True), axis=2).max() == 0 < np.ptp(plain, axis=2).max()
+    dim, bright = (photographed(brightness=level)[120:180, 120:180].mean() for level in (60.0, 120.0))
+    assert bright / dim == pytest.approx(2**0.75, rel=0.1)
     halved = photographed(gain=(0.5, 1.0, 1.0))
     dark = plain[..., 0] < 250  # what was white may have been brighter than 255
     np.testing.assert_allclose(halved[..., 0][dark], plain[..., 0][dark] / 2, atol=1)

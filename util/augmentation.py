@@ -13,7 +13,7 @@ import numpy as np
 from data_loaders import CROP_SIZE, angles_of, rotation_matrix
 
 SHIFT = 0.05  # standard deviation of the crop's centre, as a share of its side
-TURN = np.radians(14)  # standard deviation of the rotation in the image
+TURN = np.radians(10)  # standard deviation of the rotation in the image
 # The 68 landmarks of the mirrored face, in their usual order.
 # fmt: off
 MIRRORED = np.array([
@@ -100,9 +100,9 @@ def _tones(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
     if rng.random() < 0.65:
         values = values * np.exp(rng.normal(0, 0.18, 3))
     if rng.random() < 0.7:
-        values = np.clip(values, 0, None) ** np.exp(rng.uniform(-0.7, 0.7))
+        values = np.clip(values, 0, None) ** np.exp(rng.uniform(-0.5, 0.5))
     if rng.random() < 0.65:
-        values = (values - 0.5) * rng.uniform(0.5, 1.6) + 0.5 + rng.uniform(-40, 40) / 255
+        values = (values - 0.5) * rng.uniform(0.6, 1.5) + 0.5 + rng.uniform(-30, 30) / 255
     return cv2.LUT(crop, np.clip(values * 255, 0, 255).astype(np.uint8)[None])
 
 
@@ -181,13 +181,13 @@ def _black_borders(crop: Image, other: np.ndarray, rng: np.random.Generator) -> 
 
 
 CHANGES: dict[Callable[[Image, np.ndarray, np.random.Generator], Image], float] = {
-    _side_light: 0.30,
-    _tones: 0.75,
-    _saturation: 0.45,
-    _covered: 0.40,
-    _blurred: 0.20,
-    _coarse: 0.25,
-    _noisy: 0.30,
-    _compressed: 0.30,
-    _black_borders: 0.22,
+    _side_light: 0.15,
+    _tones: 0.60,
+    _saturation: 0.30,
+    _covered: 0.25,
+    _blurred: 0.15,
+    _coarse: 0.20,
+    _noisy: 0.20,
+    _compressed: 0.25,
+    _black_borders: 0.10,
 }

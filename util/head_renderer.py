@@ -78,7 +78,7 @@ def render_head(
     step = rotation @ (0, 0, -2.5) * scale
     for prop in scene.props:
         paint_prop(image, mask, prop, identity.skin, landmarks[:2], scale, scene.light)
-    image = _photograph(image, scene, rng)
+    image = _photograph(_exposed(image, mask, landmarks[:2], scene), scene, rng)
     _blacken(scene.border, landmarks[:2], image, mask)
     return image, {
         "landmarks": landmarks,
@@ -263,8 +263,18 @@ def _reach(
     return sky.reshape(-1), direct.reshape(-1)
 
 
+def _exposed(image: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, scene: Scene) -> np.ndarray:
+    """The image after an automatic exposure for the face; dark skin stays darker than fair skin."""
+    left, top = landmarks.min(axis=1).clip(0, 1e6).astype(int)
+    right, bottom = landmarks.max(axis=1).clip(0, 1e6).astype(int)
+    face = image[top:bottom, left:right][mask[top:bottom, left:right]]
+    if scene.brightness is None or not face.size:
+        return image
+    return image * np.float32(np.clip((scene.brightness / max(face.mean(), 1.0)) ** 0.75, 0.4, 5))
+
+
 def _photograph(image: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """What the camera adds: exposure, blur, noise."""
+    """What the camera adds: colour, blur, noise."""
     image = image * np.array(scene.gain, np.float32)
     if scene.grey:
         image = np.repeat(image @ np.array([[0.299], [0.587], [0.114]]), 3, axis=2)

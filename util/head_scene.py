@@ -28,6 +28,7 @@ class Scene:
     blur: float  # pixels
     noise: float  # grey levels
     grey: bool
+    brightness: float | None = None  # grey level to which the camera's exposure brings the face; None: as it is lit
     tint: tuple[float, ...] = (1.0, 1.0, 1.0)  # of the light, per RGB channel
     shadow: float = 0.0  # 0..1: how dark the shadows are that the head casts on itself
     second_light: tuple[float, ...] = (0.0, 0.0, 1.0)  # unit vector
@@ -63,14 +64,14 @@ class Prop:
 
 def random_scene(rng: np.random.Generator, height: int = 450, width: int = 450) -> Scene:
     """A random `Scene` for an image of this size."""
-    exposure = rng.choice([1.0, 0.5, 1.6], p=[0.76, 0.06, 0.18]) * rng.uniform(0.75, 1.3)
     return Scene(
         background=_background(rng, height, width),
         follow=float(rng.uniform(0.15, 0.8)),
-        gain=tuple(exposure * rng.uniform(0.93, 1.07, 3)),
+        gain=tuple(rng.uniform(0.93, 1.07, 3)),
         blur=float(rng.uniform(0, 1.1)),
         noise=float(rng.uniform(0, 6)),
-        grey=bool(rng.random() < 0.15),
+        grey=bool(rng.random() < 0.12),
+        brightness=float(np.clip(rng.normal(140, 42), 35, 225)),  # faces come out as bright as AFLW2000's
         **_random_light(rng),
         companions=_random_companions(rng),
         props=_random_props(rng),
@@ -84,7 +85,7 @@ def _unit(*vector: float) -> tuple[float, ...]:
 
 def _random_light(rng: np.random.Generator) -> dict[str, Any]:
     """Soft light, or hard light from a side, from behind, or of two colours."""
-    kind = rng.choice(["soft", "side", "behind", "two"], p=[0.5, 0.25, 0.1, 0.15])
+    kind = rng.choice(["soft", "side", "behind", "two"], p=[0.6, 0.22, 0.06, 0.12])
     side = rng.choice([-1.0, 1.0])
     light = {
         "soft": (rng.uniform(-1, 1), rng.uniform(-1, 0.25), rng.uniform(0.25, 1)),
