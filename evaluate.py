@@ -24,6 +24,7 @@ from typing import Any
 from data_loaders import BIWI_SPLITS, DATA_SETS, Listed, find_list, image_path, keep_present, load_data_set, read_lists
 from util import figures, metrics, plots, pretrained, protocol, reports, tables
 from util.comparison import compared, comparison_card, pairs_of
+from util.data_folder import note_damage
 from util.errors import InputError
 from util.inference import predict_listed
 from util.predictions import ROLL_SIGNS, Predictions, aligned, stack, write_predictions
@@ -47,6 +48,11 @@ def load_listed(name: str, options: Namespace, split: str | None) -> Listed:
         make = f"python synthetic_heads.py --out {options.data_dir}"
         raise InputError(f"no synthetic heads in {options.data_dir}; make them with: {make}")
     return load_data_set(name, options.data_dir, split or "all")
+
+
+def with_images(listed: Listed, options: Namespace) -> Listed:
+    """The listed images that are there, with a note of those that are damaged."""
+    return note_damage(keep_present(listed, options.allow_missing))
 
 
 def has_lists(name: str, data_dir: str) -> bool:
@@ -79,7 +85,7 @@ def score_network(options: Namespace, network: tuple[Any, Facts], listed: Listed
 # --- One data set -----------------------------------------------------------------------------------------------------
 def run_data_set(options: Namespace) -> None:
     """Score the network on one data set at the margins asked for, and at those of the sweep."""
-    listed = keep_present(load_listed(options.what, options, options.split), options.allow_missing)
+    listed = with_images(load_listed(options.what, options, options.split), options)
     margins = dict.fromkeys(options.margin or sorted(row["margin"] for row in paper_rows(listed)) or [OUR_MARGIN])
     swept = SWEEP if options.sweep else ()
     scored = score_network(options, load_network(options), listed, [*margins, *swept])
@@ -144,7 +150,7 @@ def available(name: str, options: Namespace, split: str) -> Listed | str:
     listed = load_listed(name, options, split)
     if options.allow_missing and not any(image_path(listed, record).is_file() for record in listed.records):
         return f"none of its {len(listed.records):,} listed images in {options.data_dir}"
-    return keep_present(listed, options.allow_missing)
+    return with_images(listed, options)
 
 
 # --- Predictions files and result files -------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from data_loaders import (
     read_lists,
 )
 from util import protocol, tables
+from util.data_folder import note_damage
 from util.errors import InputError
 from util.inference import predict_listed
 from util.predictions import write_predictions
@@ -167,7 +168,7 @@ def load_lists(options: argparse.Namespace) -> list[Listed]:
         else:
             listed = load_data_set(name, options.data_dir)
         listed = keep_present(listed, options.allow_missing)
-        listed = limited(listed, options.limit) if options.limit else listed
+        listed = note_damage(limited(listed, options.limit) if options.limit else listed)
         rejected = "".join(f", {len(paths):,} rejected: {reason}" for reason, paths in listed.rejected.items())
         absent = f", {listed.missing:,} images absent" if listed.missing else ""
         print(f"{part:5}  {listed.data_set.title}, {listed.split}: {len(listed.records):,} images{rejected}{absent}")
@@ -226,6 +227,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run.log(row)
         run.save(model, epoch + 1, last=epoch + 1 == options.epochs)
     score_run(run, *recipe.finish(model, run), test, options)
+    for note in (*train.notes, *test.notes):
+        print(f"note: {note}")
 
 
 def run_record(options: argparse.Namespace, train: Listed, test: Listed, steps: int) -> dict[str, Any]:
@@ -235,6 +238,7 @@ def run_record(options: argparse.Namespace, train: Listed, test: Listed, steps: 
         "options": vars(options),
         "lists": [[asdict(file) for file in part.files] for part in (train, test)],
         "mean_pose": dict(zip(AXES, mean_pose.tolist(), strict=True)),  # of the training list, in degrees
+        "notes": [list(part.notes) for part in (train, test)],
         "steps_per_epoch": steps,
         **environment(),
     }

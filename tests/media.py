@@ -16,6 +16,11 @@ def write_image(path: Path, image: np.ndarray = NOISE) -> Path:
     return path
 
 
+def with_gap(content: bytes) -> bytes:
+    """A JPEG that lacks the end of its data but not its last marker: it is read, and the decoder warns."""
+    return content[:-200] + content[-2:]
+
+
 def read_rgb(path: Path) -> np.ndarray:
     """An image as OpenCV alone reads it."""
     return cv2.imread(str(path))[..., ::-1]

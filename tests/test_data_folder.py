@@ -7,9 +7,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from media import with_gap, write_image
 
 from util import data_folder, lists
-from util.data_folder import check_data_folder, fetch_lists
+from util.data_folder import check_data_folder, check_images, fetch_lists
 from util.errors import InputError
 from util.lists import blob_id
 
@@ -102,6 +103,35 @@ def test_the_command_ends_with_status_2_and_one_line_where_the_lists_cannot_be_f
         assert len(done.stderr.splitlines()) == 1
         assert done.stderr.startswith(f"error: {url.rstrip('/')}/300wcrop.txt could not be downloaded")
         assert not list(tmp_path.iterdir())
+
+
+# --- Damaged images ---
+
+
+def test_every_image_of_a_folder_is_decoded_and_the_damaged_ones_are_named(tmp_path):
+    paths = [write_image(tmp_path / name) for name in ("a.jpg", "below/b.JPG", "c.png")]
+    done = run("--data-dir", tmp_path, "--check-images")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "3 images decoded: 0 cannot be read, 0 with warnings")
+    paths[1].write_bytes(with_gap(paths[1].read_bytes()))
+    paths[2].write_bytes(b"text")
+    done = run("--data-dir", tmp_path, "--check-images")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[:3] == [
+        "below/b.JPG: Corrupt JPEG data: premature end of data segment",
+        "c.png: not an image that OpenCV can read; get the file again",
+        "3 images decoded: 1 cannot be read, 1 with warnings",
+    ]
+
+
+def test_a_folder_without_images_cannot_be_checked(tmp_path):
+    with pytest.raises(InputError, match="no images in it"):
+        check_images(tmp_path)
+
+
+def test_it_is_noted_where_warnings_cannot_be_seen(tmp_path, monkeypatch, capsys):
+    write_image(tmp_path / "a.jpg")
+    monkeypatch.setattr(data_folder, "warnings_are_seen", lambda: False)
+    assert check_images(tmp_path) and data_folder.UNSEEN in capsys.readouterr().out
 
 
 # --- Fetching ---

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from media import with_gap
 from scored import FACES, FRAMES, VIDEOS, errors_of, file_of, results_of, rows_of, run, write_data
 
 import evaluate
@@ -107,6 +108,19 @@ def test_images_left_out_cannot_be_overlooked(weights, data, tmp_path, capsys):
     assert rows_of(text)[2][2] == "1,947 / 33 / 33 (2 LEFT OUT: --allow-missing)"
     images = results_of(tmp_path / "r.json")["results"][0]["card"]["images"]
     assert (images["usable"], images["found"], images["scored"], images["left_out"]) == (35, 33, 33, 2)
+
+
+def test_damaged_images_are_counted_and_named_on_the_card(weights, data, tmp_path, capsys):
+    paths = load_data_set("aflw2000", data).records["path"]
+    (data / paths[3]).write_bytes(with_gap((data / paths[3]).read_bytes()))
+    command = ["aflw2000", "--weights", weights, "--data-dir", data, "--margin", "0.2"]
+    text = run(capsys, *command, "--result", tmp_path / "r.json")
+    note = f"1 DAMAGED: {paths[3]}: the decoder warned"
+    assert note in text.split("  notes")[1]
+    assert any(note in line for line in results_of(tmp_path / "r.json")["results"][0]["card"]["notes"])
+    (data / paths[5]).write_bytes(b"text")
+    with pytest.raises(InputError, match=rf"1 of 35 listed images cannot be read \({paths[5]}\): .*not an image"):
+        run(capsys, *command)
 
 
 def test_the_released_codes_set_is_the_first_full_batches_in_the_order_of_the_list(weights, data, tmp_path, capsys):

@@ -1,14 +1,16 @@
-"""An image's announced size is checked before it is decoded."""
+"""An image's announced size is checked before it is decoded; damaged images are found."""
 
+import os
 import struct
 import zlib
 
 import cv2
 import pytest
+from media import NOISE, with_gap, write_image
 
 from util import images
 from util.errors import InputError
-from util.images import announced_shape, read_image
+from util.images import announced_shape, decode_all, decoder_messages, read_image, warnings_are_seen
 
 
 def vast_png(path, width=30_000, height=30_000):
@@ -51,3 +53,32 @@ def test_what_is_no_image_announces_nothing(tmp_path):
         path.write_bytes(content)
         assert announced_shape(path) is None
     assert announced_shape(tmp_path / "absent.png") is None
+
+
+@pytest.mark.parametrize("together", [512, 2])
+def test_images_that_cannot_be_read_and_those_whose_decoder_warns_are_named(together, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(images, "_TOGETHER", together)
+    paths = [write_image(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.png", "d.jpg", "e.png")]
+    paths[1].write_bytes(with_gap(paths[1].read_bytes()))
+    assert read_image(paths[1]).shape == NOISE.shape  # OpenCV reads it and says nothing
+    assert "premature end of data segment" in capfd.readouterr().err
+    paths[3].write_bytes(b"text")
+    paths[4].write_bytes(paths[4].read_bytes()[:-200])  # libpng complains of what it cannot read, too
+    unreadable, warned = decode_all([*paths, tmp_path / "absent.jpg"])
+    assert warned == {paths[1]: "Corrupt JPEG data: premature end of data segment"}
+    assert list(unreadable) == [paths[3], paths[4], tmp_path / "absent.jpg"]
+    assert unreadable[paths[3]] == "not an image that OpenCV can read; get the file again"
+    assert capfd.readouterr().err == ""
+
+
+def test_the_standard_error_is_given_back(capfd):
+    with decoder_messages() as printed:
+        os.write(2, b"a warning\n")
+    os.write(2, b"another\n")
+    assert printed == ["a warning"] and capfd.readouterr().err == "another\n"
+
+
+def test_whether_warnings_can_be_seen_is_tried(monkeypatch):
+    assert warnings_are_seen()
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
+    assert not warnings_are_seen.__wrapped__()

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from media import with_gap, write_image
 
 from util.errors import InputError
 
@@ -76,6 +77,9 @@ def test_a_killed_run_resumes_to_the_very_numbers_of_an_uninterrupted_one(folder
 
 def test_a_run_folder_tells_everything(folder, main, capsys):
     run_dir = folder / "run"
+    write_image(folder / "3.jpg").write_bytes(with_gap((folder / "3.jpg").read_bytes()))
+    for file in ("crop.txt", "angles.txt"):
+        (folder / file).write_text((folder / file).read_text().replace("3.png", "3.jpg"))
     main(options(folder, run_dir, "--epochs", "5", "--decay-every", "2", "--watch-every", "3"))
     rows = rows_of(run_dir)
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5])
@@ -95,6 +99,9 @@ def test_a_run_folder_tells_everything(folder, main, capsys):
     assert {file.name for file in run_dir.iterdir()} == {*files, "tensorboard"}
     out = capsys.readouterr().out
     assert (run_dir / "result.md").read_text().strip() in out and all(name in out for name in files)
+    damage = "1 DAMAGED: 3.jpg: the decoder warned"
+    assert [part.count(f"note: {damage}") for part in out.split("epoch 1:")] == [2, 2]  # training and test list
+    assert [notes[0].startswith(damage) for notes in record["notes"]] == [True, True]
 
 
 def test_the_training_margin_reaches_the_batches_and_the_test_margin_the_score(folder, main, monkeypatch):
@@ -141,7 +148,7 @@ def test_an_unreadable_image_stops_the_run_by_name(folder):
     (folder / "3.png").write_bytes(b"not an image")
     done = run(*options(folder, folder / "run", "--epochs", "1"))
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {folder / '3.png'}: not an image")
+    assert done.stderr.strip().splitlines()[-1].startswith("error: 1 of 8 listed images cannot be read (3.png)")
     assert "Traceback" not in done.stderr
 
 

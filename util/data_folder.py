@@ -2,14 +2,16 @@
 
 import http.client
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import data_loaders
-from data_loaders import DATA_SETS, PAPER_DATA_SETS, image_path, load_data_set
+from data_loaders import DATA_SETS, PAPER_DATA_SETS, Listed, image_path, load_data_set
 from util.errors import InputError, first_three
+from util.images import SUFFIXES, decode_all, warnings_are_seen
 from util.lists import PUBLISHED_BLOBS, blob_id
 from util.provenance import written_whole
-from util.script import option_parser
+from util.script import option_parser, progress
 
 PUBLISHED_LISTS = "https://raw.githubusercontent.com/MingzhenShao/HeadPose/cf42054bf048ec7b837d2dbb4282d6f1ea800730/"
 
@@ -53,6 +55,50 @@ def _download(address: str) -> bytes:
         raise InputError(f"{address} could not be downloaded: {error}; {mend}") from error
 
 
+# --- Damaged images ---------------------------------------------------------------------------------------------------
+UNSEEN = "on this system a decoder's warnings cannot be seen: images may be damaged without a word"
+
+
+def note_damage(listed: Listed) -> Listed:
+    """Decode every image of a list once, and note those whose decoder warned; they are used as they are.
+
+    Raises:
+        InputError: images that cannot be read.
+    """
+    names = {image_path(listed, record): str(record["path"]) for record in listed.records}
+    unreadable, warned = decode_all(progress(names, len(names), f"checking {listed.data_set.title}", log=False))
+    if unreadable:
+        path, error = next(iter(unreadable.items()))
+        those = first_three([names[each] for each in unreadable])
+        raise InputError(
+            f"{len(unreadable):,} of {len(names):,} listed images cannot be read ({those}): {path}: {error}"
+        )
+    notes = [] if warnings_are_seen() else [UNSEEN]
+    if warned:
+        those = f"{len(warned):,} DAMAGED: {first_three([names[path] for path in warned])}"
+        mend = f"get them again; all are named by python data_loaders.py --data-dir {listed.data_dir} --check-images"
+        notes.append(f"{those}: the decoder warned, so some of their pixels are wrong; {mend}")
+    return replace(listed, notes=(*listed.notes, *notes))
+
+
+def check_images(data_dir: str | Path) -> bool:
+    """Decode every image in a folder, listed or not, and print which are damaged; True if none is.
+
+    Raises:
+        InputError: a folder without images.
+    """
+    paths = sorted(path for path in Path(data_dir).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise InputError(f"{data_dir}: no images in it; looked for {' '.join(SUFFIXES)}")
+    unreadable, warned = decode_all(progress(paths, len(paths), "checking"))
+    for path, error in sorted((unreadable | warned).items()):
+        print(f"{path.relative_to(data_dir)}: {error}")
+    print(f"{len(paths):,} images decoded: {len(unreadable):,} cannot be read, {len(warned):,} with warnings")
+    print("A damaged JPEG whose data is still possible gives no warning." if warnings_are_seen() else UNSEEN)
+    return not (unreadable or warned)
+
+
+# --- The published lists ----------------------------------------------------------------------------------------------
 def check_data_folder(data_dir: str | Path) -> bool:
     """Print which lists and images of 300W-LP, AFLW2000 and BIWI are in a data folder; True if all of them are."""
     complete = [_check_data_set(name, data_dir) for name in PAPER_DATA_SETS]
@@ -88,7 +134,11 @@ def main() -> int:
     parser.add_argument("--data-dir", default="data", help="folder with 300W_LP, AFLW2000, BIWI and the lists")
     text = "first download the six published lists into lists/ of the data folder, from GitHub or from a mirror"
     parser.add_argument("--fetch-lists", nargs="?", const=PUBLISHED_LISTS, metavar="URL", help=text)
+    text = "only decode every image in the data folder, listed or not, and name those that are damaged"
+    parser.add_argument("--check-images", action="store_true", help=text)
     options = parser.parse_args()
+    if options.check_images:
+        return 0 if check_images(options.data_dir) else 1
     if options.fetch_lists:
         fetch_lists(options.data_dir, options.fetch_lists)
     return 0 if check_data_folder(options.data_dir) else 1

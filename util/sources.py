@@ -14,10 +14,11 @@ import numpy as np
 from data_loaders import read_image, views_of
 from util.errors import InputError
 from util.figures import draw_pose, save_image
+from util.images import SUFFIXES
 from util.lists import Box, RowError, check_box, parse_box, read_rows
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
+KNOWN = VIDEOS.union(SUFFIXES)
 NO_FACE = "no face"
 
 FindBoxes = Callable[[str, np.ndarray], list[Box]]  # boxes of (path, (h, w, 3) uint8 RGB); may raise InputError
@@ -87,13 +88,13 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
 
 def _in_folder(folder: Path) -> list[Source]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    known = [path for path in files if path.suffix.lower() in IMAGES | VIDEOS]
-    others = Counter(path.suffix or "without suffix" for path in files if path.suffix.lower() not in IMAGES | VIDEOS)
+    known = [path for path in files if path.suffix.lower() in KNOWN]
+    others = Counter(path.suffix or "without suffix" for path in files if path.suffix.lower() not in KNOWN)
     if others:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
         print(f"{folder}: skipped files that are neither images nor videos by their names: {counts}", file=sys.stderr)
     if not known:
-        raise InputError(f"{folder}: no images or videos in it; looked for {' '.join(sorted(IMAGES | VIDEOS))}")
+        raise InputError(f"{folder}: no images or videos in it; looked for {' '.join(sorted(KNOWN))}")
     return [_source(str(path), path.relative_to(folder)) for path in known]
 
 
@@ -101,7 +102,7 @@ def _source(path: str, copy: str | Path) -> Source:
     copy = Path(copy)
     if Path(path).suffix.lower() in VIDEOS:
         return Source(path, copy.with_suffix(".mp4"), "video")
-    return Source(path, copy if copy.suffix.lower() in IMAGES else copy.with_name(f"{copy.name}.png"), "image")
+    return Source(path, copy if copy.suffix.lower() in SUFFIXES else copy.with_name(f"{copy.name}.png"), "image")
 
 
 def _with_distinct_copies(sources: Iterable[Source]) -> Iterator[Source]:
