@@ -27,7 +27,7 @@ from scipy.spatial.transform import Rotation
 
 from data_loaders import AXES, rotation_matrix
 from util import pretrained
-from util.detectors import SMALLEST_FACE, HaarDetector, YuNetDetector
+from util.detectors import SMALLEST_FACE, SURE, HaarDetector, YuNetDetector
 from util.errors import InputError
 from util.explain import RULES, Explanations
 from util.export import export_checked
@@ -84,7 +84,8 @@ ROTATION_FIELDS: dict[str, tuple[str, ...]] = {
 def row_fields(rotation: str, uncertainty: bool = False) -> tuple[str, ...]:
     """The names of a row's fields, in order."""
     spreads = tuple(f"{axis}_spread" for axis in AXES) if uncertainty else ()
-    return ("source", "frame", "face", "row", "column", "size", *AXES, *spreads, *ROTATION_FIELDS[rotation], "status")
+    where = ("source", "frame", "face", "row", "column", "size", "confidence")
+    return (*where, *AXES, *spreads, *ROTATION_FIELDS[rotation], "status")
 
 
 def rows_of(
@@ -103,8 +104,10 @@ def rows_of(
     for index, face in enumerate(frame.faces):
         degrees = np.degrees(face.angles) * (1, 1, -1 if roll_sign == "mat" else 1)
         spread = np.degrees(face.spread).round(4).tolist() if uncertainty else ()
+        sure = None if face.confidence is None else round(face.confidence, 4)
         numbers = (*degrees.round(4).tolist(), *spread, *_rotation(face.angles, rotation).round(6).tolist())
-        rows.append(dict(zip(fields, (frame.source.path, frame.number, index, *face.box, *numbers, "ok"), strict=True)))
+        values = (frame.source.path, frame.number, index, *face.box, sure, *numbers, "ok")
+        rows.append(dict(zip(fields, values, strict=True)))
     return rows
 
 
@@ -149,6 +152,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--detector-model", metavar="FILE.onnx", help="model file for the detector yunet")
     what = "smallest face for the detector haar, as a share of the image's shorter side"
     add("--smallest-face", type=number(float, 0.001, 1), default=SMALLEST_FACE, metavar="SHARE", help=what)
+    what = "leave out faces of less confidence: haar's is how many windows it took for the face, yunet's is 0 to 1 "
+    what += f"(default: all that haar finds; yunet: {SURE})"
+    add("--min-confidence", type=number(float, 0), metavar="C", help=what)
     what = "margin added on each side of the box, as a share of its size"
     add("--margin", type=number(float, 0, 5), default=0.2, metavar="SHARE", help=what)
     add = parser.add_argument_group("rows").add_argument
@@ -186,8 +192,11 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error("--uncertainty is the spread over several views; leave --views 1 out")
     if options.box and options.box[2] < 1:
         parser.error(f"the size of --box must be at least 1, not {options.box[2]}")
-    haar = not (options.box or options.boxes or options.detector_model)
-    needs = {"style": ("--drawn", options.drawn), "smallest_face": ("the detector haar", haar)}
+    detector, yunet = not (options.box or options.boxes), options.detector_model
+    if yunet and (options.min_confidence or 0) > 1:
+        parser.error(f"yunet's confidence is from 0 to 1; --min-confidence is {options.min_confidence:g}")
+    needs = {"style": ("--drawn", options.drawn), "smallest_face": ("the detector haar", detector and not yunet)}
+    needs["min_confidence"] = ("a detector", detector)
     needs |= dict.fromkeys(("cell", "cam", "singles"), ("--explain", options.explain))
     for name, (needed, given) in needs.items():
         if getattr(options, name) != parser.get_default(name) and not given:
@@ -196,12 +205,16 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
 
 def box_finder(options: argparse.Namespace) -> FindBoxes:
     """The function that finds the boxes of an image, by the options."""
+    least = options.min_confidence
     if options.box:
-        return lambda path, image: [tuple(options.box)]
+        return lambda path, image: [(tuple(options.box), None)]
     if options.boxes:
         return ListedBoxes(options.boxes)
-    detector = YuNetDetector(options.detector_model) if options.detector_model else HaarDetector(options.smallest_face)
-    return lambda path, image: detector(image)
+    if options.detector_model:
+        yunet = YuNetDetector(options.detector_model, SURE if least is None else least)
+        return lambda path, image: yunet(image)
+    haar = HaarDetector(options.smallest_face, least or 0)
+    return lambda path, image: haar(image)
 
 
 def check_sources(options: argparse.Namespace, sources: list[Source]) -> None:

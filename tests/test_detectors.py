@@ -65,14 +65,21 @@ def test_the_report_mirrors_right_profiles_and_takes_frontal_faces_below_thirty_
 
 def test_the_haar_detector_gives_a_synthetic_head_its_listed_box(head):
     image, listed = head
-    (box,) = HaarDetector()(image)
+    ((box, _),) = HaarDetector()(image)
     assert overlap(box, listed) > 0.8
+
+
+def test_the_confidence_is_the_number_of_windows_and_less_than_the_least_is_left_out(head):
+    image, _ = head
+    ((box, windows),) = HaarDetector()(image)
+    assert windows >= 6 and HaarDetector(least=windows)(image) == [(box, windows)]
+    assert HaarDetector(least=windows + 1)(image) == []
 
 
 def test_boxes_in_a_large_image_are_in_its_own_pixels(head):
     image, _ = head
-    (box,) = HaarDetector()(image)
-    (large,) = HaarDetector()(cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_LINEAR))
+    ((box, _),) = HaarDetector()(image)
+    ((large, _),) = HaarDetector()(cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_LINEAR))
     assert overlap(large, 3 * np.array(box)) > 0.6  # the cascade steps its sizes by a tenth; in other pixels: below 0.2
 
 
@@ -86,9 +93,9 @@ def test_smallest_face_is_a_share_of_the_shorter_side_and_at_least_24_pixels(mon
     asked = []
 
     class Cascade:
-        def detectMultiScale(self, grey, **options):  # noqa: N802 - OpenCV's name
+        def detectMultiScale2(self, grey, **options):  # noqa: N802 - OpenCV's name
             asked.append(options["minSize"])
-            return ()
+            return (), ()
 
     monkeypatch.setattr(detectors, "_cascade", lambda name: Cascade())
     HaarDetector(0.5)(NOISE)  # 120 rows and 160 columns
@@ -116,15 +123,18 @@ def test_red_is_brighter_than_blue_for_the_haar_detector(monkeypatch):
     ],
 )
 def test_profiles_are_searched_both_ways_where_no_frontal_face_is_found(monkeypatch, answers, found):
-    searches = iter(answers)  # frontal, profile, profile in the mirror image
+    searches = iter(
+        [[(square, 9) for square in squares] for squares in answers]
+    )  # frontal, profile, profile in the mirror image
     monkeypatch.setattr(HaarDetector, "_search", lambda self, cascade, grey: next(searches))
-    assert HaarDetector().squares(NOISE) == found
+    assert HaarDetector().squares(NOISE) == [(*face, 9) for face in found]
 
 
 def test_each_kind_of_square_has_its_own_mapping_and_the_largest_box_comes_first(monkeypatch):
-    squares = [("left", (0, 0, 50)), ("right", (100, 0, 80)), ("frontal", (200, 0, 60))]
+    squares = [("left", (0, 0, 50), 6), ("right", (100, 0, 80), 7), ("frontal", (200, 0, 60), 8)]
     monkeypatch.setattr(HaarDetector, "squares", lambda self, image: squares)
-    assert HaarDetector()(NOISE) == [MAPPINGS[kind].box(*square) for kind, square in (squares[1:] + squares[:1])]
+    in_order = squares[1:] + squares[:1]
+    assert HaarDetector()(NOISE) == [(MAPPINGS[kind].box(*square), windows) for kind, square, windows in in_order]
 
 
 def test_an_opencv_without_cascades_is_named(monkeypatch):
@@ -165,12 +175,13 @@ def yunet(monkeypatch, tmp_path):
 
 
 def test_yunet_boxes_become_squares_around_them_the_largest_first(yunet):
-    assert yunet(NOISE) == [(-10, 100, 80), (20, 0, 50)]
+    assert [box for box, _ in yunet(NOISE)] == [(-10, 100, 80), (20, 0, 50)]
+    assert [score for _, score in yunet(NOISE)] == pytest.approx([0.8, 0.9])
     assert (yunet.detector.image == NOISE[..., ::-1]).all()  # OpenCV's models take BGR
 
 
 def test_yunet_searches_a_large_image_at_a_smaller_size(yunet):
-    assert yunet(np.zeros((1000, 2000, 3), np.uint8)) == [(-20, 200, 160), (40, 0, 100)]
+    assert [box for box, _ in yunet(np.zeros((1000, 2000, 3), np.uint8))] == [(-20, 200, 160), (40, 0, 100)]
     assert yunet.detector.size == (1000, 500)
 
 

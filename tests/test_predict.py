@@ -57,16 +57,17 @@ def frame_at(*degrees):
 def test_a_row_holds_where_the_face_is_and_its_angles_in_degrees():
     frame = Frame(Source("v.mp4", Path("v.mp4"), "video"), 7, NOISE)
     frame.faces = [
-        Face((1, 2, 3), NOISE[None], np.radians([10, -20, 30])),
+        Face((1, 2, 3), NOISE[None], np.radians([10, -20, 30]), confidence=0.912345),
         Face((4, 5, 6), NOISE[None], np.radians([-1, 2, -3])),
     ]
     first, second = predict.rows_of(frame)
     assert first == {
         "source": "v.mp4", "frame": 7, "face": 0, "row": 1, "column": 2, "size": 3,
-        "yaw": 10.0, "pitch": -20.0, "roll": 30.0, "status": "ok",
+        "confidence": 0.9123, "yaw": 10.0, "pitch": -20.0, "roll": 30.0, "status": "ok",
     }  # fmt: skip
     assert tuple(first) == predict.row_fields("none")
     assert (second["face"], second["row"], second["yaw"], second["roll"]) == (1, 4, -1.0, -3.0)
+    assert second["confidence"] is None
 
 
 def test_a_frame_without_faces_has_a_row_that_says_why():
@@ -162,13 +163,15 @@ def test_a_batch_never_holds_more_faces_than_asked_for(model, monkeypatch):
     answers = lambda model, crops: sizes.append(len(crops)) or np.zeros((len(crops), 3))  # noqa: E731
     monkeypatch.setattr(predict, "predict_angles", answers)
     frames = [Frame(IMAGE, number, NOISE) for number in range(3)]
-    done = list(predict.predict_frames(model, frames, lambda path, image: [BOX] * 2, 0.2, 3))
+    done = list(predict.predict_frames(model, frames, lambda path, image: [(BOX, None)] * 2, 0.2, 3))
     assert sizes == [3, 1, 2] and [len(frame.faces) for frame in done] == [2, 2, 2]
 
 
 def test_many_faces_of_one_image_each_get_their_own_row(model):
     boxes = [(row, 20, 40) for row in range(0, 70, 10)]
-    (frame,) = predict.predict_frames(model, [Frame(IMAGE, None, NOISE)], lambda path, image: boxes, 0.2, 3)
+    (frame,) = predict.predict_frames(
+        model, [Frame(IMAGE, None, NOISE)], lambda path, image: [(box, 7) for box in boxes], 0.2, 3
+    )
     rows = predict.rows_of(frame)
     assert [(row["row"], row["face"]) for row in rows] == [(10 * number, number) for number in range(7)]
     for row, box in zip(rows, boxes, strict=True):
@@ -189,17 +192,17 @@ def test_what_cannot_be_read_is_named_and_the_rest_of_a_folder_is_done(run, tmp_
     found = {str(Path(row["source"]).relative_to(tmp_path)): row["status"] for row in rows}
     assert list(found) == ["a.png", "bad.bmp", "below/z.jpg", "one.png"]
     assert found["a.png"] == found["below/z.jpg"] == "ok"
-    for name, problem in (("bad.bmp", "not an image"), ("one.png", "the box row 20, column 30, size 60 does not fit")):
+    for name, problem in (("bad.bmp", "not an image"), ("one.png", "box of over 4 times its image")):
         assert found[name].startswith(problem) and f"{tmp_path / name}: {problem}" in err
     assert "skipped files" in err and "1 .txt" in err and err.endswith("faces: 2, images without a face: 2\n")
 
 
 def test_the_haar_detector_finds_the_boxes_unless_they_are_given(run, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "util.detectors.HaarDetector.__call__", lambda self, image: [(1, 2, round(self.smallest * 100))]
+        "util.detectors.HaarDetector.__call__", lambda self, image: [((1, 2, round(self.smallest * 100)), self.least)]
     )
-    _, (row,), _ = run(write_image(tmp_path / "a.png"), "--smallest-face", 0.3)
-    assert (row["row"], row["column"], row["size"]) == ("1", "2", "30")
+    _, (row,), _ = run(write_image(tmp_path / "a.png"), "--smallest-face", 0.3, "--min-confidence", 12)
+    assert (row["row"], row["column"], row["size"], row["confidence"]) == ("1", "2", "30", "12.0")
 
 
 def test_the_yunet_detector_takes_its_model_file(run, tmp_path):
@@ -405,6 +408,8 @@ def test_the_script_reads_a_network_from_its_file(weights, model, tmp_path):
         ("a.png --singles", "--singles has an effect only with --explain"),
         ("a.png --style cube", "--style has an effect only with --drawn"),
         ("a.png --box 1 2 3 --smallest-face 0.5", "--smallest-face has an effect only with the detector haar"),
+        ("a.png --box 1 2 3 --min-confidence 9", "--min-confidence has an effect only with a detector"),
+        ("a.png --detector yunet --detector-model m.onnx --min-confidence 9", "yunet's confidence is from 0 to 1"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(arguments, message, capsys):

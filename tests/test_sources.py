@@ -186,8 +186,9 @@ class Capture:
 
 def test_faces_are_cut_at_row_column_size_with_the_margin():
     frame = Frame(IMAGE, None, NOISE)
-    cut_faces(frame, lambda path, image: [(20, 30, 60), (50, 10, 40)], 0.3)
+    cut_faces(frame, lambda path, image: [((20, 30, 60), None), ((50, 10, 40), 8)], 0.3)
     assert [face.box for face in frame.faces] == [(20, 30, 60), (50, 10, 40)] and frame.problem == ""
+    assert [face.confidence for face in frame.faces] == [None, 8]
     assert (frame.faces[1].crop == crop(NOISE, 50, 10, 40, 0.3)).all()
     assert (frame.faces[1].crop != crop(NOISE, 50, 10, 40, 0.2)).any()
     assert np.isnan(frame.faces[0].angles).all()
@@ -222,7 +223,7 @@ def test_a_frame_without_boxes_says_so_and_one_that_could_not_be_read_keeps_its_
 )
 def test_a_box_must_touch_its_image_and_not_be_huge(box, fits):
     frame = Frame(IMAGE, None, NOISE)
-    cut_faces(frame, lambda path, image: [(20, 30, 60), box], 0)
+    cut_faces(frame, lambda path, image: [((20, 30, 60), 9), (box, 9)], 0)
     assert len(frame.faces) == (2 if fits else 0)
     reason = "box (outside|of over 4 times) its image.* 120 rows and 160"
     assert fits or re.match(f"{reason} columns; got .*size {box[2]}$", frame.problem)
@@ -232,13 +233,15 @@ def test_a_list_gives_the_box_of_the_longest_row_that_ends_the_path(tmp_path, mo
     boxes = tmp_path / "boxes.txt"
     boxes.write_text("a.png\t1 2 3 3\nSET/a.png\t20 30 60 60 \r\nb.png\t\n")
     find = ListedBoxes(str(boxes))
-    assert find("data/SET/a.png", NOISE) == [(20, 30, 60)] and find("OTHERSET/a.png", NOISE) == [(1, 2, 3)]
+    assert find("data/SET/a.png", NOISE) == [((20, 30, 60), None)] and find("OTHERSET/a.png", NOISE) == [
+        ((1, 2, 3), None)
+    ]
     with pytest.raises(InputError, match=r"the row b\.png of .*boxes\.txt has no box"):
         find("b.png", NOISE)
     with pytest.raises(InputError, match=r"not in the list .*boxes\.txt"):
         find("aa.png", NOISE)
     monkeypatch.chdir((tmp_path / "SET").mkdir() or tmp_path / "SET")
-    assert find("a.png", NOISE) == [(20, 30, 60)]  # the path is made absolute
+    assert find("a.png", NOISE) == [((20, 30, 60), None)]  # the path is made absolute
 
 
 # --- Drawn copies -----------------------------------------------------------------------------------------------------

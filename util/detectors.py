@@ -1,12 +1,14 @@
 """Face detectors, and the mapping from a detector's box to a box like those of the published lists.
 
-A detector is called with an RGB image (h, w, 3) uint8 and returns square boxes (row, column, size) in pixels, the
-largest first.  A detector's own box is larger or smaller than a box of the published lists, and the network's answer
-depends on what it is shown: a `BoxMapping` turns one into the other.
+A detector is called with an RGB image (h, w, 3) uint8 and returns square boxes (row, column, size) in pixels, each with
+the detector's confidence, the largest first.  Confidences of different detectors cannot be compared.  A detector's own
+box is larger or smaller than a box of the published lists, and the network's answer depends on what it is shown: a
+`BoxMapping` turns one into the other.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ SURE = 0.7  # YuNet's detections below this confidence are left out
 SAME_FACE = 0.25  # intersection over union from which two boxes count as the same face
 
 Square = tuple[float, float, float]  # x, y, side in pixels; x, y: the top left corner
+Found = tuple[Box, float | None]  # a face's box and a detector's confidence; None: the box was given
 
 
 # --- From a detector's box to a listed box ----------------------------------------------------------------------------
@@ -50,66 +53,85 @@ MAPPINGS = {"frontal": BoxMapping(0.875, -0.006, 0.081), "left": BoxMapping(0.67
 MAPPINGS["right"] = MAPPINGS["left"].mirrored()  # faces that look to the right of the image
 
 
+class Detection(NamedTuple):
+    """A detector's own square, its confidence, and the key of the square's mapping in MAPPINGS."""
+
+    kind: str
+    square: Square
+    confidence: float
+
+
 # --- Detectors --------------------------------------------------------------------------------------------------------
 class HaarDetector:
     """OpenCV's frontal cascade; where it finds nothing, its profile cascade on the image and on its mirror image.
 
+    The confidence of a face is the number of windows, of various places and sizes, that the cascade took for it.
+
     Args:
         smallest: the smallest face to look for, as a share of the image's shorter side.
+        least: the least confidence of a face; below 6 it has no effect.
 
     Raises:
         InputError: an OpenCV without cascades (5.0 has none).
     """
 
-    def __init__(self, smallest: float = SMALLEST_FACE) -> None:
-        self.smallest = smallest
+    def __init__(self, smallest: float = SMALLEST_FACE, least: float = 0) -> None:
+        self.smallest, self.least = smallest, least
         self.frontal, self.profile = (_cascade(name) for name in ("frontalface_default", "profileface"))
 
-    def __call__(self, image: np.ndarray) -> list[Box]:
-        return _largest_first([MAPPINGS[kind].box(*square) for kind, square in self.squares(image)])
+    def __call__(self, image: np.ndarray) -> list[Found]:
+        return _largest_first([(MAPPINGS[kind].box(*square), sure) for kind, square, sure in self.squares(image)])
 
-    def squares(self, image: np.ndarray) -> list[tuple[str, Square]]:
-        """The cascades' own squares, one per face, each with the key of its mapping in MAPPINGS."""
+    def squares(self, image: np.ndarray) -> list[Detection]:
+        """The cascades' own squares, one per face."""
         small, zoom = _shrunk(image)
         grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
-        found = [("frontal", square) for square in self._search(self.frontal, grey)]
+        found = [Detection("frontal", *face) for face in self._search(self.frontal, grey)]
         if not found:
-            found = [("left", square) for square in self._search(self.profile, grey)]
+            found = [Detection("left", *face) for face in self._search(self.profile, grey)]
             mirrored = self._search(self.profile, np.ascontiguousarray(grey[:, ::-1]))
-            found += [("right", (grey.shape[1] - x - side, y, side)) for x, y, side in mirrored]
-        return [(kind, (x / zoom, y / zoom, side / zoom)) for kind, (x, y, side) in _one_per_face(found)]
+            found += [Detection("right", (grey.shape[1] - x - side, y, side), sure) for (x, y, side), sure in mirrored]
+        return [
+            Detection(kind, (x / zoom, y / zoom, side / zoom), sure)
+            for kind, (x, y, side), sure in _one_per_face(found)
+        ]
 
-    def _search(self, cascade: cv2.CascadeClassifier, grey: np.ndarray) -> list[Square]:
+    def _search(self, cascade: cv2.CascadeClassifier, grey: np.ndarray) -> list[tuple[Square, int]]:
         smallest = max(24, round(self.smallest * min(grey.shape)))  # the cascades were trained on 20 and 24 pixels
         if min(grey.shape) < smallest:
             return []
-        squares = cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(smallest, smallest))
-        return [(int(x), int(y), int(width)) for x, y, width, _ in squares]
+        faces, windows = cascade.detectMultiScale2(grey, scaleFactor=1.1, minNeighbors=5, minSize=(smallest, smallest))
+        found = [((int(x), int(y), int(width)), int(n)) for (x, y, width, _), n in zip(faces, windows, strict=True)]
+        return [(square, sure) for square, sure in found if sure >= self.least]
 
 
 class YuNetDetector:
     """`cv2.FaceDetectorYN` with your own ONNX file of a YuNet.
 
     The relation of its boxes to the published ones was not measured: the square around its box, as wide as the box's
-    longer side, is used unchanged.
+    longer side, is used unchanged.  The confidence is the network's score, 0 to 1.
+
+    Args:
+        least: the least confidence of a face.
 
     Raises:
         InputError: a file that is missing or that OpenCV cannot load.
     """
 
-    def __init__(self, model_file: str | Path) -> None:
+    def __init__(self, model_file: str | Path, least: float = SURE) -> None:
         if not Path(model_file).is_file():
             raise InputError(f"{model_file}: no such file; --detector-model takes the ONNX file of a YuNet")
         try:
-            self.detector = cv2.FaceDetectorYN.create(str(model_file), "", (320, 320), SURE)
+            self.detector = cv2.FaceDetectorYN.create(str(model_file), "", (320, 320), least)
         except (cv2.error, AttributeError) as error:
             raise InputError(f"{model_file}: OpenCV cannot load it as a YuNet face detector: {error}") from error
 
-    def __call__(self, image: np.ndarray) -> list[Box]:
+    def __call__(self, image: np.ndarray) -> list[Found]:
         small, zoom = _shrunk(image)
         self.detector.setInputSize(small.shape[1::-1])
         faces = self.detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
-        return _largest_first([_square_around(*face[:4] / zoom) for face in (() if faces is None else faces)])
+        faces = () if faces is None else faces
+        return _largest_first([(_square_around(*face[:4] / zoom), float(face[14])) for face in faces])
 
 
 def _cascade(name: str) -> cv2.CascadeClassifier:
@@ -137,16 +159,16 @@ def _square_around(x: float, y: float, width: float, height: float) -> Box:
     return BoxMapping().box(x + (width - side) / 2, y + (height - side) / 2, side)
 
 
-def _largest_first(boxes: list[Box]) -> list[Box]:
-    return sorted(boxes, key=lambda box: -box[2])
+def _largest_first(found: list[Found]) -> list[Found]:
+    return sorted(found, key=lambda face: -face[0][2])
 
 
-def _one_per_face(found: list[tuple[str, Square]]) -> list[tuple[str, Square]]:
+def _one_per_face(found: list[Detection]) -> list[Detection]:
     """The largest of the squares on each face."""
-    kept: list[tuple[str, Square]] = []
-    for kind, square in sorted(found, key=lambda item: -item[1][2]):
-        if all(overlap(square, other) < SAME_FACE for _, other in kept):
-            kept.append((kind, square))
+    kept: list[Detection] = []
+    for face in sorted(found, key=lambda face: -face.square[2]):
+        if all(overlap(face.square, other.square) < SAME_FACE for other in kept):
+            kept.append(face)
     return kept
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from data_loaders import read_image, views_of
+from util.detectors import Found
 from util.errors import InputError
 from util.figures import draw_pose, save_image
 from util.images import SUFFIXES
@@ -21,7 +22,7 @@ VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wm
 KNOWN = VIDEOS.union(SUFFIXES)
 NO_FACE = "no face"
 
-FindBoxes = Callable[[str, np.ndarray], list[Box]]  # boxes of (path, (h, w, 3) uint8 RGB); may raise InputError
+FindBoxes = Callable[[str, np.ndarray], list[Found]]  # faces of (path, (h, w, 3) uint8 RGB); may raise InputError
 
 
 # --- Sources ----------------------------------------------------------------------------------------------------------
@@ -42,6 +43,7 @@ class Face:
     views: np.ndarray  # (v, 224, 224, 3) uint8 RGB, see `data_loaders.views_of`
     angles: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) in AXES order, radians, list signs
     spread: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) standard deviations over the views
+    confidence: float | None = None  # the detector's, see `util.detectors`; None if the box was given
 
     @property
     def crop(self) -> np.ndarray:
@@ -164,7 +166,7 @@ class ListedBoxes:
     def __init__(self, file: str) -> None:
         self.file, self.boxes = file, read_rows(file, parse_box)[0]
 
-    def __call__(self, path: str, image: np.ndarray) -> list[Box]:
+    def __call__(self, path: str, image: np.ndarray) -> list[Found]:
         parts = Path(path).resolve().parts
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
         row = next((end for end in ends if end in self.boxes), None)
@@ -172,7 +174,7 @@ class ListedBoxes:
             raise InputError(f"not in the list {self.file}")
         if (box := self.boxes[row]) is None:
             raise InputError(f"the row {row} of {self.file} has no box")
-        return [box]
+        return [(box, None)]
 
 
 def cut_faces(frame: Frame, find_boxes: FindBoxes, margin: float, views: int = 1) -> None:
@@ -186,14 +188,14 @@ def cut_faces(frame: Frame, find_boxes: FindBoxes, margin: float, views: int = 1
     if frame.image is None:
         return
     try:
-        boxes = find_boxes(frame.source.path, frame.image)
-        for box in boxes:
+        found = find_boxes(frame.source.path, frame.image)
+        for box, _ in found:
             check_box(box, *frame.image.shape[:2])
     except (InputError, RowError) as error:
         frame.problem = str(error)
         return
-    frame.faces = [Face(box, views_of(frame.image, *box, margin, views)) for box in boxes]
-    frame.problem = "" if boxes else NO_FACE
+    frame.faces = [Face(box, views_of(frame.image, *box, margin, views), confidence=sure) for box, sure in found]
+    frame.problem = "" if found else NO_FACE
 
 
 # --- Drawn copies -----------------------------------------------------------------------------------------------------

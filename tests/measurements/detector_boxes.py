@@ -42,7 +42,8 @@ def measure(listed: Listed) -> np.ndarray:
         row, column, size = (int(record[name]) for name in ("row", "column", "size"))
         squares = detector.squares(read_image(image_path(listed, record)))
         values: tuple = ("", (np.nan,) * 3, 0.0, len(squares))
-        kind, square = max(squares, key=lambda item: overlap(item[1], (column, row, size)), default=("", (0, 0, 1)))
+        listed_face = (column, row, size)
+        kind, square, _ = max(squares, key=lambda face: overlap(face.square, listed_face), default=("", (0, 0, 1), 0))
         if kind and overlap(square, (column, row, size)) >= SAME_FACE:
             box = (row, column, size)
             values = (kind, relation(square, box), overlap(MAPPINGS[kind].box(*square), box), len(squares) - 1)
