@@ -38,7 +38,7 @@ Job = tuple[str, int, str, int, int]  # data folder, seed, part, number of the p
 
 
 # --- One person -------------------------------------------------------------------------------------------------------
-def _random_angles(rng: np.random.Generator) -> np.ndarray:
+def random_angles(rng: np.random.Generator) -> np.ndarray:
     """A random pose: radians, AXES order. Half of the yaws are uniform, half are those of people who look at a camera.
 
     In image axes R = Rz(twist) Rx(elevation) Ry(yaw) Rx(nod) Rz(tilt): the camera is held askew and stands higher or
@@ -81,7 +81,7 @@ def _draw_person(job: Job) -> tuple[str, list[Row]]:
     rng = np.random.default_rng([seed, list(PARTS).index(part), person])
     identity, rows = random_identity(rng), list[Row]()
     for pose in range(count):
-        angles = _random_angles(rng)
+        angles = random_angles(rng)
         image, facts = render_head(identity, angles, rng=rng, **_random_framing(rng))
         row, column, size = facts["box"]
         if part == "AFLW2000":  # whose images are numbered from 2
