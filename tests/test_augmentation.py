@@ -27,7 +27,7 @@ def plain(monkeypatch):
 
 
 def example(landmarks, seed, image=OTHER, max_margin=0.5):
-    return augmented(image, BOX, ANGLES, landmarks, OTHER, max_margin, np.random.default_rng(seed))
+    return augmented(image, BOX, ANGLES, landmarks, lambda: OTHER, max_margin, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -76,7 +76,7 @@ def test_mirrored_landmarks_are_their_own_inverse_and_swap_the_sides():
 def test_every_change_changes_the_image_and_keeps_its_form():
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8), (0, 0), 2)
     for change in augmentation.CHANGES:
-        found = change(image.copy(), OTHER, np.random.default_rng(3))
+        found = change(image.copy(), lambda: OTHER, np.random.default_rng(3))
         assert found.shape == image.shape and found.dtype == np.uint8
         assert np.abs(found.astype(int) - image).mean() > 0.5, change
 

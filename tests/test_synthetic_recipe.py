@@ -11,9 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
-from data_loaders import AXES, limited, load_data_set
+from data_loaders import AXES, limited, listed_image, load_data_set
 from rafa_model import build_rafa_net, load_rafa_net
 from synthetic_heads import LANDMARKS, write_data_set
+from util import synthetic_recipe
 from util.errors import InputError
 from util.synthetic_recipe import HeadsRecipe, landmarks_of, with_landmarks, without_landmarks
 from util.training import RunFolder, training_step
@@ -53,6 +54,14 @@ def test_batches_are_the_same_for_any_number_of_workers_and_go_on_at_any_epoch(t
     assert whole[0][1]["landmarks"].shape == (3, 3, 68) and whole[0][1]["yaw"].shape == (3, 1)
     assert same(whole, batches(train, workers=1)) and same(whole[2:], batches(train, first_epoch=1, count=2))
     assert not same(whole[:1], batches(train, count=1, seed=1))
+
+
+def test_the_other_image_is_read_only_where_it_covers_the_face(train, monkeypatch):
+    read = []
+    monkeypatch.setattr(synthetic_recipe, "listed_image", lambda *record: read.append(1) or listed_image(*record))
+    found = batches(train, count=20, workers=1)
+    samples = 3 * (len(found) + 4)  # and those in advance
+    assert 60 < len(read) < 1.5 * samples  # about 1.2 for each
 
 
 def test_landmarks_are_found_by_path(train, heads):

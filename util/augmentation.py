@@ -23,6 +23,7 @@ MIRRORED = np.array([
 # fmt: on
 
 Image = np.ndarray  # (224, 224, 3) uint8 RGB
+Other = Callable[[], np.ndarray]
 
 
 # --- Place and turn ---------------------------------------------------------------------------------------------------
@@ -31,7 +32,7 @@ def augmented(
     box: tuple[int, int, int],
     angles: np.ndarray,
     landmarks: np.ndarray,
-    other: np.ndarray,
+    other: Other,
     max_margin: float,
     rng: np.random.Generator,
 ) -> tuple[Image, np.ndarray, np.ndarray]:
@@ -42,7 +43,7 @@ def augmented(
         box: row, column and side of the face, in pixels.
         angles: (3,) yaw, pitch, roll in radians, list signs.
         landmarks: (3, 68) x and y in pixels of the image, z in pixels towards the viewer.
-        other: (h, w, 3) another image, of which pieces may cover this one.
+        other: gives another image (h, w, 3), of which pieces may cover this one; asked where one does.
         max_margin: the box grows by a random share of it, up to this one, on each side.
 
     Returns:
@@ -73,7 +74,7 @@ def augmented(
 
 
 # --- Light, colour, sharpness, cover ----------------------------------------------------------------------------------
-def photographed(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
+def photographed(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     """Every change of CHANGES with its probability; `other` as for `augmented`."""
     chances = rng.random(len(CHANGES))
     for chance, (change, probability) in zip(chances, CHANGES.items(), strict=True):
@@ -82,7 +83,7 @@ def photographed(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Im
     return crop
 
 
-def _side_light(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
+def _side_light(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     """One side darker, behind a soft or a hard edge through the image."""
     small = CROP_SIZE // 4
     y, x = np.mgrid[:small, :small].astype(np.float32) / small - 0.5
@@ -94,7 +95,7 @@ def _side_light(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Ima
     return cv2.multiply(crop, cv2.merge([light] * 3), dtype=cv2.CV_8U)
 
 
-def _tones(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
+def _tones(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     """Gains of the channels, gamma, contrast and brightness, as one table."""
     values = np.arange(256)[:, None] / 255 * np.ones(3)
     if rng.random() < 0.65:
@@ -106,14 +107,14 @@ def _tones(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
     return cv2.LUT(crop, np.clip(values * 255, 0, 255).astype(np.uint8)[None])
 
 
-def _saturation(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
+def _saturation(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     """Grey, or colours weaker or stronger."""
     amount = 0.0 if rng.random() < 0.55 else rng.uniform(0.2, 1.6)
     grey = np.ones((3, 1)) * np.array([[0.299, 0.587, 0.114]])
     return cv2.transform(crop, amount * np.eye(3) + (1 - amount) * grey)
 
 
-def _covered(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
+def _covered(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     """One or two shapes before the face, of one colour or filled with another place or another image."""
     crop = crop.copy()
     for _ in range(1 + (rng.random() < 0.25)):
@@ -132,17 +133,18 @@ def _covered(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
         if filling < 0.6:
             source = np.roll(crop, rng.integers(20, CROP_SIZE - 20, 2), axis=(0, 1))
         else:
-            top, left = (int(rng.integers(0, length - CROP_SIZE + 1)) for length in other.shape[:2])
-            source = other[top : top + CROP_SIZE, left : left + CROP_SIZE]
+            whole = other()
+            top, left = (int(rng.integers(0, length - CROP_SIZE + 1)) for length in whole.shape[:2])
+            source = whole[top : top + CROP_SIZE, left : left + CROP_SIZE]
         cv2.copyTo(source, shape, crop)
     return crop
 
 
-def _blurred(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
+def _blurred(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     return cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.6, 3))
 
 
-def _coarse(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
+def _coarse(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     """Reduced, and enlarged again by one of three interpolations."""
     small = round(CROP_SIZE / rng.uniform(1.5, 6))
     method = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(3)]
@@ -155,7 +157,7 @@ def _noise_bank() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((2 * CROP_SIZE, 2 * CROP_SIZE, 3)).astype(np.float32)
 
 
-def _noisy(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
+def _noisy(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     """A window of one fixed field of noise: drawing normal numbers anew takes longer than all the rest."""
     top, left = rng.integers(0, CROP_SIZE, 2)
     noise = _noise_bank()[top : top + CROP_SIZE, left : left + CROP_SIZE]
@@ -166,12 +168,12 @@ def _noisy(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
     )
 
 
-def _compressed(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
+def _compressed(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     encoded = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 76))])[1]
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
 
 
-def _black_borders(crop: Image, other: np.ndarray, rng: np.random.Generator) -> Image:
+def _black_borders(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     """Black up to a third on each side, as where a box reaches over the image's border."""
     crop = crop.copy()
     top, bottom, left, right = (rng.integers(1, CROP_SIZE // 3, 4) * (rng.random(4) < 0.4)).tolist()
@@ -180,7 +182,7 @@ def _black_borders(crop: Image, other: np.ndarray, rng: np.random.Generator) -> 
     return crop
 
 
-CHANGES: dict[Callable[[Image, np.ndarray, np.random.Generator], Image], float] = {
+CHANGES: dict[Callable[[Image, Other, np.random.Generator], Image], float] = {
     _side_light: 0.15,
     _tones: 0.60,
     _saturation: 0.30,

@@ -5,6 +5,7 @@ heads as an auxiliary output, absolute errors, Adam with a warm-up and a cosine,
 """
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,8 @@ class HeadsRecipe(PaperRecipe):
         def load(job: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             index, seed = job
             rng, record = np.random.default_rng(seed), records[index]
-            image, other = (listed_image(listed, each) for each in (record, records[rng.integers(len(records))]))
-            box = record["row"], record["column"], record["size"]
+            other = partial(listed_image, listed, records[rng.integers(len(records))])  # few samples decode it
+            image, box = listed_image(listed, record), (record["row"], record["column"], record["size"])
             return augmented(image, box, record["angles"], landmarks[index], other, options.train_margin, rng)
 
         samples = in_parallel(load, jobs(), options.workers, 4 * batch_size)
