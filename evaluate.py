@@ -197,7 +197,14 @@ def run_compare(options: Namespace) -> None:
 
 def run_results(options: Namespace) -> None:
     """Write the document of results from result files."""
-    found = [result for path in options.files for result in protocol.read_results(path)]
+    found = []
+    for path in options.files:
+        results = protocol.read_results(path)
+        try:
+            reports.results_document(results)
+        except protocol.MALFORMED as error:
+            raise InputError(f"{path} is not a result file of evaluate.py --result: {error!r}") from error
+        found += results
     write_text(options.out, reports.results_document(found))
     print(f"{options.out}: {len(found)} results of {len(options.files)} files")
 

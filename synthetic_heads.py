@@ -6,6 +6,7 @@ python synthetic_heads.py --contact-sheet heads.jpg
 Images to train on go to 300W_LP, images to test on, of other people, to AFLW2000.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -23,6 +24,8 @@ from util.augmentation import MIRRORED
 from util.errors import InputError
 from util.figures import panel, save_image
 from util.head_renderer import random_identity, random_scene, render_head
+from util.locks import locked
+from util.protocol import MALFORMED
 from util.provenance import write_text, written_whole
 from util.script import number, option_parser, progress, run_script
 
@@ -124,6 +127,19 @@ def write_data_set(
     """
     if min(train, test) < 0 or train + test == 0:
         raise InputError(f"{train} images to train on and {test} to test on: give at least one image in all.")
+    with _drawing(data_dir):
+        _draw_data_set(data_dir, train, test, seed, workers, per_person)
+
+
+def _drawing(data_dir: str | Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the folder: of two programs that draw into it, one waits until the other has ended."""
+    return locked(Path(data_dir, ".lock"), f"another program draws into {data_dir}", wait=True)
+
+
+def _draw_data_set(
+    data_dir: str | Path, train: int, test: int, seed: int, workers: int | None, per_person: int
+) -> None:
+    """`write_data_set` in a folder that is held."""
     _refuse_other_files(Path(data_dir))
     for folder in (*PARTS, "lists"):
         shutil.rmtree(Path(data_dir, folder), ignore_errors=True)
@@ -160,7 +176,7 @@ def _run(jobs: list[Job], workers: int) -> Iterator[tuple[str, list[Row]]]:
 def _refuse_other_files(data_dir: Path) -> None:
     arguments = _manifest(data_dir).get("arguments")
     own = arguments["train"] + arguments["test"] + 6 if arguments else 0  # images, four lists, landmarks, manifest
-    files = sum(path.is_file() for path in data_dir.rglob("*"))
+    files = sum(path.is_file() and not path.name.startswith(".") for path in data_dir.rglob("*"))
     if files > own:
         raise InputError(
             f"{data_dir} holds {files:,} files, {own:,} of them written by this program: nothing was changed. "
@@ -171,8 +187,11 @@ def _refuse_other_files(data_dir: Path) -> None:
 def _manifest(data_dir: str | Path) -> dict[str, Any]:
     """What was written about the data set in this folder; empty where there is none."""
     try:
-        return json.loads(Path(data_dir, MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        manifest = json.loads(Path(data_dir, MANIFEST).read_text(encoding="utf-8"))
+        arguments = {name: int(value) for name, value in manifest["arguments"].items()}
+        facts = {key: manifest[key] for key in ("version", "complete")}
+        return {**facts, "arguments": {"train": 0, "test": 0, **arguments}}
+    except (OSError, *MALFORMED):
         return {}
 
 
@@ -180,10 +199,18 @@ def ensure_data_set(
     data_dir: str | Path, train: int = 1000, test: int = 200, seed: int = 0, per_person: int = PER_PERSON
 ) -> None:
     """`write_data_set`, unless data_dir already holds the whole of this data set."""
-    manifest, wanted = _manifest(data_dir), {"train": train, "test": test, "seed": seed, "per_person": per_person}
+    wanted = {"train": train, "test": test, "seed": seed, "per_person": per_person}
+    if _is_whole(data_dir, wanted):
+        return
+    with _drawing(data_dir):
+        if not _is_whole(data_dir, wanted):  # another program may have drawn it just now
+            _draw_data_set(data_dir, workers=None, **wanted)
+
+
+def _is_whole(data_dir: str | Path, wanted: dict[str, int]) -> bool:
+    manifest = _manifest(data_dir)
     same = manifest.get("version") == VERSION and wanted.items() <= manifest["arguments"].items()
-    if not (same and manifest["complete"]):
-        write_data_set(data_dir, **wanted)
+    return bool(same and manifest["complete"])
 
 
 # --- Contact sheet ----------------------------------------------------------------------------------------------------

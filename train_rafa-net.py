@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -35,15 +35,16 @@ from util.errors import InputError
 from util.inference import predict_listed
 from util.predictions import write_predictions
 from util.provenance import environment, write_text
+from util.run_folder import RunFolder
 from util.script import number, option_parser, progress, run_script
-from util.training import ExpectedTime, Losses, PaperRecipe, RunFolder, training_step, watch
+from util.training import ExpectedTime, Losses, PaperRecipe, refuse_diverged, training_step, watch
 
 # What --synthetic changes: smaller network, fewer epochs, larger batches.
 SYNTHETIC = {"weights": "none", "batch_size": 32, "watch_every": 0}
 DEMO = SYNTHETIC | {"backbone": "tiny", "epochs": 15, "decay_every": 11, "data_dir": "data/synthetic"}
 FULL = SYNTHETIC | {"backbone": "small", "epochs": 30, "learning_rate": 1e-3, "data_dir": "data/synthetic-full"}
 FULL_HEADS = {"train": 12_000, "test": 400, "per_person": 1}
-MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir", "run_dir", "resume"}
+MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir", "run_dir", "resume", "keep_every"}
 
 
 def option_definitions() -> argparse.ArgumentParser:
@@ -94,8 +95,11 @@ def option_definitions() -> argparse.ArgumentParser:
     files.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in --run-dir from its last checkpoint; --epochs, --workers and --data-dir may change",
+        help="continue the run in --run-dir from its last checkpoint; --epochs, --keep-every, --workers and --data-dir "
+        "may change",
     )
+    text = "keep the checkpoint of every Nth epoch, each as large as last.keras; 0: last.keras alone"
+    files.add_argument("--keep-every", type=number(int, 0), default=0, metavar="N", help=text)
     files.add_argument("--workers", type=number(int, 1, 1024), default=os.cpu_count(), help="threads that read images")
     return parser
 
@@ -107,8 +111,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.resume:
         if not options.run_dir:
             parser.error("--resume needs the --run-dir of the run to continue")
-        saved = RunFolder(options.run_dir).record()["options"]
-        check_saved(vars(parser.parse_args([])), saved, options.run_dir)
+        saved = checked(RunFolder(options.run_dir).record()["options"], options.run_dir)
         parser.set_defaults(**saved)
         options = parser.parse_args(arguments)
         fixed = saved.keys() - MAY_CHANGE_ON_RESUME
@@ -129,15 +132,32 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def check_saved(defaults: dict[str, Any], saved: dict[str, Any], run_dir: str) -> None:
-    """Refuse the options of a run.json that are not this script's, by name or by type."""
-    wrong = sorted(defaults.keys() ^ saved.keys())
-    for name in defaults.keys() & saved.keys():
-        kind = (int, float) if isinstance(defaults[name], float) else type(defaults[name])
-        if defaults[name] is not None and not isinstance(saved[name], kind):
-            wrong.append(name)
-    if wrong:
-        raise InputError(f"{run_dir}/run.json does not hold this script's options: see {', '.join(wrong)}")
+def checked(saved: dict[str, Any], run_dir: str) -> dict[str, Any]:
+    """The options of a run.json, with the default for one that did not exist when the run began.
+
+    Raises:
+        InputError: options that are not this script's, by name, type or value.
+    """
+    parser = option_definitions()
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError(f"{run_dir}/run.json does not hold this script's options: {message}")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    defaults, given = vars(parser.parse_args([])), list[str]()
+    saved = {name: defaults[name] for name in MAY_CHANGE_ON_RESUME} | saved
+    for name, value in saved.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, list):
+            given += [option, *map(str, value)]
+        elif value is True and defaults.get(name) is False:
+            given.append(option)
+        elif value is not None and value is not False:
+            given.append(f"{option}={value}")
+    parsed = vars(parser.parse_args(given))
+    if wrong := sorted(name for name in parsed | saved if name not in saved or parsed.get(name) != saved[name]):
+        refuse(f"see {', '.join(wrong)}")
+    return saved
 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -180,7 +200,7 @@ def load_lists(options: argparse.Namespace) -> list[Listed]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_options(arguments)
-    run = RunFolder(options.run_dir)
+    run = RunFolder(options.run_dir, options.keep_every)
     if not options.resume:
         run.refuse_if_used()
     if options.synthetic:
@@ -188,6 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         ensure_data_set(options.data_dir, **(FULL_HEADS if options.synthetic == "full" else {}))
     train, test = load_lists(options)
+    with run.taken(options.resume):
+        train_and_score(run, train, test, options)
+
+
+def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argparse.Namespace) -> None:
+    """Start or resume the run in a folder that was taken, and finish it."""
     steps = batches_per_epoch(train, options.batch_size)
 
     # TensorFlow is loaded only now, when the options are right and the data is there.
@@ -198,11 +224,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe = HeadsRecipe(options, train) if options.synthetic == "full" else PaperRecipe(options, train)
     model = recipe.build()
     record = run_record(options, train, test, steps)
+    first_epoch = 0
     if options.resume:
         first_epoch = run.resume(model, record)
         print(f"resume after epoch {first_epoch} of {options.epochs}")
-    else:
-        first_epoch = 0
+    run.check_disk(model, first_epoch, options.epochs)
+    if not options.resume:
         run.start(record)
     print(f"{model.name}: {model.count_params():,} parameters, {steps} steps an epoch, on {record['hardware']}")
     print(f"everything goes to {run.path}", flush=True)
@@ -217,6 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ):
             found = step(crops, true)
             losses.append({name: float(loss) for name, loss in found.items()})
+            refuse_diverged(losses[-1], recipe.losses, f"epoch {epoch + 1}, step {len(losses)}")
             expected.count()
         seconds, rate = time.monotonic() - start, float(model.optimizer.learning_rate)
         row = epoch_row(epoch + 1, seconds, rate, losses, recipe.losses)

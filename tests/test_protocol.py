@@ -119,13 +119,38 @@ def test_a_training_on_other_data_is_not_the_papers_protocol():
 
 @pytest.mark.parametrize(("setting", "whole"), [({}, True), ({"allow_missing": True}, False), ({"limit": 5}, False)])
 def test_a_run_record_says_whether_the_training_left_images_out(setting, whole, tmp_path):
-    run = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [["training"], ["test"]]}
+    training = {"path": "lists/train.txt", "published": False}
+    run = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [[training], []]}
     run["options"] = {"seed": 1, "allow_missing": False, "limit": 0} | setting
     (tmp_path / "run.json").write_text(json.dumps(run))
     (tmp_path / "w.keras").write_text("w")
     trained_by = protocol.weights_facts(tmp_path / "w.keras", "tiny")["trained_by"]
     assert trained_by["all_images"] is whole
-    assert (trained_by["seed"], trained_by["lists"]) == (1, ["training"])
+    assert (trained_by["seed"], trained_by["lists"]) == (1, [training])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"lists": [[5]]},
+        {"lists": [[{"path": 5, "published": True}]]},
+        {"lists": 5},
+        {"options": None},
+        {"mean_pose": 5},
+        {"mean_pose": {"yaw": "far", "pitch": 1, "roll": 1}},
+        {"mean_pose": {"yaw": math.nan, "pitch": 1, "roll": 1}},
+    ],
+)
+def test_a_run_record_of_another_shape_is_refused(part, tmp_path):
+    run = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [[], []]}
+    run["options"] = {"seed": 1, "allow_missing": False, "limit": 0}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    (tmp_path / "w.keras").write_text("w")
+    protocol.weights_facts(tmp_path / "w.keras", "tiny")
+    for text in (json.dumps(run | part), "[" * 100_000):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(InputError, match=r"run\.json is not the record of a training run"):
+            protocol.weights_facts(tmp_path / "w.keras", "tiny")
 
 
 def test_a_card_says_by_which_option_images_were_left_out():

@@ -97,13 +97,14 @@ def test_a_reader_that_has_read_enough_is_no_error():
     assert (done.stdout, done.stderr) == ("0\n0\n", "")
 
 
-def test_ctrl_c_is_one_line_and_exit_status_130(capsys):
+@pytest.mark.parametrize(("said", "more"), [((), ""), (("epoch 3 is saved",), ": epoch 3 is saved")])
+def test_ctrl_c_is_one_line_and_exit_status_130(said, more, capsys):
     def main():
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*said)
 
     with pytest.raises(SystemExit) as end:
         script.run_script(main)
-    assert end.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
+    assert end.value.code == 130 and capsys.readouterr().err == f"stopped by Ctrl-C{more}\n"
 
 
 def test_sigterm_is_one_line_and_exit_status_143(capsys):

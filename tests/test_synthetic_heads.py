@@ -1,8 +1,10 @@
 """The synthetic data set: lists and images agree, the same seed writes the same bytes, other data is left alone."""
 
+import contextlib
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -185,7 +187,7 @@ def test_people_of_the_test_part_are_not_in_training(monkeypatch):
 
 def test_a_whole_set_is_kept_and_anything_else_is_drawn_again(data_set, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(synthetic_heads, "write_data_set", lambda *_, **options: drawn.append(options))
+    monkeypatch.setattr(synthetic_heads, "_draw_data_set", lambda *_, workers, **options: drawn.append(options))
     synthetic_heads.ensure_data_set(data_set, **SMALL)
     assert not drawn
     for change in ({"seed": 1}, {"train": 10}, {"test": 4}):
@@ -196,6 +198,25 @@ def test_a_whole_set_is_kept_and_anything_else_is_drawn_again(data_set, tmp_path
         synthetic_heads.ensure_data_set(tmp_path, **SMALL)
     everyone = {**SMALL, "per_person": synthetic_heads.PER_PERSON}
     assert drawn == [{**everyone, "seed": 1}, {**everyone, "train": 10}, {**everyone, "test": 4}, everyone, everyone]
+
+
+def test_a_set_that_another_program_has_drawn_meanwhile_is_not_drawn_again(data_set, tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def drawn_meanwhile(path, in_use, wait):
+        assert path.parent == tmp_path and wait
+        shutil.copy(data_set / synthetic_heads.MANIFEST, tmp_path)
+        yield
+
+    monkeypatch.setattr(synthetic_heads, "locked", drawn_meanwhile)
+    monkeypatch.setattr(synthetic_heads, "_draw_data_set", None)
+    synthetic_heads.ensure_data_set(tmp_path, **SMALL)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", '{"arguments": 5}', '{"arguments": {"train": 1e999}}', "\xff"])
+def test_a_manifest_of_any_shape_is_none(text, tmp_path):
+    (tmp_path / synthetic_heads.MANIFEST).write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match="Give a new folder"):
+        synthetic_heads.ensure_data_set(tmp_path, **SMALL)
 
 
 def test_an_interrupted_set_is_not_whole_and_is_replaced(tmp_path, monkeypatch):

@@ -8,11 +8,20 @@ import pytest
 
 from data_loaders import AXES
 from rafa_model import build_rafa_net
-from util import training
+from util import run_folder, training
 from util.backend import keras, tf
 from util.errors import InputError
 from util.keras224 import BatchNormalization, count_steps
-from util.training import ExpectedTime, RunFolder, compile_rafa_net, learning_rate_of, training_step
+from util.run_folder import DivergedError, RunFolder
+from util.training import (
+    LARGEST_ERROR,
+    PAPER_LOSSES,
+    ExpectedTime,
+    compile_rafa_net,
+    learning_rate_of,
+    refuse_diverged,
+    training_step,
+)
 
 RNG = np.random.default_rng(0)
 CROPS = RNG.integers(0, 256, (4, 224, 224, 3)).astype("uint8")
@@ -86,6 +95,7 @@ def test_after_one_step_every_moving_average_is_that_of_the_batch():
 
 def test_a_checkpoint_continues_to_the_last_bit(trained, tmp_path):
     run, (model, _) = RunFolder(tmp_path / "run"), trained
+    run.path.mkdir()
     run.start(RECORD)
     run.log(row(1))
     run.save(model, 1, last=False)
@@ -102,10 +112,10 @@ def test_a_checkpoint_continues_to_the_last_bit(trained, tmp_path):
     assert losses[0] == losses[1]
 
 
-def test_every_fifth_epoch_is_kept_and_the_others_are_half_a_minute_apart(model, tmp_path, monkeypatch):
+def test_epochs_are_kept_on_request_and_the_others_are_half_a_minute_apart(model, tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
-    run = RunFolder(tmp_path)
+    monkeypatch.setattr(run_folder.time, "monotonic", lambda: now[0])
+    run = RunFolder(tmp_path, keep_every=5)
     saved = []
     monkeypatch.setattr(model, "save", lambda path: (path.write_bytes(b"network"), saved.append(now[0])))
     for epoch in range(1, 8):
@@ -129,22 +139,100 @@ def test_a_failed_save_leaves_the_last_checkpoint(model, tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["last.keras"] and run.checkpoint.read_bytes() == b"good"
 
 
+def begin(folder):
+    """A new run in a folder, as the training script starts it."""
+    run = RunFolder(folder)
+    with run.taken(resume=False):
+        run.start(RECORD)
+    return run
+
+
 def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match="is not empty; give another --run-dir, or --resume"):
-        RunFolder(tmp_path).start(RECORD)
-    RunFolder(tmp_path / "new").start(RECORD)
+        begin(tmp_path)
+    begin(tmp_path / "new")
     with pytest.raises(InputError, match="is not empty"):
-        RunFolder(tmp_path / "new").start(RECORD)
+        begin(tmp_path / "new")
     assert json.loads((tmp_path / "new/run.json").read_text()) == RECORD
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["run.json"]
 
 
-def test_of_two_runs_that_start_at_once_one_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(RunFolder, "refuse_if_used", lambda run: None)  # both have looked before either wrote
-    RunFolder(tmp_path).start(RECORD)
-    with pytest.raises(InputError, match="was taken by another run just now"):
-        RunFolder(tmp_path).start({**RECORD, "suite": "other"})
-    assert json.loads((tmp_path / "run.json").read_text()) == RECORD
+@pytest.mark.parametrize("resume", [False, True])
+def test_of_two_runs_in_one_folder_at_once_one_is_refused(resume, tmp_path):
+    with (
+        RunFolder(tmp_path).taken(resume=False),  # and has not written yet
+        pytest.raises(InputError, match="is in use by another run; give another --run-dir"),
+        RunFolder(tmp_path).taken(resume),
+    ):
+        pass
+    begin(tmp_path)
+
+
+def test_a_killed_run_leaves_nothing_that_hinders_the_next(tmp_path):
+    (tmp_path / run_folder.LOCK).touch()
+    begin(tmp_path)
+    (tmp_path / run_folder.LOCK).touch()
+    (tmp_path / ".4711-last.keras").touch()
+    with RunFolder(tmp_path).taken(resume=True):
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(28, "No space left on device", "last.keras")])
+@pytest.mark.parametrize("saved", [None, 0, 3])
+def test_what_stops_a_run_says_what_is_saved_and_how_to_go_on(stop, saved, tmp_path):
+    run = RunFolder(tmp_path / "my run")
+    with pytest.raises((KeyboardInterrupt, InputError, OSError)) as caught, run.taken(resume=False):
+        run.epochs_saved = saved
+        raise stop
+    go_on = f"go on with: python train_rafa-net.py --run-dir '{run.path}' --resume"
+    state = {None: "", 0: f"no epoch was saved; {go_on}", 3: f"last.keras holds the run up to epoch 3; {go_on}"}[saved]
+    assert str(caught.value).endswith(state) and "\n" not in str(caught.value)
+    if isinstance(stop, KeyboardInterrupt) and saved is None:
+        assert str(stop) == "no epoch was saved"
+    if isinstance(stop, OSError) and saved is not None:
+        assert str(caught.value).startswith("last.keras: No space left on device; ")
+
+
+def test_a_run_that_diverged_is_not_to_be_resumed(tmp_path):
+    run = begin(tmp_path)
+    with pytest.raises(InputError) as caught, run.taken(resume=True):
+        raise DivergedError("the loss is nan")
+    assert str(caught.value) == "the loss is nan; no epoch was saved"
+
+
+@pytest.mark.parametrize(("keep_every", "epochs", "checkpoints"), [(0, 100, 2), (5, 100, 22), (5, 4, 2)])
+def test_a_disk_too_small_for_the_checkpoints_is_said(keep_every, epochs, checkpoints, trained, tmp_path, monkeypatch):
+    variables = (*trained[0].variables, *trained[0].optimizer.variables)
+    needed = 4 * sum(int(np.prod(variable.shape)) for variable in variables) * checkpoints
+    run, usage = RunFolder(tmp_path, keep_every), run_folder.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    run.check_disk(trained[0], 0, epochs)
+    monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    with pytest.raises(InputError, match="are free: make room, or give another --run-dir"):
+        run.check_disk(trained[0], 0, epochs)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), LARGEST_ERROR**2 * 1.01])
+def test_a_loss_beyond_any_angle_is_refused_with_its_step(loss):
+    fine = {"yaw": LARGEST_ERROR**2, "pitch": 1.0, "roll": 0.0}
+    refuse_diverged(fine, PAPER_LOSSES, "epoch 2, step 7")
+    with pytest.raises(InputError, match=r"epoch 2, step 7: the roll loss is .* lower --learning-rate"):
+        refuse_diverged({**fine, "roll": loss}, PAPER_LOSSES, "epoch 2, step 7")
+
+
+def test_weights_that_are_not_finite_are_not_saved(begun):
+    model = network()
+    begun.save(model, 1, last=True)
+    saved = begun.checkpoint.read_bytes()
+    for variable in (model.get_layer("conv1_bn").moving_variance, model.optimizer.variables[-1]):
+        kept = variable.numpy()
+        variable.assign(np.full(variable.shape, np.nan))
+        with pytest.raises(InputError, match=r"epoch 2: .* is not finite: the training has diverged; lower --learning"):
+            begun.save(model, 2, last=True)
+        variable.assign(kept)
+    assert begun.checkpoint.read_bytes() == saved and begun.epochs_saved == 1
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"options": 3, "suite": "0.2.0"}', '{"options": {}'])
@@ -162,9 +250,7 @@ def test_a_run_of_the_first_version_is_not_resumed(tmp_path):
 
 @pytest.fixture
 def begun(tmp_path):
-    run = RunFolder(tmp_path / "run")
-    run.start(RECORD)
-    return run
+    return begin(tmp_path / "run")
 
 
 def test_a_run_without_a_checkpoint_starts_again(begun, model, capsys):
@@ -193,17 +279,26 @@ def test_rows_that_are_lost_are_said(begun, trained, content, capsys):
     assert "metrics.csv holds 0 of the 1 epochs done; the other rows are lost" in capsys.readouterr().out
 
 
-def test_a_lost_or_damaged_checkpoint_is_said_with_the_way_on(begun, model):
+def test_a_lost_or_damaged_checkpoint_is_said_with_the_way_on(begun, trained):
+    model, steps = trained[0], int(trained[0].optimizer.iterations)
+    again = {**RECORD, "steps_per_epoch": steps}
     begun.log(row(1))
     begun.log(row(2))
     with pytest.raises(InputError, match=r"last\.keras is missing; start a new run"):
-        begun.resume(model, RECORD)
-    for epoch in (5, 10):
-        (begun.path / f"epoch-{epoch:03d}.keras").touch()
+        begun.resume(model, again)
+    model.save(begun.path / "epoch-005.keras")
+    (begun.path / "epoch-010.keras").write_bytes(b"damaged too")
+    build_rafa_net("tiny", None).save(begun.path / "epoch-1000.keras")  # of no training run
     begun.checkpoint.write_bytes(b"not a network")
-    with pytest.raises(InputError, match=r"damaged.*copy .*epoch-010\.keras to last\.keras"):
-        begun.resume(model, RECORD)
+    with pytest.raises(InputError, match=r"damaged.*copy .*epoch-005\.keras to last\.keras"):
+        begun.resume(model, again)
     assert len(begun.log_file.read_text().splitlines()) == 3
+
+
+def test_a_checkpoint_without_an_optimizer_is_not_resumed(begun):
+    build_rafa_net("tiny", None).save(begun.checkpoint)
+    with pytest.raises(InputError, match=r"last\.keras holds no finite numbers for .*; start a new run"):
+        begun.resume(network(), RECORD)
 
 
 def test_other_lists_than_those_of_the_run_are_refused(begun, model):
@@ -243,6 +338,19 @@ def test_the_log_has_a_row_per_epoch_and_tensorboard_its_curves(begun):
         (1, 1),
         (2, 0.5),
     ]
+
+
+def test_the_curves_have_no_epoch_twice_after_a_resume(begun, trained):
+    begun.save(trained[0], 1, last=True)
+    for epoch in (1, 2):
+        begun.log(row(epoch))
+    again = RunFolder(begun.path)
+    assert again.resume(trained[0], {**RECORD, "steps_per_epoch": int(trained[0].optimizer.iterations)}) == 1
+    again.log(row(2))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = EventAccumulator(str(begun.path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    assert [event.step for event in curves.Tensors("loss")] == [1, 2]
 
 
 def test_the_expected_time_leaves_out_the_first_steps(monkeypatch, capsys):

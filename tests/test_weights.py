@@ -1,7 +1,9 @@
 """Weight files: saved ones load with one call, anything else is refused by name."""
 
+import io
 import json
 import re
+import warnings
 import zipfile
 
 import h5py
@@ -53,17 +55,40 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
         load_rafa_net(tmp_path / "lambda.keras")
 
 
+def save_with(model, path, entry, change):
+    """Save a model as a `.keras` file and change one of its entries: bytes → bytes."""
+    model.save(path.with_name("good.keras"))
+    with zipfile.ZipFile(path.with_name("good.keras")) as good, zipfile.ZipFile(path, "w") as changed:
+        for name in good.namelist():
+            content = good.read(name)
+            changed.writestr(name, change(content) if name == entry else content)
+
+
 def save_with_config(model, folder, name, change):
     """Save a model and change what its config says."""
-    model.save(folder / "good.keras")
-    with zipfile.ZipFile(folder / "good.keras") as good, zipfile.ZipFile(folder / name, "w") as changed:
-        for entry in good.namelist():
-            content = good.read(entry)
-            if entry == "config.json":
-                config = json.loads(content)
-                change(config)
-                content = json.dumps(config)
-            changed.writestr(entry, content)
+
+    def changed(content):
+        config = json.loads(content)
+        change(config)
+        return json.dumps(config)
+
+    save_with(model, folder / name, "config.json", changed)
+
+
+def save_with_weights(model, path, change):
+    """Save a model as a `.keras` or `.weights.h5` file and change the HDF5 file of its weights."""
+
+    def changed(content):
+        file = io.BytesIO(content)
+        with h5py.File(file, "r+") as weights:
+            change(weights)
+        return file.getvalue()
+
+    if path.suffix == ".keras":
+        save_with(model, path, "model.weights.h5", changed)
+    else:
+        model.save_weights(path)
+        path.write_bytes(changed(path.read_bytes()))
 
 
 def set_in(name, **values):
@@ -107,6 +132,113 @@ def test_a_file_that_describes_another_network_is_refused_and_never_built(change
     save_with_config(model, tmp_path, "other.keras", change)
     with pytest.raises(InputError, match="1 layers differ, the first is .*" + message):
         load_rafa_net(tmp_path / "other.keras")
+
+
+def test_a_file_with_its_layers_in_another_order_is_refused(model, tmp_path):
+    def exchange_two(config):
+        layers = config["config"]["layers"]
+        yaw, pitch = (
+            next(place for place, layer in enumerate(layers) if layer["config"]["name"] == name)
+            for name in ("yaw_bn", "pitch_bn")
+        )
+        layers[yaw], layers[pitch] = layers[pitch], layers[yaw]
+
+    save_with_config(model, tmp_path, "other.keras", exchange_two)
+    with pytest.raises(InputError, match="its layers have another order"):
+        load_rafa_net(tmp_path / "other.keras")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[1, 2]",
+        b'{"config": {"name": null}}',
+        b'{"config": {"name": "rafa_net_tiny"}}',
+        b'{"config": {"name": "rafa_net_tiny", "layers": 5}}',
+        b'{"config": {"name": "rafa_net_tiny", "layers": []}}',
+        b'{"config": {"name": "rafa_net_tiny", "layers": [null]}}',
+        b'{"config": {"name": "rafa_net_tiny", "layers": ' + b"[" * 990 + b"]" * 990 + b"}}",
+        b"[" * 100_000,
+        b"\xff\xfe\x00{",
+    ],
+    ids=lambda content: content[:60].decode(errors="replace"),
+)
+def test_a_config_of_any_shape_is_refused_in_one_line(content, model, tmp_path):
+    save_with(model, tmp_path / "other.keras", "config.json", lambda _: content)
+    refused(tmp_path / "other.keras", "other.keras (is damaged|is another version|holds|cannot be loaded)")
+
+
+def refused(path, message):
+    """The file is refused with one line, and nothing is warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match=message) as error:
+            load_rafa_net(path)
+    assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < len(str(path)) + 400
+
+
+def test_a_config_is_refused_by_its_announced_size(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("config.json", b" " * (weight_files.LARGEST_CONFIG + 1))
+    assert (tmp_path / "bomb.keras").stat().st_size < 100_000
+    refused(tmp_path / "bomb.keras", r"config\.json announces 16,777,217 bytes; at most 16,777,216 are read")
+
+
+def test_a_changed_bit_is_noticed(model, tmp_path):
+    model.save(tmp_path / "bit.keras")
+    content = bytearray((tmp_path / "bit.keras").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "bit.keras").write_bytes(content)
+    refused(tmp_path / "bit.keras", r"damaged .*model\.weights\.h5 differs from its checksum")
+
+
+def lose(name):
+    return lambda file: file.pop(name)
+
+
+def link_to_itself(file):
+    del file["layers/conv2d"]
+    file["layers/conv2d"] = h5py.SoftLink("/layers/conv2d")
+
+
+def nest_in_itself(file):
+    del file["layers/conv2d_3/vars/1"]
+    file["layers/conv2d_3/vars/1"] = file["layers"]
+
+
+def announce_a_huge_one(file):
+    del file["layers/conv2d_3/vars/1"]
+    file.create_dataset("layers/conv2d_3/vars/1", (1 << 40,), "f4", chunks=(1024,))
+
+
+def put(name, value):
+    def change(file):
+        old = file[name][...]
+        del file[name]
+        file[name] = value if isinstance(value, str) else np.full_like(old, value)
+
+    return change
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lose("layers/conv2d_3/vars/1"), "expected 2 variables, but received 1"),
+        (lose("layers/self_attention_1/f"), "cannot be loaded"),
+        (lose("layers/dense"), "cannot be loaded"),
+        (link_to_itself, "damaged|SoftLink"),
+        (nest_in_itself, "expected Dataset, received"),
+        (announce_a_huge_one, "cannot be loaded"),
+        (put("layers/conv2d_3/vars/1", "text"), "cannot be loaded"),
+        (put("layers/conv2d_3/vars/0", np.nan), "holds no finite numbers for .*kernel"),
+        (put("layers/batch_normalization_2/vars/3", np.inf), "holds no finite numbers for .*moving_variance"),
+    ],
+)
+def test_a_file_with_unusable_weights_is_refused_in_one_line(change, message, suffix, model, tmp_path):
+    path = tmp_path / f"bad{suffix}"
+    save_with_weights(model, path, change)
+    refused(path, message)
 
 
 def test_a_file_of_another_release_of_keras_is_read(model, tmp_path):

@@ -33,6 +33,8 @@ WORST = 10  # images named in a result
 FEW_CLUSTERS = 20  # below, intervals come with a warning
 RELEASED_BATCH = 16  # the released code scores in batches of 16 and drops the last partial one
 MAE_KEYS = (*(f"mae_{axis}" for axis in AXES), "mae")
+# What reading JSON of any shape may raise.
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 PAPER_DATA = (DATA_SETS["aflw2000"], DATA_SETS["biwi"])
 
 Facts = dict[str, Any]  # of JSON: a card, a result, or a part of one
@@ -127,13 +129,18 @@ def weights_facts(path: str | Path, backbone: str) -> Facts:
     if record.is_file():
         try:
             run = json.loads(record.read_text(encoding="utf-8"))
+            for found in run["lists"][0]:  # an error where it is not what a card needs
+                _ = Path(found["path"]).name, found["published"]
+            pose = {axis: float(run["mean_pose"][axis]) for axis in AXES} if run.get("mean_pose") else None
+            if pose and not np.isfinite(list(pose.values())).all():
+                raise ValueError(f"a mean pose of {pose}")
             trained_by = {key: run[key] for key in ("command", "date", "commit", "hardware")} | {
                 "seed": run["options"]["seed"],
                 "lists": run["lists"][0],
                 "all_images": not (run["options"]["allow_missing"] or run["options"]["limit"]),
-                "mean_pose": {axis: run["mean_pose"][axis] for axis in AXES} if run.get("mean_pose") else None,
+                "mean_pose": pose,
             }
-        except (ValueError, LookupError, TypeError) as error:
+        except MALFORMED as error:
             why = f"{error!r}; correct it or move it away"
             raise InputError(f"{record} is not the record of a training run: {why}") from error
     return {"file": str(path), "sha256": sha256(path), "backbone": backbone, "trained_by": trained_by}
@@ -310,7 +317,7 @@ def read_results(path: str | Path) -> list[Facts]:
             result["estimates"] = {key: _estimate(fields) for key, fields in result["estimates"].items()}
             result.setdefault("baseline", None)
             _check_parts(result)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise InputError(f"{path} is not a result file of evaluate.py --result: {error!r}") from error
     return results
 

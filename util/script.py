@@ -95,10 +95,17 @@ def stop_status(stop: KeyboardInterrupt) -> int:
     return TERMINATED if isinstance(stop, Terminated) else STOPPED
 
 
+def error_text(error: Exception) -> str:
+    """An error in one line; the system's with the file first."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's main and exit with its status; bad input is one line on stderr and exit status 2.
 
-    Ctrl-C and SIGTERM raise KeyboardInterrupt in `main`.
+    Ctrl-C and SIGTERM raise KeyboardInterrupt in `main`; what `main` puts into it is printed.
     """
     _print_every_symbol()
     signal.signal(signal.SIGTERM, _terminate)
@@ -108,13 +115,11 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         drop_output()
         sys.exit(0)
     except (InputError, OSError) as error:
-        text = str(error)
-        if isinstance(error, OSError) and error.filename and error.strerror:
-            text = f"{error.filename}: {error.strerror}"
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {error_text(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt as stop:
-        print(f"stopped by {'SIGTERM' if isinstance(stop, Terminated) else 'Ctrl-C'}", file=sys.stderr)
+        state = f": {stop}" if str(stop) else ""
+        print(f"stopped by {'SIGTERM' if isinstance(stop, Terminated) else 'Ctrl-C'}{state}", file=sys.stderr)
         sys.exit(stop_status(stop))
 
 

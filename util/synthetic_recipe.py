@@ -28,7 +28,8 @@ from util.augmentation import augmented
 from util.backend import keras, layers
 from util.errors import InputError
 from util.keras224 import BatchNormalization, count_steps
-from util.training import Losses, PaperRecipe, RunFolder
+from util.run_folder import RunFolder
+from util.training import Losses, PaperRecipe
 from util.weights import save_half
 
 WARM_UP_STEPS = 500

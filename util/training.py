@@ -1,9 +1,6 @@
-"""Parts of a training run: its folder, the learning rate of an epoch, one training step, the expected time."""
+"""Parts of a training run: the recipe, the learning rate of an epoch, one training step, the expected time."""
 
 import argparse
-import csv
-import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,14 +8,11 @@ from typing import Any
 
 from data_loaders import AXES, Batch, Listed, training_batches
 from util import metrics
-from util.errors import InputError
 from util.inference import predict_listed
 from util.protocol import MAE_KEYS
-from util.provenance import write_text, written_whole
+from util.run_folder import DivergedError, RunFolder
 
-KEEP_EVERY = 5  # epochs: those checkpoints are kept under their number
-CHECKPOINT_SECONDS = 30  # epochs of seconds are not all saved
-
+LARGEST_ERROR = 100.0  # in the mean of a batch, in radians: 16 turns
 
 # --- The recipe -------------------------------------------------------------------------------------------------------
 
@@ -73,6 +67,15 @@ def training_step(model: Any, losses: Losses = PAPER_LOSSES) -> Callable[..., di
     return step
 
 
+def refuse_diverged(found: dict[str, float], losses: Losses, where: str) -> None:
+    """Raise DivergedError where the losses of a step are not finite, or beyond what any angle could give."""
+    for name, (_, kind) in losses.items():
+        bound = LARGEST_ERROR**2 if kind == "squared" else LARGEST_ERROR
+        if not found[name] <= bound:  # NaN too
+            problem = f"the {name} loss is {found[name]:.4g}; no angle gives more than {bound:g}"
+            raise DivergedError(f"{where}: {problem}: the training has diverged; lower --learning-rate")
+
+
 class PaperRecipe:
     """What a run trains and how, with the options of `train_rafa-net.py`: the authors' way.
 
@@ -105,7 +108,7 @@ class PaperRecipe:
             self.train, options.batch_size, options.train_margin, options.seed, options.workers, first_epoch
         )
 
-    def finish(self, model: Any, run: "RunFolder") -> tuple[Any, Path]:
+    def finish(self, model: Any, run: RunFolder) -> tuple[Any, Path]:
         """The network to be scored after the last epoch, and its file."""
         return model, run.checkpoint
 
@@ -130,158 +133,3 @@ class ExpectedTime:
         if self.done == 25:
             seconds = (time.monotonic() - self.start) / 20 * self.steps
             print(f"expected: {seconds:.0f} s an epoch, {seconds * self.epochs / 60:.0f} min for the run", flush=True)
-
-
-# --- The run folder ---------------------------------------------------------------------------------------------------
-
-
-class RunFolder:
-    """A training run on disk.
-
-    - run.json: options, versions, commit, lists with their hashes, and every resume.
-    - metrics.csv: a row per epoch, and tensorboard/ the same as curves.
-    - last.keras: network and optimizer after the last saved epoch; epoch-005.keras, epoch-010.keras ... are kept.
-    - predictions.csv, result.json, result.md: the final score.
-
-    Every file is written whole or not at all.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.record_file, self.log_file = self.path / "run.json", self.path / "metrics.csv"
-        self.checkpoint = self.path / "last.keras"
-        self._saved = -float(CHECKPOINT_SECONDS)
-        self._curves: Any = None
-
-    def record(self) -> dict[str, Any]:
-        """What run.json says.
-
-        Raises:
-            InputError: not the folder of a run, or of a run of an earlier version, whose batch normalisation differs.
-        """
-        try:
-            record = json.loads(self.record_file.read_text(encoding="utf-8"))
-            options, version = dict(record["options"]), record.get("suite")
-            _hashes(record["lists"])  # an error where they are not what `resume` needs
-            list(record.get("resumed", []))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{self.path} is not the folder of a run that can be resumed: {error!r}") from error
-        if version is None:
-            raise InputError(
-                f"{self.path} was started by version 0.1 of this suite, whose batch normalisation differs: "
-                "its networks can be scored, but it cannot be resumed; start a new run"
-            )
-        return {**record, "options": options}
-
-    def refuse_if_used(self) -> None:
-        """Raise an InputError if the folder holds anything."""
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            what = "is not empty" if self.path.is_dir() else "is a file"
-            raise InputError(f"{self.path} {what}; give another --run-dir, or --resume to continue the run in it")
-
-    def start(self, record: dict[str, Any]) -> None:
-        """Take the folder for a new run; of two runs that start at once, one gets an InputError."""
-        self.refuse_if_used()
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            with self.record_file.open("x", encoding="utf-8") as file:
-                file.write(json.dumps(record, indent=2) + "\n")
-        except FileExistsError as error:
-            raise InputError(f"{self.path} was taken by another run just now; give another --run-dir") from error
-
-    def resume(self, model: Any, record: dict[str, Any]) -> int:
-        """Load the last checkpoint into a compiled network; returns how many epochs it has done.
-
-        What was logged after that checkpoint is dropped.
-
-        Raises:
-            InputError: lists that are not those of the run, a checkpoint that is missing or damaged.
-        """
-        begun = self.record()
-        if _hashes(begun["lists"]) != _hashes(record["lists"]):
-            raise InputError(f"the lists are not those that {self.path} started with; put those back to resume it")
-        epoch = self._load_checkpoint(model, record["steps_per_epoch"])
-        self._keep_rows(epoch)
-        again = {"after_epoch": epoch, **record}
-        kept = {**begun, "options": record["options"], "resumed": [*begun.get("resumed", []), again]}
-        write_text(self.record_file, json.dumps(kept, indent=2) + "\n")
-        return epoch
-
-    def _load_checkpoint(self, model: Any, steps: int) -> int:
-        from rafa_model import STEMS
-        from util.weights import load_into
-
-        if not self.checkpoint.is_file():
-            if len(self._rows()) > 1:
-                raise InputError(f"{self.checkpoint} is missing; {self._way_on()}")
-            print(f"{self.path} holds no checkpoint yet: the run starts again at epoch 1")
-            return 0
-        try:
-            load_into(model, self.checkpoint, STEMS)
-        except InputError as error:
-            raise InputError(f"{error}; {self._way_on()}") from error
-        done = int(model.optimizer.iterations)
-        if done % steps:
-            raise InputError(
-                f"{self.checkpoint} has done {done} steps, which is not a whole number of epochs of {steps} steps: the "
-                "training list or the images present have changed since"
-            )
-        return done // steps
-
-    def _way_on(self) -> str:
-        kept = sorted(self.path.glob("epoch-*.keras"))
-        return f"to resume from an earlier epoch, copy {kept[-1]} to last.keras" if kept else "start a new run"
-
-    def log(self, row: dict[str, Any]) -> None:
-        """Add the row of an epoch to metrics.csv and to TensorBoard's curves; every row has the same keys."""
-        from util.backend import tf
-
-        with self.log_file.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, row, lineterminator="\n")
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
-        self._curves = self._curves or tf.summary.create_file_writer(str(self.path / "tensorboard"))
-        with self._curves.as_default(step=row["epoch"]):
-            for key, value in row.items():
-                if isinstance(value, float):
-                    tf.summary.scalar(key, value)
-        self._curves.flush()
-
-    def save(self, model: Any, epoch: int, last: bool) -> None:
-        """Save network and optimizer after an epoch (counted from 1).
-
-        At least 30 s lie between two checkpoints, but for every fifth epoch, which is kept, and the last.
-        """
-        keep = epoch % KEEP_EVERY == 0
-        if time.monotonic() - self._saved < CHECKPOINT_SECONDS and not keep and not last:
-            return
-        with written_whole(self.checkpoint) as unfinished:
-            model.save(unfinished)
-        if keep:
-            with written_whole(self.path / f"epoch-{epoch:03d}.keras") as unfinished:
-                shutil.copyfile(self.checkpoint, unfinished)
-        self._saved = time.monotonic()
-
-    def _lines(self) -> list[str]:
-        if not self.log_file.is_file():
-            return []
-        return self.log_file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-
-    def _rows(self) -> list[str]:
-        """The whole rows of metrics.csv, without its header."""
-        return [line for line in self._lines()[1:] if line.endswith("\n")]
-
-    def _keep_rows(self, epochs: int) -> None:
-        """Drop what an interrupted run logged after its last checkpoint, and say if rows before it are lost."""
-        done = {str(epoch) for epoch in range(1, epochs + 1)}
-        kept = [row for row in self._rows() if row.split(",", maxsplit=1)[0] in done]
-        if self.log_file.is_file():
-            write_text(self.log_file, "".join([self._lines()[0], *kept] if kept else []))
-        if len(kept) < epochs:
-            print(f"note: {self.log_file} holds {len(kept)} of the {epochs} epochs done; the other rows are lost")
-
-
-def _hashes(lists: list[list[dict[str, str]]]) -> list[str]:
-    """The SHA-256 of every list of a run."""
-    return [file["sha256"] for part in lists for file in part]

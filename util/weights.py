@@ -1,8 +1,10 @@
 """Weight files: what they hold, refusing what does not fit, and ResNet-50's ImageNet weights."""
 
+import io
 import json
 import re
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ MODEL_NAME = "rafa_net_"  # and the backbone
 # What a saved layer says that does not change its answers, or that releases of Keras say differently.
 _IRRELEVANT = {"name", "dtype", "trainable", "momentum"}
 _BACKBONE_LAYER = re.compile(rf"(?:(?:{'|'.join(AXES)})_)?(conv\d_.+)")  # the name in ResNet-50 is group 1
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile)
+_DAMAGED = Exception  # there is hardly an error that zipfile, HDF5 and Keras do not raise for a file made to harm
+LARGEST_CONFIG = 2**24  # bytes of config.json
 
 
 def load_into(model: keras.Model, weights: str | Path, stems: dict[int, str]) -> None:
@@ -45,15 +48,41 @@ def load_into(model: keras.Model, weights: str | Path, stems: dict[int, str]) ->
         raise InputError(f"{weights} holds a RAFA-Net with the backbone {held!r}, this network has {backbone!r}")
     if Path(weights).suffix == ".keras":  # a .weights.h5 file does not describe its layers
         _check_layers(model, Path(weights))
+    _fill_with_nan(model)
     try:
-        model.load_weights(weights)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.load_weights(weights)
     except _DAMAGED as error:
-        raise InputError(f"{weights} cannot be loaded as weights of {model.name}: {error}") from error
+        lines = [line for line in str(error).splitlines() if line] or [repr(error)]
+        reason = lines[1] if lines[0].startswith("A total of") and len(lines) > 1 else lines[0]
+        raise InputError(f"{weights} cannot be loaded as weights of {model.name}: {reason}") from error
+    if name := not_finite(model):
+        raise InputError(f"{weights} holds no finite numbers for {name}: it is damaged, or not a whole checkpoint")
+
+
+def _fill_with_nan(model: keras.Model) -> None:
+    """So that a weight that a file lacks is found, even where Keras only warns, as for those of an optimizer."""
+    for variable in _weights_of(model):
+        if "float" in variable.dtype:
+            variable.assign(np.full(variable.shape, np.nan))
+
+
+def _weights_of(model: keras.Model) -> list[Any]:
+    """The weights of a network, and those of its optimizer where it has one."""
+    optimizer = getattr(model, "optimizer", None)
+    return [*model.weights, *(optimizer.variables if optimizer else ())]
+
+
+def not_finite(model: keras.Model) -> str | None:
+    """The path of the first weight of a network or its optimizer whose numbers are not all finite; None without one."""
+    return next((each.path for each in _weights_of(model) if not np.isfinite(each.numpy()).all()), None)
 
 
 def save_half(model: keras.Model, path: Path) -> None:
     """Save a `.weights.h5` file of half the size: matrices and kernels in half precision, vectors as they are."""
-    with written_whole(path) as halved, tempfile.TemporaryDirectory() as folder:
+    halved = io.BytesIO()  # HDF5's own errors on a full disk are of many kinds
+    with tempfile.TemporaryDirectory() as folder:
         full = Path(folder, "full.weights.h5")
         model.save_weights(full)
         with h5py.File(full) as source, h5py.File(halved, "w") as target:
@@ -66,6 +95,8 @@ def save_half(model: keras.Model, path: Path) -> None:
                     target.require_group(name).attrs.update(item.attrs)
 
             source.visititems(copy)
+    with written_whole(path) as unfinished:
+        unfinished.write_bytes(halved.getvalue())
 
 
 def backbone_of(path: str | Path, stems: dict[int, str]) -> str:
@@ -94,7 +125,7 @@ def backbone_of(path: str | Path, stems: dict[int, str]) -> str:
     except InputError:
         raise
     except _DAMAGED as error:
-        raise InputError(f"{path} is damaged or not a file of this suite: {error!r}") from error
+        raise InputError(f"{path} is damaged or not a file of this suite: {_short(repr(error))}") from error
     if filters not in stems:
         raise InputError(f"{path} is no network of this suite: its first convolution has {filters} filters")
     return stems[filters]
@@ -102,6 +133,8 @@ def backbone_of(path: str | Path, stems: dict[int, str]) -> str:
 
 def _config(path: Path) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:
+        if (size := archive.getinfo("config.json").file_size) > LARGEST_CONFIG:
+            raise InputError(f"{path}: its config.json announces {size:,} bytes; at most {LARGEST_CONFIG:,} are read")
         return json.loads(archive.read("config.json"))
 
 
@@ -109,17 +142,23 @@ def _check_layers(model: keras.Model, path: Path) -> None:
     """Refuse a `.keras` file of another version of this network."""
     ours = _layer_settings(json.loads(json.dumps(keras.saving.serialize_keras_object(model))))
     try:
-        theirs = _layer_settings(_config(path))
-    except (*_DAMAGED, AttributeError) as error:
-        raise InputError(f"{path} is damaged or not a file of this suite: {error!r}") from error
+        config = _config(path)
+        theirs = _layer_settings(config)
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # Keras does not look at checksums
+                raise ValueError(f"{damaged} differs from its checksum")
+    except _DAMAGED as error:
+        raise InputError(f"{path} is damaged or not a file of this suite: {_short(repr(error))}") from error
     differing = {name: _difference(ours.get(name), theirs.get(name)) for name in {**ours, **theirs}}
     differing = {name: difference for name, difference in differing.items() if difference}
     if differing:
         name = next(iter(differing))
         raise InputError(
-            f"{path} is another version of {model.name}: {len(differing)} layers differ, the first is {name!r} "
-            f"({differing[name]}); use the commit it was trained with"
+            f"{path} is another version of {model.name}: {len(differing)} layers differ, the first is "
+            f"{_short(repr(name))} ({differing[name]}); use the commit it was trained with"
         )
+    if [layer["config"]["name"] for layer in config["config"]["layers"]] != list(ours):  # weights are found by it
+        raise InputError(f"{path} is another version of {model.name}: its layers have another order")
 
 
 def _layer_settings(config: dict[str, Any]) -> dict[str, dict]:
@@ -137,7 +176,13 @@ def _difference(ours: dict | None, theirs: dict | None) -> str:
     if ours is None or theirs is None:
         return "missing here" if ours is None else "missing in the file"
     keys = [key for key in ours if key in theirs and not isinstance(ours[key], dict) and ours[key] != theirs[key]]
-    return ", ".join(f"{key} is {theirs[key]} in the file and {ours[key]} here" for key in keys)
+    return ", ".join(f"{key} is {_short(theirs[key])} in the file and {_short(ours[key])} here" for key in keys)
+
+
+def _short(value: object) -> str:
+    """What fits into a line of an error."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _is_imagenet_file(path: Path) -> bool:
