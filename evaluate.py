@@ -29,7 +29,7 @@ from util.errors import InputError
 from util.inference import predict_listed
 from util.predictions import ROLL_SIGNS, Predictions, aligned, stack, write_predictions
 from util.protocol import Facts, paper_rows, write_results
-from util.provenance import environment, write_text
+from util.provenance import environment, sha256, write_text
 from util.script import HelpFormatter, number, option_parser, run_script
 
 SWEEP = tuple(round(0.05 * step, 2) for step in range(11))
@@ -154,8 +154,19 @@ def available(name: str, options: Namespace, split: str) -> Listed | str:
 
 
 # --- Predictions files and result files -------------------------------------------------------------------------------
+def refuse_repeated(paths: Iterable[str]) -> None:
+    """An InputError for a file that is given twice, by whatever names."""
+    known: dict[str, str] = {}
+    for path in paths:
+        content = sha256(path)
+        if content in known:
+            raise InputError(f"{known[content]} and {path} are the same, byte for byte; give each file once")
+        known[content] = path
+
+
 def run_score(options: Namespace) -> None:
     """Score predictions files; several are the seeds of one method."""
+    refuse_repeated(options.files)
     listed = load_listed(options.truth, options, options.split) if options.truth else None
     made, several = environment(options.command), len(options.files) > 1
     groups: dict[str, list[tuple[Predictions, Facts]]] = {}
@@ -186,6 +197,7 @@ def spread_of(title: str, group: list[tuple[Predictions, Facts]], files: int) ->
 
 def run_compare(options: Namespace) -> None:
     """Paired differences of two predictions files, at every margin that both have."""
+    refuse_repeated((options.a, options.b))
     listed = load_listed(options.truth, options, options.split) if options.truth else None
     a, facts_a = protocol.read_file(options.a, options.roll_sign_a, listed, options.common_only)
     b, facts_b = protocol.read_file(options.b, options.roll_sign_b, listed, options.common_only)
@@ -197,6 +209,7 @@ def run_compare(options: Namespace) -> None:
 
 def run_results(options: Namespace) -> None:
     """Write the document of results from result files."""
+    refuse_repeated(options.files)
     found = []
     for path in options.files:
         results = protocol.read_results(path)

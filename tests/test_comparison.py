@@ -53,13 +53,15 @@ def test_comparisons_keep_margins_apart_and_can_set_one_against_another(tmp_path
     at = {m: [row.replace(",0.2,", f",{m},") for row in LIST_SIGNS] for m in ("0.1", "0.2", "0.3", "")}
     both = file_of(tmp_path / "both.csv", [*at["0.3"], *at["0.2"], *at[""]])
     one, two = (file_of(tmp_path / f"{m}.csv", at[m]) for m in ("0.1", "0.2"))
+    both_again = file_of(tmp_path / "again.csv", [*at["0.2"], *at["0.3"], *at[""]])
+    two_again = file_of(tmp_path / "2.csv", at["0.2"][::-1])
 
     def margins(*files):
         return re.findall(r"^Margin (.*?):", run(capsys, "compare", *files), re.MULTILINE)
 
-    assert margins(both, both) == ["0.2", "0.3", "not stated"]
+    assert margins(both, both_again) == ["0.2", "0.3", "not stated"]
     assert margins(one, two) == ["0.1 in A, 0.2 in B"]
-    assert margins(two, two) == ["0.2"]
+    assert margins(two, two_again) == ["0.2"]
     with pytest.raises(
         InputError, match=r"A has the margins 0\.2, 0\.3, not stated, B has 0\.1; expected at least one"
     ):
@@ -89,7 +91,7 @@ def test_a_comparison_can_take_the_truth_from_the_lists_and_resamples_their_vide
     with b.open("a") as file:
         file.write("BIWI/not_in_the_list.png,,1,2,3\n")
     text = run(capsys, *command, "--common-only")
-    assert "notes           B: LEFT OUT: 1 rows of the file, whose images are not in the lists" in text
+    assert "notes           B: LEFT OUT: 1 rows of the file, not in the lists or without a prediction" in text
 
 
 @pytest.mark.parametrize("options", [(), ("--common-only",)])

@@ -356,6 +356,17 @@ def test_a_file_that_is_no_network_is_named(data, tmp_path, capsys):
         run(capsys, "biwi", "--weights", tmp_path / "w.keras", "--data-dir", data)
 
 
+@pytest.mark.parametrize("command", ["score", "compare"])
+def test_the_same_file_twice_is_refused_by_whatever_name(command, tmp_path, capsys):
+    first = file_of(tmp_path / "a.csv", ["a.jpg,,,,,0,0,0,1,2,3"])
+    again = file_of(tmp_path / "b.csv", ["a.jpg,,,,,0,0,0,1,2,3"])
+    for second in (first, again):
+        with pytest.raises(
+            InputError, match=rf"a\.csv and .*{second.name} are the same, byte for byte; give each file once"
+        ):
+            run(capsys, command, first, second)
+
+
 def test_errors_end_with_status_2_and_neither_they_nor_help_load_tensorflow(tmp_path):
     path = file_of(tmp_path / "p.csv", ["a.jpg,all,,,0.2,1,2,3,4,5,north"])
     code = f"import runpy, sys\ntry: runpy.run_path({str(ROOT / 'evaluate.py')!r}, run_name='__main__')\n"

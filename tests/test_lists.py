@@ -7,7 +7,7 @@ import pytest
 
 from util import lists
 from util.errors import InputError
-from util.lists import blob_id, parse_angles, parse_box, read_rows
+from util.lists import blob_id, known_end, parse_angles, parse_box, read_rows, spelling_hint
 
 
 def crop_list(folder, content):
@@ -144,6 +144,7 @@ BAD = [
     (b"C:\\b.jpg\t1 2 3 3", "C:\\b.jpg", "path outside the data folder"),
     (b"A/" + 160 * b"b" + b".jpg\t1 2 3 3", "A/" + 160 * "b" + ".jpg", "path too long"),
     (b"A/\xff\xfe.jpg\t1 2 3 3", "A/\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}.jpg", "not UTF-8 text"),
+    (b"A/b\0.jpg\t1 2 3 3", "A/b\0.jpg", "control character in the path"),
     (b"A/b.jpg\t1 2 3 \xff", "A/b.jpg", "malformed box"),
     (b"A/b.jpg\t1 2 3", "A/b.jpg", "malformed box"),
     (b"A/a.jpg\t4 5 6 6", "A/a.jpg", "listed twice"),
@@ -173,6 +174,34 @@ def test_a_path_from_the_root_is_refused_but_starts_at_the_data_folder_in_a_publ
     with pytest.raises(InputError, match="path outside the data folder"):
         read_rows(file, parse_box)
     assert read_rows(publish(file), parse_box)[0] == {"A/x.jpg": (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("path", "end"),
+    [
+        ("A/x.jpg", "A/x.jpg"),
+        ("./A//x.jpg", "A/x.jpg"),
+        ("C:\\data\\A\\x.jpg", "A/x.jpg"),
+        ("/data/A/x.jpg", "A/x.jpg"),
+        ("/data/B/x.jpg", "x.jpg"),
+        ("/data/xx.jpg", None),
+    ],
+)
+def test_the_longest_end_of_a_path_that_is_known_counts_however_it_is_spelt(path, end):
+    assert known_end(path, {"x.jpg", "A/x.jpg"}) == end
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "hint"),
+    [
+        ("A/x.jpg", "a/X.JPG", "'A/x.jpg' and 'a/X.JPG' differ in their capitals"),
+        ("A/x.jpg", "A/x.png", "'A/x.jpg' and 'A/x.png' differ in their suffix"),
+        ("x.jpg", "A/x.jpg", "'x.jpg' and 'A/x.jpg' differ in their folder"),
+        ("x.jpg", "y.jpg", ""),
+    ],
+)
+def test_in_what_two_names_of_perhaps_the_same_image_differ_is_said(first, second, hint):
+    assert spelling_hint(["z.jpg", first], ["w.jpg", second]).startswith(hint and f"; {hint}")
 
 
 def test_a_path_of_160_characters_is_read_whole(tmp_path):

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 import predict
 from data_loaders import AXES, crop, rotation_matrix
 from util.errors import InputError
+from util.predictions import Predictions, read_predictions
 from util.sources import Face, Frame, Source
 
 ROOT = Path(predict.__file__).parent
@@ -226,6 +227,17 @@ def test_a_list_gives_the_boxes(run, model, tmp_path):
     status, rows, _ = run(tmp_path / "data", "--boxes", boxes)
     assert status == 1 and angles_in(rows[0]) == pytest.approx(expected(model), abs=1e-3)
     assert "has no box" in rows[1]["status"] and "not in the list" in rows[2]["status"]
+
+
+def test_what_was_predicted_in_listed_boxes_can_be_scored_as_it_is(run, model, tmp_path):
+    for name in "ab":
+        write_image(tmp_path / f"data/SET/{name}.png")
+    (tmp_path / "boxes.txt").write_text("SET\\a.png\t20 30 60 60\n.\\SET\\b.png\t20 30 60 60\n")
+    run(tmp_path / "data", "--boxes", tmp_path / "boxes.txt", "--out", tmp_path / "p.csv")
+    truth = Predictions(np.array(["SET/b.png", "SET/a.png"]), np.zeros((2, 3)), np.zeros((2, 3)))
+    found, _ = read_predictions(tmp_path / "p.csv", truth=truth)
+    assert found.path.tolist() == ["SET/a.png", "SET/b.png"]
+    assert found.predicted == pytest.approx(np.array([expected(model)] * 2), abs=1e-3)
 
 
 def test_a_malformed_list_and_a_list_for_a_video_are_refused(run, tmp_path):

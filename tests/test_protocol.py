@@ -353,5 +353,5 @@ def test_common_only_says_what_was_left_out(data, tmp_path, capsys):
         run(capsys, *command)
     text = run(capsys, *command, "--common-only")
     assert rows_of(text)[2][2] == "1,947 / unknown / 30 (5 LEFT OUT: --common-only)"
-    assert "LEFT OUT: 1 rows of the file, whose images are not in the lists" in text
+    assert "LEFT OUT: 1 rows of the file, not in the lists or without a prediction" in text
     assert "27 of 32" in text

@@ -238,8 +238,12 @@ def test_a_list_gives_the_box_of_the_longest_row_that_ends_the_path(tmp_path, mo
     ]
     with pytest.raises(InputError, match=r"the row b\.png of .*boxes\.txt has no box"):
         find("b.png", NOISE)
-    with pytest.raises(InputError, match=r"not in the list .*boxes\.txt"):
+    with pytest.raises(InputError, match=r"not in the list .*boxes\.txt$"):
         find("aa.png", NOISE)
+    with pytest.raises(
+        InputError, match=r"not in the list .*boxes\.txt; 'B\.PNG' and 'b.png' differ in their capitals"
+    ):
+        find("B.PNG", NOISE)
     monkeypatch.chdir((tmp_path / "SET").mkdir() or tmp_path / "SET")
     assert find("a.png", NOISE) == [((20, 30, 60), None)]  # the path is made absolute
 

@@ -8,9 +8,9 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TypeVar
 
 from util.errors import InputError, first_three
@@ -95,14 +95,39 @@ def read_rows(file: str | Path, parse: Callable[[str, bool], Values]) -> tuple[d
 def line_of(file: str | Path, path: str) -> int:
     """The line, from 1, in which a list that `read_rows` has read names an image."""
     lines = Path(file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    names = (PureWindowsPath(line.partition("\t")[0].strip().lstrip("/\\")).as_posix() for line in lines)
+    names = (listed_path(line.partition("\t")[0].strip().lstrip("/\\")) for line in lines)
     return next((number for number, name in enumerate(names, start=1) if name == path), 0)
+
+
+def listed_path(text: str) -> str:
+    """The one spelling of a path in lists and predictions files: forward slashes, none doubled, and no "./"."""
+    return PureWindowsPath(text.strip()).as_posix()
+
+
+def known_end(path: str, known: Container[str]) -> str | None:
+    """The longest end of a path that is a known name, as `AFLW2000/a.jpg` is of `/data/AFLW2000/a.jpg`."""
+    parts = listed_path(path).split("/")
+    return next((end for start in range(len(parts)) if (end := "/".join(parts[start:])) in known), None)
+
+
+def spelling_hint(first: Iterable[str], second: Iterable[str]) -> str:
+    """In what two names of perhaps the same image differ, where there is such a pair, for messages."""
+    others = {PurePosixPath(name).stem.casefold(): name for name in second}
+    for path in map(PurePosixPath, first):
+        if other := others.get(path.stem.casefold()):
+            same_name = path.name.casefold() == PurePosixPath(other).name.casefold()
+            same_folder = path.parent.as_posix().casefold() == PurePosixPath(other).parent.as_posix().casefold()
+            what = ("capitals" if same_name else "suffix") if same_folder else "folder"
+            return f"; {path.as_posix()!r} and {other!r} differ in their {what}: give both the same path"
+    return ""
 
 
 def _relative_path(text: str, published: bool) -> str:
     """The path of a row's image under the data folder, with forward slashes."""
     if "\N{REPLACEMENT CHARACTER}" in text:
         raise RowError("not UTF-8 text", "a list saved in UTF-8")
+    if any(symbol < " " for symbol in text):
+        raise RowError("control character in the path", "the path of an image, of printable characters")
     path = PureWindowsPath(text.lstrip("/\\") if published else text)  # reads slashes and backslashes
     if path.anchor or ".." in path.parts:
         raise RowError("path outside the data folder", "a path that starts at the data folder and stays in it")
@@ -210,6 +235,7 @@ def unusable_rows(
         raise InputError(
             f"{crop_file.path} and {angle_file.path} disagree: only the first names {len(first):,} images, "
             f"only the second {len(second):,} ({first_three([*first, *second])}); both lists must name the same images"
+            f"{spelling_hint(first, second)}"
         )
     return dict(rejected)
 

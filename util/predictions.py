@@ -4,9 +4,9 @@ A predictions file is a CSV file in UTF-8 with this header and one row per image
 
     path,split,video,person,margin,yaw_true,pitch_true,roll_true,yaw_predicted,pitch_predicted,roll_predicted
 
-`path` names the image.  `margin` is the margin of its crop; a path may appear once per margin.  `split`, `video`,
-`person` and `margin` may be absent or empty, and further columns are ignored.  The true angles may be absent where
-`read_predictions` is given the truth.
+`path` names the image; where `read_predictions` is given the truth, a data folder may come before its names.  `margin`
+is the margin of its crop; a path may appear once per margin.  `split`, `video`, `person` and `margin` may be absent or
+empty, and further columns are ignored.  The true angles may be absent where the truth is given.
 """
 
 import csv
@@ -18,6 +18,7 @@ import numpy as np
 
 from data_loaders import AXES, Listed
 from util.errors import InputError, first_three
+from util.lists import known_end, listed_path, spelling_hint
 from util.provenance import written_whole
 
 LABELS = ("split", "video", "person")
@@ -25,6 +26,7 @@ TRUE_COLUMNS = tuple(f"{axis}_true" for axis in AXES)
 PREDICTED_COLUMNS = tuple(f"{axis}_predicted" for axis in AXES)
 FIELDS = ("path", "true", "predicted", *LABELS, "margin")  # of Predictions
 HEADER = ("path", *LABELS, "margin", *TRUE_COLUMNS, *PREDICTED_COLUMNS)
+OF_PREDICT = dict(zip(("source", *AXES, "status"), ("path", *PREDICTED_COLUMNS, "status"), strict=True))
 ROLL_SIGNS = ("list", "mat")
 TRUTH_TOLERANCE = 1e-3  # degrees: more than rounding in a file, far less than the lists' 3.14 for pi (up to 0.05)
 
@@ -115,7 +117,7 @@ def _matching_rows(keys: list[str], others: list[str], names: str, mend: str) ->
     only_first, only_second = sorted(set(keys) - row_of.keys()), sorted(row_of.keys() - set(keys))
     if only_first or only_second:
         found = f"only in the first {_some(only_first)}, only in the second {_some(only_second)}"
-        raise InputError(f"{names} hold different images: {found}; {mend}")
+        raise InputError(f"{names} hold different images: {found}; {mend}{spelling_hint(only_first, only_second)}")
     return np.array([row_of[key] for key in keys])
 
 
@@ -155,7 +157,8 @@ def read_predictions(
             both `roll_true` and `roll_predicted` of the file are negated.  `truth` is never negated.
         truth: `Predictions` of the same paths, each once.  It gives the true angles, with which true angles in the
             file must agree, and the split, video and person where the file does not.
-        common_only: with `truth`, leave out the images that only one of the two has instead of refusing them.
+        common_only: with `truth`, leave out the images that only one of the two has, and rows of predict.py without a
+            face, instead of refusing them.
 
     Raises:
         InputError, with file and line: an empty file, missing columns, a wrong number of columns, anything but a finite
@@ -163,6 +166,7 @@ def read_predictions(
         OSError: the file cannot be opened.
     """
     rows = every = _read_rows(path, true_needed=truth is None)
+    _unify_paths(path, rows, () if truth is None else truth.path.tolist())
     if truth is not None and common_only:
         rows, truth = _common(path, rows, truth)
     known = _parse(path, rows, roll_sign)
@@ -188,6 +192,8 @@ def _read_rows(path: str | Path, true_needed: bool) -> Rows:
         line = 1 + bool(header[1])
         raise InputError(f"{path}, line {line}: the file is empty here; expected a header and predictions")
     columns = [name.strip() for name in header[1]]
+    if {*OF_PREDICT} <= {*columns} and "path" not in columns:
+        columns = [OF_PREDICT.get(name, name) for name in columns]
     if repeated := [name for name in HEADER if columns.count(name) > 1]:
         raise InputError(f"{path}, line 1: these columns come more than once: {', '.join(repeated)}")
     true = TRUE_COLUMNS if true_needed or {*columns} & {*TRUE_COLUMNS} else ()
@@ -200,13 +206,27 @@ def _read_rows(path: str | Path, true_needed: bool) -> Rows:
     return {line: dict(zip(columns, row, strict=True)) for line, row in rows}
 
 
+def _unify_paths(file: str | Path, rows: Rows, known: Iterable[str]) -> None:
+    """Give the paths of rows the one spelling, and drop what all of them may have before the known names."""
+    for line, row in rows.items():
+        if not row["path"] or any(symbol < " " for symbol in row["path"]):
+            raise InputError(f"{file}, line {line}: the path is {row['path']!r}; expected the name of the image")
+        row["path"] = listed_path(row["path"])
+    names = set(known)
+    ends = {line: known_end(row["path"], names) for line, row in rows.items()} if names else {}
+    if len({rows[line]["path"].removesuffix(end) for line, end in ends.items() if end}) == 1:  # one data folder
+        for line, row in rows.items():
+            row["path"] = ends[line] or row["path"]
+
+
 def _common(path: str | Path, rows: Rows, truth: Predictions) -> tuple[Rows, Predictions]:
     """What the rows of a file and the truth have in common."""
     known = set(truth.path.tolist())
-    kept = {line: row for line, row in rows.items() if row["path"] in known}
+    kept = {line: row for line, row in rows.items() if row["path"] in known and row.get("status", "ok") == "ok"}
     if not kept:
         first = next(iter(rows.values()))["path"]
-        raise InputError(f"{path}: no image of the truth; it has {first!r}, the truth {str(truth.path[0])!r}")
+        hint = spelling_hint([row["path"] for row in rows.values()], known)
+        raise InputError(f"{path}: no image of the truth; it has {first!r}, the truth {str(truth.path[0])!r}{hint}")
     return kept, truth.select(np.isin(truth.path, [row["path"] for row in kept.values()]))
 
 
@@ -224,8 +244,11 @@ def _parse(path: str | Path, rows: Rows, roll_sign: str) -> dict[str, np.ndarray
         return value
 
     for line, row in rows.items():
-        if not row["path"]:
-            raise InputError(f"{path}, line {line}: no path; expected the name of the image")
+        if row.get("status", "ok") != "ok":
+            why = f"{row['path']} has no prediction: {row['status']}"
+            raise InputError(f"{path}, line {line}: {why}; with --truth, --common-only leaves such rows out")
+        if row.get("face", "0") != "0":
+            raise InputError(f"{path}, line {line}: a second face of {row['path']}; expected one: predict with --boxes")
     columns = next(iter(rows.values()))
     sign = np.array([-1.0 if axis == "roll" and roll_sign == "mat" else 1.0 for axis in AXES])
     known = {"path": np.array([row["path"] for row in rows.values()])}

@@ -44,7 +44,7 @@ Facts = dict[str, Any]  # of JSON: a card, a result, or a part of one
 def read_file(path: str, roll_sign: str, listed: Listed | None, common_only: bool) -> tuple[Predictions, Facts]:
     """A predictions file, and what the card says of it (see `predictions.read_predictions`)."""
     predictions, left_out = read_predictions(path, roll_sign, truth_of(listed) if listed else None, common_only)
-    notes = [f"LEFT OUT: {left_out:,} rows of the file, whose images are not in the lists"] if left_out else []
+    notes = [f"LEFT OUT: {left_out:,} rows of the file, not in the lists or without a prediction"] if left_out else []
     return predictions, {"file": str(path), "sha256": sha256(path), "roll_sign": roll_sign, "notes": notes}
 
 

@@ -2,6 +2,7 @@
 
 import glob
 import itertools
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,7 @@ from util.detectors import Found
 from util.errors import InputError
 from util.figures import draw_pose, save_image
 from util.images import SUFFIXES
-from util.lists import Box, RowError, check_box, parse_box, read_rows
+from util.lists import Box, RowError, check_box, known_end, parse_box, read_rows, spelling_hint
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
 KNOWN = VIDEOS.union(SUFFIXES)
@@ -167,11 +168,9 @@ class ListedBoxes:
         self.file, self.boxes = file, read_rows(file, parse_box)[0]
 
     def __call__(self, path: str, image: np.ndarray) -> list[Found]:
-        parts = Path(path).resolve().parts
-        ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        row = next((end for end in ends if end in self.boxes), None)
+        row = known_end(os.path.abspath(path), self.boxes)
         if row is None:
-            raise InputError(f"not in the list {self.file}")
+            raise InputError(f"not in the list {self.file}{spelling_hint([Path(path).as_posix()], self.boxes)}")
         if (box := self.boxes[row]) is None:
             raise InputError(f"the row {row} of {self.file} has no box")
         return [(box, None)]
