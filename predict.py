@@ -9,7 +9,8 @@
 Yaw > 0 turns the nose to the left of the image, pitch > 0 looks up, roll > 0 tilts the head counter-clockwise in the
 image.  Rows go to stdout or --out, messages to stderr.
 
-Exit status: 0 if every image and frame had a face, 1 if one had none or could not be read, 2 for bad options or input.
+Exit status: 0 if every image and frame had a face, 1 if one had none or could not be read, 2 for bad options or input,
+130 or 143 if it was stopped by Ctrl-C or SIGTERM before the end of an image, video or pipe.
 """
 
 import argparse
@@ -34,8 +35,9 @@ from util.export import export_checked
 from util.figures import STYLES
 from util.inference import NETWORK_BATCH, mean_of_views, predict_angles
 from util.predictions import ROLL_SIGNS
-from util.script import drop_output, number, option_parser, progress, run_script
+from util.script import drop_output, number, option_parser, progress, run_script, stop_status
 from util.sources import DrawnCopies, FindBoxes, Frame, ListedBoxes, Source, cut_faces, find_sources, read_frames
+from util.tracking import smoothed
 
 BUFFERED_BYTES = 2**28  # of frames that wait for a full batch
 
@@ -84,7 +86,7 @@ ROTATION_FIELDS: dict[str, tuple[str, ...]] = {
 def row_fields(rotation: str, uncertainty: bool = False) -> tuple[str, ...]:
     """The names of a row's fields, in order."""
     spreads = tuple(f"{axis}_spread" for axis in AXES) if uncertainty else ()
-    where = ("source", "frame", "face", "row", "column", "size", "confidence")
+    where = ("source", "frame", "seconds", "face", "row", "column", "size", "confidence")
     return (*where, *AXES, *spreads, *ROTATION_FIELDS[rotation], "status")
 
 
@@ -99,14 +101,17 @@ def rows_of(
         uncertainty: also the standard deviation of each angle over the views.
     """
     fields, rows = row_fields(rotation, uncertainty), []
+    where = {"source": frame.source.path, "frame": frame.number}
+    where["seconds"] = None if frame.seconds is None else round(frame.seconds, 4)
     if not frame.faces:
-        return [dict.fromkeys(fields) | {"source": frame.source.path, "frame": frame.number, "status": frame.problem}]
+        return [dict.fromkeys(fields) | where | {"status": frame.problem}]
     for index, face in enumerate(frame.faces):
+        number = index if face.number is None else face.number
         degrees = np.degrees(face.angles) * (1, 1, -1 if roll_sign == "mat" else 1)
         spread = np.degrees(face.spread).round(4).tolist() if uncertainty else ()
         sure = None if face.confidence is None else round(face.confidence, 4)
         numbers = (*degrees.round(4).tolist(), *spread, *_rotation(face.angles, rotation).round(6).tolist())
-        values = (frame.source.path, frame.number, index, *face.box, sure, *numbers, "ok")
+        values = (*where.values(), number, *face.box, sure, *numbers, "ok")
         rows.append(dict(zip(fields, values, strict=True)))
     return rows
 
@@ -133,7 +138,8 @@ def row_writer(stream: TextIO, form: str, fields: tuple[str, ...]) -> Callable[[
 def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = option_parser(__doc__)
     add = parser.add_argument
-    add("paths", nargs="*", metavar="PATH", help="images, folders, globs, videos, camera numbers (end with Ctrl-C)")
+    what = "images, folders, globs, videos, cameras (0, /dev/video0; end with Ctrl-C), streams (rtsp://...), pipes (-)"
+    add("paths", nargs="*", metavar="PATH", help=what)
     what = "the network: .keras, .weights.h5, or the name of the suite's own weights"
     add("--weights", default=pretrained.NAME, metavar="FILE", help=what)
     what = "crops of each face: one, or three margins and their mirror images, whose mean is the answer "
@@ -160,6 +166,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("rows").add_argument
     add("--format", choices=("csv", "jsonl"), default="csv", help="CSV, or one JSON object per line")
     add("--out", metavar="FILE", help="write the rows to this file (default: stdout)")
+    add("--smooth", action="store_true", help="in videos, follow each face and smooth its angles by a One-Euro filter")
     what = "roll sign convention of the rows: the published lists', or the .mat files' (the opposite)"
     add("--roll-sign", choices=ROLL_SIGNS, default="list", help=what)
     what = "also output the head rotation (image axes: x right, y down, z to the viewer; nose = R·(0,0,1))"
@@ -218,12 +225,14 @@ def box_finder(options: argparse.Namespace) -> FindBoxes:
 
 
 def check_sources(options: argparse.Namespace, sources: list[Source]) -> None:
-    """Refuse a list of boxes for videos, and drawn copies that would overwrite their originals."""
+    """Refuse options that the sources do not allow, and drawn copies that would overwrite their originals."""
+    if options.smooth and all(source.kind == "image" for source in sources):
+        raise InputError("--smooth is for videos, cameras and streams; none was given")
     for source in sources:
         copy = Path(options.drawn or "", source.copy)
         if options.boxes and source.kind != "image":
             raise InputError(f"{source.path}: --boxes is for images; for a video give --box or use a detector")
-        if options.drawn and source.kind != "camera" and copy.exists() and copy.samefile(source.path):
+        if options.drawn and source.kind in ("image", "video") and copy.exists() and copy.samefile(source.path):
             raise InputError(f"{source.path} would be overwritten by its drawn copy; give --drawn another folder")
 
 
@@ -236,11 +245,12 @@ def run(options: argparse.Namespace) -> int:
 
     model = load_rafa_net(options.weights)
     frames = predict_frames(model, read_frames(sources), find_boxes, options.margin, options.batch_size, options.views)
+    frames = smoothed(frames) if options.smooth else frames
     unit = "image" if all(source.kind == "image" for source in sources) else "frame"
     if options.out or not sys.stdout.isatty():  # otherwise the rows on the terminal show the progress
         frames = progress(frames, len(sources) if unit == "image" else None, "predicting", unit, log=False)
     sinks: list[DrawnCopies | Explanations] = []
-    faces, problems = 0, Counter[str]()
+    faces, problems, stopped = 0, Counter[str](), 0
     with ExitStack() as stack:
         stream = sys.stdout
         if options.out:
@@ -259,10 +269,12 @@ def run(options: argparse.Namespace) -> int:
                 problems.update([f"{frame.source.path}: {frame.problem}"] if frame.problem else [])
                 for sink in sinks:
                     sink.write(frame)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            endless = all(source.kind in ("camera", "stream") for source in sources)
+            stopped = 0 if endless else stop_status(stop)
             print("\nstopped: everything up to here is written", file=sys.stderr)
     report(faces, problems, unit)
-    return 1 if problems else 0
+    return stopped or (1 if problems else 0)
 
 
 def report(faces: int, problems: Counter[str], unit: str) -> None:

@@ -16,7 +16,9 @@ import predict
 from data_loaders import AXES, crop, rotation_matrix
 from util.errors import InputError
 from util.predictions import Predictions, read_predictions
+from util.script import Terminated
 from util.sources import Face, Frame, Source
+from util.tracking import OneEuro
 
 ROOT = Path(predict.__file__).parent
 BOX = (20, 30, 60)
@@ -56,14 +58,14 @@ def frame_at(*degrees):
 
 
 def test_a_row_holds_where_the_face_is_and_its_angles_in_degrees():
-    frame = Frame(Source("v.mp4", Path("v.mp4"), "video"), 7, NOISE)
+    frame = Frame(Source("v.mp4", Path("v.mp4"), "video"), 7, NOISE, seconds=7 / 30)
     frame.faces = [
         Face((1, 2, 3), NOISE[None], np.radians([10, -20, 30]), confidence=0.912345),
         Face((4, 5, 6), NOISE[None], np.radians([-1, 2, -3])),
     ]
     first, second = predict.rows_of(frame)
     assert first == {
-        "source": "v.mp4", "frame": 7, "face": 0, "row": 1, "column": 2, "size": 3,
+        "source": "v.mp4", "frame": 7, "seconds": 0.2333, "face": 0, "row": 1, "column": 2, "size": 3,
         "confidence": 0.9123, "yaw": 10.0, "pitch": -20.0, "roll": 30.0, "status": "ok",
     }  # fmt: skip
     assert tuple(first) == predict.row_fields("none")
@@ -255,8 +257,21 @@ def test_a_video_gives_a_row_and_a_drawn_frame_for_every_frame(run, model, tmp_p
     assert status == 0 and [row["frame"] for row in rows] == [str(number) for number in range(12)]
     for row, image in zip(rows, read_video(video), strict=True):
         assert angles_in(row) == pytest.approx(expected(model, image), abs=2e-3)
-    assert len(read_video(tmp_path / "drawn/clip.mp4")) == 12
+    assert len(read_video(tmp_path / "drawn/clip.webm")) == 12
     assert err.splitlines()[-1] == "faces: 12, frames without a face: 0"
+
+
+def test_smoothed_angles_of_a_video_follow_those_of_its_frames(run, tmp_path):
+    video = noisy_video(tmp_path / "v.avi", 4)
+    _, plain, _ = run(video, *BOX_OPTION)
+    _, smooth, _ = run(video, *BOX_OPTION, "--smooth")
+    assert [(row["seconds"], row["face"]) for row in smooth] == [(f"{number / 10}", "0") for number in range(4)]
+    filtered = OneEuro()
+    for before, after in zip(plain, smooth, strict=True):
+        expected = np.degrees(filtered(np.radians(angles_in(before)), float(before["seconds"])))
+        assert angles_in(after) == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(InputError, match="--smooth is for videos, cameras and streams"):
+        run(write_image(tmp_path / "a.png"), "--smooth")
 
 
 def test_frames_without_a_face_are_rows_and_one_line_of_text(run, tmp_path):
@@ -266,15 +281,20 @@ def test_frames_without_a_face_are_rows_and_one_line_of_text(run, tmp_path):
     assert err.splitlines() == [f"{video}: no face (5 frames)", "faces: 0, frames without a face: 5"]
 
 
-def test_a_stop_by_hand_keeps_what_was_done(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "ended"), [("v.avi", 143), ("rtsp://camera/1", 0)])
+def test_a_stop_keeps_what_was_done_and_is_the_end_of_a_stream_alone(run, tmp_path, monkeypatch, name, ended):
     def stopped(sources):
-        yield Frame(sources[0], None, NOISE)
-        raise KeyboardInterrupt
+        yield Frame(sources[0], 0, NOISE)
+        raise Terminated
 
     monkeypatch.setattr(predict, "read_frames", stopped)
     out = tmp_path / "rows.csv"
-    status, _, err = run(write_image(tmp_path / "a.png"), *BOX_OPTION, "--batch-size", 1, "--out", out)
-    assert status == 0 and len(out.read_text().splitlines()) == 2
+    video = name if "://" in name else noisy_video(tmp_path / name, 3)
+    options = ("--batch-size", 1, "--out", out, "--drawn", tmp_path / "drawn")
+    status, _, err = run(video, *BOX_OPTION, *options)
+    assert status == ended and len(out.read_text().splitlines()) == 2
+    (copy,) = (tmp_path / "drawn").iterdir()
+    assert len(read_video(copy)) == 1
     assert "stopped: everything up to here is written" in err
 
 

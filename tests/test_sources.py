@@ -1,13 +1,19 @@
 """Images, folders, videos and cameras become frames in RGB, and copies keep their colours; what is bad is named."""
 
+import itertools
+import os
 import re
 import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from media import NOISE, noisy_video, read_rgb, read_video, write_image, write_video
+from PIL import Image
 
 from data_loaders import crop
 from util import sources
@@ -16,7 +22,8 @@ from util.sources import DrawnCopies, Face, Frame, ListedBoxes, Source, cut_face
 
 RED = np.full((40, 60, 3), (250, 20, 10), np.uint8)
 IMAGE = Source("a.png", Path("a.png"), "image")
-VIDEO = Source("v.mp4", Path("v.mp4"), "video")
+CAMERA = Source("3", Path("camera3.webm"), "camera")
+VIDEO = Source("v.mp4", Path("v.webm"), "video")
 
 
 def read(*paths):
@@ -37,7 +44,7 @@ def test_a_folder_gives_its_images_and_videos_in_order_and_counts_the_rest(tmp_p
         (str(tmp_path / "b.PNG"), "image"),
         (str(tmp_path / "below/it/c.mp4"), "video"),
     ]
-    assert [source.copy for source in found] == [Path("a.jpg"), Path("b.PNG"), Path("below/it/c.mp4")]
+    assert [source.copy for source in found] == [Path("a.jpg"), Path("b.PNG"), Path("below/it/c.webm")]
     assert capsys.readouterr().err.endswith("by their names: 2 .txt, 1 without suffix\n")
 
 
@@ -56,7 +63,7 @@ def test_globs_and_numbers_are_found_where_no_file_has_that_name(tmp_path, monke
     assert [(source.path, str(source.copy), source.kind) for source in found] == [
         ("a.png", "a.png", "image"),
         ("b.png", "b.png", "image"),
-        ("1", "camera1.mp4", "camera"),
+        ("1", "camera1.webm", "camera"),
         ("2", "2.png", "image"),
     ]
 
@@ -74,7 +81,7 @@ def test_copies_of_the_same_name_are_numbered(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     copies = [str(source.copy) for source in find_sources(map(str, paths))]
-    assert copies == ["x.png", "x.mp4", "x-2.png", "x-2.mp4", "x-3.png", "x-3.mp4"]
+    assert copies == ["x.png", "x.webm", "x-2.png", "x-2.webm", "x-3.png", "x-3.webm"]
 
 
 def announcing(columns, rows):
@@ -148,13 +155,70 @@ def test_a_video_without_frames_has_a_problem_even_where_none_is_announced(monke
 def test_a_video_that_cannot_be_opened_has_a_problem(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"not a video")
     (frame,) = read(tmp_path / "clip.mp4")
-    assert frame.problem == "the video cannot be opened: not a video that OpenCV can read, or cut off"
+    assert frame.problem == "not read: the video cannot be opened; expected a video that OpenCV can read, and all of it"
+
+
+def test_frames_of_a_video_have_its_own_times(tmp_path):
+    images = [Image.fromarray(np.roll(NOISE, 9 * number, axis=1)) for number in range(4)]
+    images[0].save(tmp_path / "v.gif", save_all=True, append_images=images[1:], duration=[100, 300, 50, 500])
+    write_video(tmp_path / "v.avi", [RED] * 3, rate=8)
+    for name, times in (("v.avi", [0, 0.125, 0.25]), ("v.gif", [0, 0.1, 0.4, 0.45])):
+        assert [frame.seconds for frame in read(tmp_path / name)] == pytest.approx(times)
+
+
+def test_where_a_video_has_no_times_its_rate_makes_them(monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", lambda path: Capture([RED] * 3, 3))
+    assert [frame.seconds for frame in read_frames([VIDEO])] == pytest.approx([0, 1 / 30, 2 / 30])
+
+
+def test_a_camera_s_times_are_those_of_the_clock(monkeypatch):
+    clock = itertools.count(100, 0.5)
+    monkeypatch.setattr(sources.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: Capture([RED] * 3, -1))
+    assert [frame.seconds for frame in read_frames([CAMERA])] == [0.5, 1.0, 1.5]
+
+
+def test_devices_streams_and_the_standard_input_are_opened_as_what_they_are(monkeypatch):
+    opened = []
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *asked: opened.append(asked) or Capture([RED], -1))
+    monkeypatch.setattr(Path, "is_char_device", lambda path: str(path).startswith("/dev/"))
+    found = find_sources(["/dev/video3", "rtsp://camera/1", "-", "http://camera/2"])
+    assert [source.kind for source in found] == ["camera", "stream", "pipe", "stream"]
+    assert [str(source.copy) for source in found] == ["video3.webm", "stream.webm", "pipe.webm", "stream-2.webm"]
+    assert len(list(read_frames(found))) == 4
+    ffmpeg = cv2.CAP_FFMPEG
+    assert opened == [(3,), ("rtsp://camera/1", ffmpeg), ("pipe:0", ffmpeg), ("http://camera/2", ffmpeg)]
+
+
+def test_a_source_that_cannot_be_opened_or_gives_nothing_is_not_read(monkeypatch):
+    (frame,) = read("http://127.0.0.1:1/nothing.mp4")
+    assert frame.problem.startswith("not read: the stream cannot be opened; check the address")
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *asked: Capture([], 0))
+    (frame,) = read("rtsp://camera/1")
+    assert frame.problem.startswith("not read: the stream gave no frame; check the address")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX systems")
+@pytest.mark.parametrize("name", ["v.avi", "a.png", "text"])
+def test_videos_and_images_come_through_pipes(tmp_path, name):
+    noisy_video(tmp_path / "v.avi", 3)
+    write_image(tmp_path / "a.png")
+    (tmp_path / "text").write_text("neither\n")
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        pool.submit((tmp_path / "pipe").write_bytes, (tmp_path / name).read_bytes())
+        frames = read(tmp_path / "pipe")
+    if name == "text":
+        assert [frame.problem[:37] for frame in frames] == ["not read: the pipe cannot be opened; "]
+    else:
+        assert [frame.problem for frame in frames] == [""] * (1 if name == "a.png" else 3)
+    assert name != "a.png" or (frames[0].image == NOISE).all()
 
 
 def test_a_camera_is_opened_by_its_number_and_closed_at_the_end(monkeypatch):
     opened = []
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: opened.append((number, Capture([RED], -1))) or opened[0][1])
-    frames = read_frames([Source("3", Path("camera3.mp4"), "camera")])
+    frames = read_frames([CAMERA])
     next(frames)
     assert opened[0][0] == 3 and not opened[0][1].released
     frames.close()
@@ -171,7 +235,7 @@ class Capture:
         return True
 
     def get(self, what):
-        return {cv2.CAP_PROP_FRAME_COUNT: self.announced, cv2.CAP_PROP_FPS: 0}[what]
+        return {cv2.CAP_PROP_FRAME_COUNT: self.announced, cv2.CAP_PROP_FPS: 0, cv2.CAP_PROP_POS_MSEC: 0}[what]
 
     def read(self):
         frame = next(self.frames, None)
@@ -281,19 +345,19 @@ def test_a_drawn_video_keeps_colours_rate_and_number_of_frames(tmp_path):
     for number, image in enumerate((RED, RED, RED[..., ::-1])):
         copies.write(Frame(VIDEO, number, image, rate=12))
     copies.close()
-    drawn = read_video(tmp_path / "v.mp4")
+    drawn = read_video(tmp_path / "v.webm")
     for frame, image in zip(drawn, (RED, RED, RED[..., ::-1]), strict=True):
         assert np.abs(frame.mean(axis=(0, 1)) - image[0, 0]).max() < 12
-    assert cv2.VideoCapture(str(tmp_path / "v.mp4")).get(cv2.CAP_PROP_FPS) == 12
+    assert cv2.VideoCapture(str(tmp_path / "v.webm")).get(cv2.CAP_PROP_FPS) == 12
 
 
 def test_each_video_has_a_copy_of_its_own_in_a_folder_made_for_it(tmp_path):
     copies = DrawnCopies(str(tmp_path / "new"), "axes")
     for name, frames in (("v", 2), ("w", 3)):
         for number in range(frames):
-            copies.write(Frame(Source(name, Path(f"{name}.mp4"), "video"), number, RED, rate=10))
+            copies.write(Frame(Source(name, Path(f"{name}.webm"), "video"), number, RED, rate=10))
     copies.close()
-    assert [len(read_video(tmp_path / "new" / name)) for name in ("v.mp4", "w.mp4")] == [2, 3]
+    assert [len(read_video(tmp_path / "new" / name)) for name in ("v.webm", "w.webm")] == [2, 3]
 
 
 def test_frames_with_odd_sides_and_without_a_rate_still_make_a_video(tmp_path):
@@ -301,8 +365,57 @@ def test_frames_with_odd_sides_and_without_a_rate_still_make_a_video(tmp_path):
     for number, side in enumerate((121, 121, 90)):  # a VideoWriter cuts odd sides and drops frames of another size
         copies.write(Frame(VIDEO, number, np.zeros((side, side - 21, 3), np.uint8), rate=0.0))
     copies.close()
-    assert [frame.shape for frame in read_video(tmp_path / "v.mp4")] == [(122, 100, 3)] * 3
-    assert cv2.VideoCapture(str(tmp_path / "v.mp4")).get(cv2.CAP_PROP_FPS) == 25
+    assert [frame.shape for frame in read_video(tmp_path / "v.webm")] == [(122, 100, 3)] * 3
+    assert cv2.VideoCapture(str(tmp_path / "v.webm")).get(cv2.CAP_PROP_FPS) == 30
+
+
+def test_a_drawn_video_repeats_frames_where_the_next_one_comes_later(tmp_path):
+    copies, colours = DrawnCopies(str(tmp_path), "axes"), (10, 90, 170, 250)
+    for number, (colour, seconds) in enumerate(zip(colours, (5.0, 5.1, 5.5, 5.52), strict=True)):
+        copies.write(Frame(VIDEO, number, np.full((48, 64, 3), colour, np.uint8), rate=10, seconds=seconds))
+    copies.close()
+    shown = [colours[np.abs(np.array(colours) - frame.mean()).argmin()] for frame in read_video(tmp_path / "v.webm")]
+    assert shown == [10, 90, 90, 90, 90, 170, 250]
+
+
+def test_a_jump_of_a_video_s_times_does_not_fill_the_disk(tmp_path):
+    copies = DrawnCopies(str(tmp_path), "axes")
+    for number, seconds in enumerate((0, 0.1, 90000, 90000.1, 3, 3.1)):
+        copies.write(Frame(VIDEO, number, RED, rate=10, seconds=seconds))
+    copies.close()
+    assert len(read_video(tmp_path / "v.webm")) == 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of processes are of POSIX systems")
+def test_a_drawn_video_that_does_not_fit_on_the_disk_is_an_error(tmp_path):
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from util.script import run_script
+from util.sources import DrawnCopies, Frame, Source
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+def main():
+    copies = DrawnCopies(sys.argv[1], "axes")
+    for number in range(20):
+        noise = np.random.default_rng(number).integers(0, 256, (240, 320, 3), np.uint8)
+        copies.write(Frame(Source("v", Path("v.webm"), "video"), number, noise, rate=10))
+    copies.close()
+run_script(main)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert re.match(r"error: .*v\.webm: the drawn copy holds only \d+ of 20 frames; check the free space", line)
+
+
+def test_opencv_s_message_on_the_codec_is_not_shown(tmp_path, capfd):
+    copies = DrawnCopies(str(tmp_path), "axes")
+    copies.write(Frame(VIDEO, 0, RED, rate=10))
+    copies.close()
+    os.write(2, b"seen\n")
+    assert capfd.readouterr().err == "seen\n"
 
 
 def test_a_video_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):

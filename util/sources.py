@@ -1,9 +1,11 @@
-"""Frames of images, folders, videos and cameras, the faces cut out of them, and copies with the poses drawn on."""
+"""Frames of images, folders, videos, streams and cameras, the faces cut out of them, and drawn copies."""
 
+import contextlib
 import glob
 import itertools
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,6 +24,15 @@ from util.lists import Box, RowError, check_box, known_end, parse_box, read_rows
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
 KNOWN = VIDEOS.union(SUFFIXES)
 NO_FACE = "no face"
+CODEC = "VP80"  # of drawn copies, in WebM: of what OpenCV writes it is the fastest that browsers play
+USUAL_RATE = 30.0  # frames per second of a copy where the video's are not known
+EXPECTED = {
+    "video": "expected a video that OpenCV can read, and all of it",
+    "camera": "check its number, and that no other program uses it",
+    "stream": "check the address, and that it sends a video",
+    "pipe": "expected a video or an image that can be read from beginning to end",
+}
+LONGEST_GAP = 10.0  # seconds: where a video's times jump further, its copy goes on
 
 FindBoxes = Callable[[str, np.ndarray], list[Found]]  # faces of (path, (h, w, 3) uint8 RGB); may raise InputError
 
@@ -29,11 +40,11 @@ FindBoxes = Callable[[str, np.ndarray], list[Found]]  # faces of (path, (h, w, 3
 # --- Sources ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Source:
-    """An image, a video or a camera."""
+    """An image, a video, a camera, a stream or a pipe."""
 
-    path: str  # of a camera, its number
+    path: str  # of a camera, its number or device; of a stream, its address; of a pipe, its path or "-"
     copy: Path  # what its drawn copy is called inside the folder of drawn copies
-    kind: str  # "image", "video" or "camera"
+    kind: str  # "image", "video", "camera", "stream" or "pipe"
 
 
 @dataclass
@@ -45,6 +56,7 @@ class Face:
     angles: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) in AXES order, radians, list signs
     spread: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) standard deviations over the views
     confidence: float | None = None  # the detector's, see `util.detectors`; None if the box was given
+    number: int | None = None  # of the face along a video, see `util.tracking`; None until it is followed
 
     @property
     def crop(self) -> np.ndarray:
@@ -61,14 +73,16 @@ class Frame:
     image: np.ndarray | None = None  # (h, w, 3) uint8 RGB; None if it could not be read
     problem: str = ""
     rate: float = 0.0  # frames per second of the video; 0 if not known
+    seconds: float | None = None  # of a video's frame: since its beginning; of a camera's: since it was opened
     faces: list[Face] = field(default_factory=list)
 
 
 def find_sources(paths: Iterable[str]) -> list[Source]:
-    """The images, videos and cameras behind a list of paths.
+    """The images, videos, cameras, streams and pipes behind a list of paths.
 
     Args:
-        paths: images, videos, folders (searched with their subfolders), glob patterns, camera numbers.
+        paths: images, videos, folders (searched with their subfolders), glob patterns, numbers or devices of cameras,
+            addresses such as rtsp://..., pipes, "-" for the standard input.
 
     Raises:
         InputError: a path or pattern that matches nothing, a folder without images and videos.
@@ -76,12 +90,18 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
     sources = []
     for text in paths:
         path = Path(text)
-        if path.is_dir():
+        if "://" in text:
+            sources.append(Source(text, Path("stream.webm"), "stream"))
+        elif path.is_dir():
             sources += _in_folder(path)
+        elif text == "-" or path.is_fifo():
+            sources.append(Source(text, Path("pipe.webm" if text == "-" else f"{path.name}.webm"), "pipe"))
+        elif path.is_char_device():
+            sources.append(Source(text, Path(f"{path.name}.webm"), "camera"))
         elif path.exists():
             sources.append(_source(text, path.name))
         elif text.isdecimal():
-            sources.append(Source(text, Path(f"camera{text}.mp4"), "camera"))
+            sources.append(Source(text, Path(f"camera{text}.webm"), "camera"))
         elif matches := sorted(name for name in glob.glob(text, recursive=True) if Path(name).is_file()):
             sources += [_source(name, Path(name).name) for name in matches]
         else:
@@ -104,7 +124,7 @@ def _in_folder(folder: Path) -> list[Source]:
 def _source(path: str, copy: str | Path) -> Source:
     copy = Path(copy)
     if Path(path).suffix.lower() in VIDEOS:
-        return Source(path, copy.with_suffix(".mp4"), "video")
+        return Source(path, copy.with_suffix(".webm"), "video")
     return Source(path, copy if copy.suffix.lower() in SUFFIXES else copy.with_name(f"{copy.name}.png"), "image")
 
 
@@ -133,22 +153,41 @@ def read_frames(sources: Iterable[Source]) -> Iterator[Frame]:
 
 
 def _read_video(source: Source) -> Iterator[Frame]:
-    video = cv2.VideoCapture(int(source.path) if source.kind == "camera" else source.path)
+    video, opened = _opened(source), time.monotonic()
     try:
         if not video.isOpened():
-            what = "check the number" if source.kind == "camera" else "not a video that OpenCV can read, or cut off"
-            yield Frame(source, None, problem=f"the {source.kind} cannot be opened: {what}")
+            yield Frame(source, None, problem=f"not read: the {source.kind} cannot be opened; {EXPECTED[source.kind]}")
             return
-        announced, rate, number = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS), 0
+        announced, rate, number, seconds = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS), 0, 0.0
         while (read := video.read())[0]:
-            yield Frame(source, number, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB), rate=rate)
+            now = time.monotonic() - opened if source.kind == "camera" else video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            seconds = (
+                now if number == 0 or now > seconds else seconds + 1 / _usable(rate)
+            )  # not all containers have times
+            yield Frame(source, number, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB), rate=rate, seconds=seconds)
             number += 1
     finally:
         video.release()
     # Some containers hold no count, and OpenCV makes one from duration and rate: it may be off by one.
-    if number == 0 or number < announced - 1:
+    if source.kind == "video" and (number == 0 or number < announced - 1):
         problem = f"only {number} of {announced:.0f} frames could be read; the video may be cut off"
         yield Frame(source, None, problem=problem)
+    elif number == 0:
+        yield Frame(source, None, problem=f"not read: the {source.kind} gave no frame; {EXPECTED[source.kind]}")
+
+
+def _opened(source: Source) -> cv2.VideoCapture:
+    """OpenCV's reader of a source."""
+    number = source.path.removeprefix("/dev/video")
+    if source.kind == "camera" and number.isdecimal():
+        return cv2.VideoCapture(int(number))
+    if source.kind in ("pipe", "stream"):  # can be opened once only: no second reader may try
+        return cv2.VideoCapture("pipe:0" if source.path == "-" else source.path, cv2.CAP_FFMPEG)
+    return cv2.VideoCapture(source.path)
+
+
+def _usable(rate: float) -> float:
+    return rate if 0 < rate < 1000 else USUAL_RATE  # 1,000 and more are the container's clock
 
 
 # --- Faces ------------------------------------------------------------------------------------------------------------
@@ -198,13 +237,83 @@ def cut_faces(frame: Frame, find_boxes: FindBoxes, margin: float, views: int = 1
 
 
 # --- Drawn copies -----------------------------------------------------------------------------------------------------
+class DrawnVideo:
+    """Writes a video in WebM.  OpenCV writes at a constant rate: frames are repeated where the next one comes later.
+
+    Args:
+        file: the video; its folder is made.
+        rate: frames per second.
+        shape: of the first frame; others are resized to it.
+
+    Raises:
+        InputError: OpenCV cannot write there.
+    """
+
+    def __init__(self, file: Path, rate: float, shape: tuple[int, ...]) -> None:
+        self.file, self.rate, self.size = file, _usable(rate), (shape[1] + shape[1] % 2, shape[0] + shape[0] % 2)
+        self.start: float | None = None
+        self.last, self.count = np.empty(0), 0
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _quiet():
+            self.video = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*CODEC), self.rate, self.size)
+        if not self.video.isOpened():
+            raise InputError(f"{file}: OpenCV cannot write a video there; check the folder and the free space")
+
+    def write(self, image: np.ndarray, seconds: float | None) -> None:
+        """Add a frame, (h, w, 3) uint8 RGB, at its time; where that has passed, at once."""
+        if seconds is not None:
+            self.start = seconds if self.start is None else self.start
+            gap = seconds - self.start - self.count / self.rate
+            if gap > LONGEST_GAP:
+                self.start += gap
+            for _ in range(round(gap * self.rate) if gap <= LONGEST_GAP else 0):
+                self._add(self.last)
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        bgr = cv2.copyMakeBorder(bgr, 0, bgr.shape[0] % 2, 0, bgr.shape[1] % 2, cv2.BORDER_REPLICATE)  # even sides
+        if bgr.shape[1::-1] != self.size:  # a VideoWriter drops such frames silently
+            bgr = cv2.resize(bgr, self.size)
+        self._add(bgr)
+        self.last = bgr
+
+    def _add(self, bgr: np.ndarray) -> None:
+        self.video.write(bgr)
+        self.count += 1
+
+    def close(self) -> None:
+        """Finish the video.
+
+        Raises:
+            InputError: not every frame can be read back; OpenCV itself does not say so.
+        """
+        self.video.release()
+        copy, readable = cv2.VideoCapture(str(self.file)), 0
+        while copy.grab():
+            readable += 1
+        copy.release()
+        if readable < self.count:
+            what = f"holds only {readable} of {self.count} frames; check the free space"
+            raise InputError(f"{self.file}: the drawn copy {what}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what OpenCV prints past Python: that WebM has no such tag for its codec, although it writes it."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class DrawnCopies:
     """Writes copies of images and videos into a folder, with the poses drawn on them."""
 
     def __init__(self, folder: str, style: str) -> None:
         self.folder, self.style = Path(folder), style
-        self.target = Path()  # of the video that is being written
-        self.video, self.shape = cv2.VideoWriter(), (0, 0, 0)
+        self.video: DrawnVideo | None = None  # that is being written
 
     def write(self, frame: Frame) -> None:
         """Add a frame; one that could not be read is left out."""
@@ -215,23 +324,14 @@ class DrawnCopies:
             drawn = draw_pose(drawn, face.box, face.angles, self.style)
         if frame.number is None:
             save_image(drawn, target)
-        else:
-            self._write_frame(target, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), frame.rate)
-
-    def _write_frame(self, target: Path, bgr: np.ndarray, rate: float) -> None:
-        bgr = cv2.copyMakeBorder(bgr, 0, bgr.shape[0] % 2, 0, bgr.shape[1] % 2, cv2.BORDER_REPLICATE)  # MP4: even sides
-        if target != self.target:
+            return
+        if not self.video or self.video.file != target:
             self.close()
-            target.parent.mkdir(parents=True, exist_ok=True)
-            rate = rate if 0 < rate < 1000 else 25.0  # cameras often do not know theirs
-            self.video = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"mp4v"), rate, bgr.shape[1::-1])
-            if not self.video.isOpened():
-                raise InputError(f"{target}: OpenCV cannot write a video there; check the folder and the free space")
-            self.target, self.shape = target, bgr.shape
-        if bgr.shape != self.shape:  # a VideoWriter drops such frames silently
-            bgr = cv2.resize(bgr, self.shape[1::-1])
-        self.video.write(bgr)
+            self.video = DrawnVideo(target, frame.rate, drawn.shape)
+        self.video.write(drawn, frame.seconds)
 
     def close(self) -> None:
-        """Finish the video that is being written."""
-        self.video.release()
+        """Finish the video that is being written, see `DrawnVideo.close`."""
+        video, self.video = self.video, None
+        if video:
+            video.close()
