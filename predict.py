@@ -28,7 +28,7 @@ from scipy.spatial.transform import Rotation
 
 from data_loaders import AXES, rotation_matrix
 from util import pretrained
-from util.detectors import SMALLEST_FACE, SURE, HaarDetector, YuNetDetector
+from util.detectors import SMALLEST_FACE, SURE, Detector, HaarDetector, YuNetDetector
 from util.errors import InputError
 from util.explain import RULES, Explanations
 from util.export import export_checked
@@ -101,7 +101,7 @@ def rows_of(
         uncertainty: also the standard deviation of each angle over the views.
     """
     fields, rows = row_fields(rotation, uncertainty), []
-    where = {"source": frame.source.path, "frame": frame.number}
+    where: dict[str, Any] = {"source": frame.source.path, "frame": frame.number}
     where["seconds"] = None if frame.seconds is None else round(frame.seconds, 4)
     if not frame.faces:
         return [dict.fromkeys(fields) | where | {"status": frame.problem}]
@@ -217,11 +217,10 @@ def box_finder(options: argparse.Namespace) -> FindBoxes:
         return lambda path, image: [(tuple(options.box), None)]
     if options.boxes:
         return ListedBoxes(options.boxes)
+    detector: Detector = HaarDetector(options.smallest_face, least or 0)
     if options.detector_model:
-        yunet = YuNetDetector(options.detector_model, SURE if least is None else least)
-        return lambda path, image: yunet(image)
-    haar = HaarDetector(options.smallest_face, least or 0)
-    return lambda path, image: haar(image)
+        detector = YuNetDetector(options.detector_model, SURE if least is None else least)
+    return lambda path, image: detector(image)
 
 
 def check_sources(options: argparse.Namespace, sources: list[Source]) -> None:

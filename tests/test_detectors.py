@@ -15,7 +15,7 @@ from util.head_renderer import random_identity, render_head
 @pytest.fixture(scope="module")
 def head():
     """A synthetic head that looks into the camera, and its box (row, column, size)."""
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(10)
     image, facts = render_head(random_identity(rng), (0, 0, 0), rng=rng)
     return image, facts["box"]
 
@@ -44,20 +44,22 @@ def test_the_relation_that_is_measured_is_the_one_that_is_applied():
 
 def test_the_report_mirrors_right_profiles_and_takes_frontal_faces_below_thirty_degrees():
     rows = [
-        ((29, 0, -29), "frontal", (0.8, 0.1, 0.2), 0.9, 1),
-        ((0, 0, 30), "frontal", (0.1, 0.1, 0.1), 0.7, 0),
-        ((-80, 0, 0), "right", (0.6, 0.2, 0.1), 0.5, 0),
-        ((80, 0, 0), "left", (0.7, -0.3, 0.1), 0.6, 2),
-        ((10, 0, 0), "", (np.nan,) * 3, 0, 0),
+        ((29, 0, -29), "frontal", (0.8, 0.1, 0.2), 0.9, 1, 30, 6),
+        ((0, 0, 30), "frontal", (0.1, 0.1, 0.1), 0.7, 0, 20, np.nan),
+        ((-80, 0, 0), "right", (0.6, 0.2, 0.1), 0.5, 0, 10, np.nan),
+        ((80, 0, 0), "left", (0.7, -0.3, 0.1), 0.6, 2, 40, 8),
+        ((10, 0, 0), "", (np.nan,) * 3, 0, 0, np.nan, np.nan),
     ]
     lines = report(np.array(rows, FIELDS))
     assert lines[1].startswith("frontal, n = 1: scale 0.800 (0.800...0.800), right 0.100")
     assert lines[2].startswith("profile, n = 2: scale 0.650 (0.625...0.675), right -0.250 (-0.275...-0.225), down 0.1")
     assert lines[4:6] == [" 0...15: 1 of 2, overlap 0.70", "15...30: 1 of 1, overlap 0.90"]
-    assert lines[9:] == [
+    assert lines[9:11] == [
         "75...180: 2 of 2, overlap 0.55",
         "detections elsewhere (other people, and false detections): 3 in 5 images",
     ]
+    assert lines[11].startswith("confidence, listed faces, n = 4") and " 25 " in lines[11].partition(": ")[2]
+    assert lines[12].startswith("confidence, the surest one elsewhere, n = 2")
 
 
 # --- The Haar detector ------------------------------------------------------------------------------------------------

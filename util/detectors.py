@@ -50,6 +50,7 @@ class BoxMapping:
 # Frontal: 209 faces with yaw, pitch and roll within 30 degrees; half of all scales lie in 0.835...0.928.
 # Profile: the 48 faces found where the frontal cascade found none; half of all scales lie in 0.595...0.773.
 MAPPINGS = {"frontal": BoxMapping(0.875, -0.006, 0.081), "left": BoxMapping(0.675, -0.177, 0.08)}
+MAPPINGS["yunet"] = BoxMapping()  # not measured: no file of a YuNet comes with the suite
 MAPPINGS["right"] = MAPPINGS["left"].mirrored()  # faces that look to the right of the image
 
 
@@ -62,7 +63,19 @@ class Detection(NamedTuple):
 
 
 # --- Detectors --------------------------------------------------------------------------------------------------------
-class HaarDetector:
+class Detector:
+    """Finds faces; called with an image."""
+
+    def __call__(self, image: np.ndarray) -> list[Found]:
+        found = [(MAPPINGS[kind].box(*square), confidence) for kind, square, confidence in self.squares(image)]
+        return sorted(found, key=lambda face: -face[0][2])
+
+    def squares(self, image: np.ndarray) -> list[Detection]:
+        """The detector's own squares, one per face."""
+        raise NotImplementedError
+
+
+class HaarDetector(Detector):
     """OpenCV's frontal cascade; where it finds nothing, its profile cascade on the image and on its mirror image.
 
     The confidence of a face is the number of windows, of various places and sizes, that the cascade took for it.
@@ -78,9 +91,6 @@ class HaarDetector:
     def __init__(self, smallest: float = SMALLEST_FACE, least: float = 0) -> None:
         self.smallest, self.least = smallest, least
         self.frontal, self.profile = (_cascade(name) for name in ("frontalface_default", "profileface"))
-
-    def __call__(self, image: np.ndarray) -> list[Found]:
-        return _largest_first([(MAPPINGS[kind].box(*square), sure) for kind, square, sure in self.squares(image)])
 
     def squares(self, image: np.ndarray) -> list[Detection]:
         """The cascades' own squares, one per face."""
@@ -105,11 +115,12 @@ class HaarDetector:
         return [(square, sure) for square, sure in found if sure >= self.least]
 
 
-class YuNetDetector:
+class YuNetDetector(Detector):
     """`cv2.FaceDetectorYN` with your own ONNX file of a YuNet.
 
-    The relation of its boxes to the published ones was not measured: the square around its box, as wide as the box's
-    longer side, is used unchanged.  The confidence is the network's score, 0 to 1.
+    Its own squares lie around its boxes, as wide as a box's longer side.  Their relation to the published boxes was not
+    measured: they are used unchanged.  `tests/measurements/detector_boxes.py --detector-model` measures it.  The
+    confidence is the network's score, 0 to 1.
 
     Args:
         least: the least confidence of a face.
@@ -126,12 +137,13 @@ class YuNetDetector:
         except (cv2.error, AttributeError) as error:
             raise InputError(f"{model_file}: OpenCV cannot load it as a YuNet face detector: {error}") from error
 
-    def __call__(self, image: np.ndarray) -> list[Found]:
+    def squares(self, image: np.ndarray) -> list[Detection]:
+        """The squares around the network's boxes, one per face."""
         small, zoom = _shrunk(image)
         self.detector.setInputSize(small.shape[1::-1])
         faces = self.detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
         faces = () if faces is None else faces
-        return _largest_first([(_square_around(*face[:4] / zoom), float(face[14])) for face in faces])
+        return [Detection("yunet", _square_around(*face[:4] / zoom), float(face[14])) for face in faces]
 
 
 def _cascade(name: str) -> cv2.CascadeClassifier:
@@ -154,13 +166,9 @@ def _shrunk(image: np.ndarray) -> tuple[np.ndarray, float]:
     return cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), zoom
 
 
-def _square_around(x: float, y: float, width: float, height: float) -> Box:
+def _square_around(x: float, y: float, width: float, height: float) -> Square:
     side = max(width, height)
-    return BoxMapping().box(x + (width - side) / 2, y + (height - side) / 2, side)
-
-
-def _largest_first(found: list[Found]) -> list[Found]:
-    return sorted(found, key=lambda face: -face[0][2])
+    return x + (width - side) / 2, y + (height - side) / 2, side
 
 
 def _one_per_face(found: list[Detection]) -> list[Detection]:

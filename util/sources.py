@@ -252,7 +252,8 @@ class DrawnVideo:
     def __init__(self, file: Path, rate: float, shape: tuple[int, ...]) -> None:
         self.file, self.rate, self.size = file, _usable(rate), (shape[1] + shape[1] % 2, shape[0] + shape[0] % 2)
         self.start: float | None = None
-        self.last, self.count = np.empty(0), 0
+        self.last: np.ndarray = np.empty(0)
+        self.count = 0
         file.parent.mkdir(parents=True, exist_ok=True)
         with _quiet():
             self.video = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*CODEC), self.rate, self.size)
