@@ -105,13 +105,12 @@ def rows_of(
     where["seconds"] = None if frame.seconds is None else round(frame.seconds, 4)
     if not frame.faces:
         return [dict.fromkeys(fields) | where | {"status": frame.problem}]
-    for index, face in enumerate(frame.faces):
-        number = index if face.number is None else face.number
+    for face in frame.faces:
         degrees = np.degrees(face.angles) * (1, 1, -1 if roll_sign == "mat" else 1)
         spread = np.degrees(face.spread).round(4).tolist() if uncertainty else ()
         sure = None if face.confidence is None else round(face.confidence, 4)
         numbers = (*degrees.round(4).tolist(), *spread, *_rotation(face.angles, rotation).round(6).tolist())
-        values = (*where.values(), number, *face.box, sure, *numbers, "ok")
+        values = (*where.values(), face.number, *face.box, sure, *numbers, "ok")
         rows.append(dict(zip(fields, values, strict=True)))
     return rows
 

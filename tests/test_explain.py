@@ -178,7 +178,7 @@ def test_another_rule_and_another_cell_draw_another_image(found, angles):
 
 
 def test_faces_of_a_video_are_told_apart_by_frame_and_face(explanations_of, angles, tmp_path):
-    faces = [Face((0, 0, 224), CROPS[:1], angles[0]), Face((0, 0, 9), CROPS[1:2], angles[1])]
+    faces = [Face((0, 0, 224), CROPS[:1], angles[0]), Face((0, 0, 9), CROPS[1:2], angles[1], number=1)]
     explanations_of(tmp_path).write(frame_of("v.mp4", 12, *faces))
     assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == [
         "v-mp4-frame000012-face0.png",

@@ -61,7 +61,7 @@ def test_a_row_holds_where_the_face_is_and_its_angles_in_degrees():
     frame = Frame(Source("v.mp4", Path("v.mp4"), "video"), 7, NOISE, seconds=7 / 30)
     frame.faces = [
         Face((1, 2, 3), NOISE[None], np.radians([10, -20, 30]), confidence=0.912345),
-        Face((4, 5, 6), NOISE[None], np.radians([-1, 2, -3])),
+        Face((4, 5, 6), NOISE[None], np.radians([-1, 2, -3]), number=1),
     ]
     first, second = predict.rows_of(frame)
     assert first == {

@@ -252,7 +252,7 @@ def test_faces_are_cut_at_row_column_size_with_the_margin():
     frame = Frame(IMAGE, None, NOISE)
     cut_faces(frame, lambda path, image: [((20, 30, 60), None), ((50, 10, 40), 8)], 0.3)
     assert [face.box for face in frame.faces] == [(20, 30, 60), (50, 10, 40)] and frame.problem == ""
-    assert [face.confidence for face in frame.faces] == [None, 8]
+    assert [(face.confidence, face.number) for face in frame.faces] == [(None, 0), (8, 1)]
     assert (frame.faces[1].crop == crop(NOISE, 50, 10, 40, 0.3)).all()
     assert (frame.faces[1].crop != crop(NOISE, 50, 10, 40, 0.2)).any()
     assert np.isnan(frame.faces[0].angles).all()

@@ -126,4 +126,6 @@ def test_each_face_is_smoothed_along_its_own_track_and_each_video_alone():
 def test_images_pass_unchanged():
     image = frame(Source("a.png", Path("a.png"), "image"), None, ((0, 0, 50), 10))
     (passed,) = smoothed([image])
-    assert passed.faces[0].number is None and np.degrees(passed.faces[0].angles[0]) == pytest.approx(10)
+    assert (
+        passed is image and passed.faces[0].number == 0 and np.degrees(passed.faces[0].angles[0]) == pytest.approx(10)
+    )

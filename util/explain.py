@@ -165,12 +165,14 @@ class Explanations:
         """Explain the faces of a frame, whose angles have been predicted."""
         copy, at = frame.source.copy, "" if frame.number is None else f"-frame{frame.number:06d}"
         name = Path(frame.source.path).name + ("" if frame.number is None else f", frame {frame.number}")
-        for number, face in enumerate(frame.faces):
+        for face in frame.faces:
             found = self.explainer(face.crop[None])
             tiles = explanation_tiles(face.crop, found, face.angles[None], 0, self.cell, self.rule)
-            target = self.folder / copy.with_name(f"{copy.stem}{copy.suffix.replace('.', '-')}{at}-face{number}.png")
+            target = self.folder / copy.with_name(
+                f"{copy.stem}{copy.suffix.replace('.', '-')}{at}-face{face.number}.png"
+            )
             titles, images = zip(*(tile for row in tiles.values() for tile in row.values()), strict=True)
-            panel = figures.panel(images, titles, len(AXES), title=f"{name}, face {number}", footnote=FOOTNOTE)
+            panel = figures.panel(images, titles, len(AXES), title=f"{name}, face {face.number}", footnote=FOOTNOTE)
             figures.save_image(panel, target)
             if self.singles:
                 for kind, row in tiles.items():

@@ -56,7 +56,7 @@ class Face:
     angles: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) in AXES order, radians, list signs
     spread: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) standard deviations over the views
     confidence: float | None = None  # the detector's, see `util.detectors`; None if the box was given
-    number: int | None = None  # of the face along a video, see `util.tracking`; None until it is followed
+    number: int = 0  # in its image, the largest face first; after `util.tracking.smoothed`, in its whole video
 
     @property
     def crop(self) -> np.ndarray:
@@ -232,7 +232,10 @@ def cut_faces(frame: Frame, find_boxes: FindBoxes, margin: float, views: int = 1
     except (InputError, RowError) as error:
         frame.problem = str(error)
         return
-    frame.faces = [Face(box, views_of(frame.image, *box, margin, views), confidence=sure) for box, sure in found]
+    frame.faces = [
+        Face(box, views_of(frame.image, *box, margin, views), confidence=confidence, number=number)
+        for number, (box, confidence) in enumerate(found)
+    ]
     frame.problem = "" if found else NO_FACE
 
 
