@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data_loaders import BIWI_SPLITS, DATA_SETS, Listed, find_list, image_path, keep_present, load_data_set, read_lists
-from util import figures, metrics, plots, pretrained, protocol, reports, tables
+from util import figures, inference, metrics, plots, pretrained, protocol, reports, tables
 from util.comparison import compared, comparison_card, pairs_of
 from util.data_folder import note_damage
 from util.errors import InputError
@@ -65,9 +65,7 @@ def has_lists(name: str, data_dir: str) -> bool:
 
 def load_network(options: Namespace) -> tuple[Any, Facts]:
     """The network of --weights, and what its cards say of it.  TensorFlow is loaded here, after all else is checked."""
-    from rafa_model import load_rafa_net
-
-    model = load_rafa_net(options.weights)
+    model = inference.load_network(options.weights)
     weights = protocol.weights_facts(options.weights, model.name.removeprefix("rafa_net_")) | {"views": options.views}
     return model, {"weights": weights, "made": environment(options.command), "worst": options.worst}
 
@@ -259,7 +257,7 @@ def parse_options(arguments: list[str] | None = None) -> Namespace:
 def add_network_options(parser: ArgumentParser, name: str) -> None:
     """Options of the commands that run a network."""
     what, table = parser.add_argument_group("what to score"), name.startswith("table")
-    text = f"the network: .keras, .weights.h5, or {pretrained.NAME} for the suite's own weights"
+    text = f"the network: .keras, .weights.h5, .onnx (exported), or {pretrained.NAME} for the suite's own weights"
     what.add_argument("--weights", required=True, metavar="FILE", help=text)
     text = "6: score the mean of three margins and their mirror images, which is not the paper's protocol"
     what.add_argument("--views", type=int, choices=(1, 6), default=1, help=text)

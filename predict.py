@@ -24,16 +24,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from data_loaders import AXES, rotation_matrix
 from util import pretrained
 from util.detectors import SMALLEST_FACE, SURE, Detector, HaarDetector, YuNetDetector
 from util.errors import InputError
 from util.explain import RULES, Explanations
-from util.export import export_checked
 from util.figures import STYLES
-from util.inference import NETWORK_BATCH, mean_of_views, predict_angles
+from util.inference import NETWORK_BATCH, is_exported, load_network, mean_of_views, predict_angles
 from util.predictions import ROLL_SIGNS
 from util.script import drop_output, number, option_parser, progress, run_script, stop_status
 from util.sources import DrawnCopies, FindBoxes, Frame, ListedBoxes, Source, cut_faces, find_sources, read_frames
@@ -118,6 +116,8 @@ def rows_of(
 def _rotation(angles: np.ndarray, rotation: str) -> np.ndarray:
     """The values of ROTATION_FIELDS."""
     if rotation == "quaternion":
+        from scipy.spatial.transform import Rotation
+
         return Rotation.from_matrix(rotation_matrix(angles)).as_quat(canonical=True)
     return rotation_matrix(angles).ravel() if rotation == "matrix" else np.empty(0)
 
@@ -139,7 +139,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     what = "images, folders, globs, videos, cameras (0, /dev/video0; end with Ctrl-C), streams (rtsp://...), pipes (-)"
     add("paths", nargs="*", metavar="PATH", help=what)
-    what = "the network: .keras, .weights.h5, or the name of the suite's own weights"
+    what = "the network: .keras, .weights.h5, .onnx (exported), or the name of the suite's own weights"
     add("--weights", default=pretrained.NAME, metavar="FILE", help=what)
     what = "crops of each face: one, or three margins and their mirror images, whose mean is the answer "
     what += f"(default: 6 with the weights {pretrained.NAME}, else 1)"
@@ -239,9 +239,7 @@ def run(options: argparse.Namespace) -> int:
     sources = find_sources(options.paths)
     check_sources(options, sources)
     find_boxes = box_finder(options)
-    from rafa_model import load_rafa_net
-
-    model = load_rafa_net(options.weights)
+    model = load_network(options.weights)
     frames = predict_frames(model, read_frames(sources), find_boxes, options.margin, options.batch_size, options.views)
     frames = smoothed(frames) if options.smooth else frames
     unit = "image" if all(source.kind == "image" for source in sources) else "frame"
@@ -289,7 +287,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.weights == pretrained.NAME:
         print(pretrained.described(), file=sys.stderr)
     options.weights = weights
+    if is_exported(weights) and (options.explain or options.export):
+        what = "--explain needs the layers of a network" if options.explain else "--export needs a network"
+        raise InputError(f"{weights} is an exported network; {what} in a .keras or .weights.h5 file")
     if options.export:
+        from util.export import export_checked
+
         export_checked(options.weights, options.export)
         return 0
     try:

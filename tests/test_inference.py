@@ -1,12 +1,17 @@
-"""From crops to angles: order, units, batches, and full float32 precision."""
+"""From crops to angles: order, units, batches, full float32 precision, and exported networks."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+import predict
 from data_loaders import AXES, Listed, crop, read_lists, views_of
 from util.backend import tf
 from util.errors import InputError
-from util.inference import NETWORK_BATCH, mean_of_views, predict_angles, predict_listed
+from util.inference import NETWORK_BATCH, ExportedNetwork, load_network, mean_of_views, predict_angles, predict_listed
+from util.protocol import ROOT
 
 CROPS = np.random.default_rng(0).integers(0, 256, (NETWORK_BATCH + 3, 224, 224, 3)).astype("uint8")
 
@@ -124,3 +129,81 @@ def test_several_views_of_a_list_are_their_mean(listed):
     single = [np.radians(predict_listed(Width(), listed, m, 1).predicted[5, 1]) for m in (0.5, 0.4, 0.6)]
     found = predict_listed(Width(), listed, 0.5, 2, views=6)
     assert np.radians(found.predicted[5, 1]) == pytest.approx(np.mean(single)) and set(found.margin) == {0.5}
+
+
+# --- Exported networks ---
+
+
+def onnx_file(path, side=224):
+    """An ONNX file whose answers are the means of red, green and blue in thousandths of a radian."""
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    info, nodes = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    graph = onnx.helper.make_graph(
+        [
+            nodes("ReduceMean", ["crop", "places"], ["means"], keepdims=0),
+            nodes("Mul", ["means", "scale"], ["angles"]),
+            nodes("Split", ["angles"], list(AXES), axis=1, num_outputs=3),
+        ],
+        "means",
+        [info("crop", onnx.TensorProto.FLOAT, ["b", side, side, 3])],
+        [info(axis, onnx.TensorProto.FLOAT, ["b", 1]) for axis in reversed(AXES)],
+        [
+            onnx.helper.make_tensor("places", onnx.TensorProto.INT64, [2], [1, 2]),
+            onnx.helper.make_tensor("scale", onnx.TensorProto.FLOAT, [], [1e-3]),
+        ],
+    )
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=[opset]), str(path))
+    return str(path)
+
+
+def test_an_exported_network_answers_by_name_and_in_every_batch_size(tmp_path):
+    network = load_network(onnx_file(tmp_path / "Means.ONNX"))
+    for fill in (False, True):
+        found = predict_angles(network, CROPS, fill=fill)
+        np.testing.assert_allclose(found, CROPS.mean(axis=(1, 2)) / 1000, rtol=1e-5)
+    assert network.name.startswith("exported to ONNX, run by onnxruntime 1.")
+
+
+def test_exported_networks_are_refused_by_name_where_they_cannot_be_used(tmp_path, monkeypatch):
+    network = onnx_file(tmp_path / "means.onnx")
+    (tmp_path / "damaged.onnx").write_bytes(b"not ONNX")
+    with pytest.raises(InputError, match=r"damaged\.onnx is damaged or not an ONNX file"):
+        ExportedNetwork(tmp_path / "damaged.onnx")
+    with pytest.raises(
+        InputError, match=r"small\.onnx is not a network of this suite: expected crops \(b, 224, 224, 3\)"
+    ):
+        ExportedNetwork(onnx_file(tmp_path / "small.onnx", side=112))
+    for option in ("--explain", "--export"):
+        paths = [str(tmp_path / "a.jpg")] if option == "--explain" else []
+        with pytest.raises(InputError, match=rf"means\.onnx is an exported network; {option} needs .* \.keras"):
+            predict.main([*paths, "--weights", network, option, str(tmp_path / "out")])
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        InputError, match=r"means\.onnx: an ONNX file needs onnxruntime, .* pip install onnxruntime==1\."
+    ):
+        ExportedNetwork(network)
+
+
+_WITHOUT_TENSORFLOW = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("tensorflow" in sys.modules, "keras" in sys.modules, "scipy.stats" in sys.modules)
+"""
+
+
+def test_exported_networks_predict_and_are_scored_without_tensorflow(listed, tmp_path):
+    network = ["--weights", onnx_file(tmp_path / "means.onnx")]
+    box = ["--box", "0", "0", "40", "--margin", "0"]
+    lists = ["--lists", str(tmp_path / "crop.txt"), str(tmp_path / "angles.txt"), "--angle-unit", "degrees"]
+    scores = ["evaluate.py", "lists", *lists, "--data-dir", str(tmp_path), "--rounds", "20"]
+    row = ",".join(f"{np.degrees(mean / 1000):.4f}".rstrip("0") for mean in (9, 18, 27))  # RGB of the image
+    predicts = ["predict.py", str(tmp_path / "9.png"), *box]
+    for command, expected in ((predicts, f"{row},ok"), (scores, "means.onnx (exported to ONNX, run by onnxruntime 1.")):
+        called = [sys.executable, "-c", _WITHOUT_TENSORFLOW, *command, *network]
+        done = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "False False False" and expected in done.stdout

@@ -18,13 +18,13 @@ import numpy as np
 from data_loaders import AXES, crop
 from util.errors import InputError
 from util.head_renderer import random_identity, render_head
-from util.inference import full_float32, predict_angles
+from util.inference import ONNX_RUNTIME, ExportedNetwork, full_float32, predict_angles
 from util.provenance import written_whole
 
 TOLERANCE = 0.01  # degrees
 BATCHES = (1, 8)  # crops
 # What ONNX needs beyond requirements.txt, in versions that work with TensorFlow 2.21.0 and Keras 3.15.1.
-ONNX_PACKAGES = {"tf2onnx": "1.17.0", "onnx": "1.23.2", "onnxruntime": "1.32.0"}
+ONNX_PACKAGES = {"tf2onnx": "1.17.0", "onnx": "1.23.2", "onnxruntime": ONNX_RUNTIME}
 
 Answers = Callable[[np.ndarray], Mapping[str, np.ndarray]]  # {axis: (b, 1) radians} of (b, 224, 224, 3) crops
 
@@ -98,11 +98,7 @@ def compare(model: Any, answers: Answers, crops: np.ndarray) -> dict[int, np.nda
 
 
 def _onnx(path: Path) -> Answers:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda crops: dict(zip(AXES, session.run(list(AXES), {name: crops}), strict=True))
+    return ExportedNetwork(path).predict_on_batch
 
 
 def _litert(path: Path) -> Answers:

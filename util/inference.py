@@ -1,23 +1,78 @@
 """From crops to angles: for scoring, for your own images, and for explanations."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_loaders import AXES, Listed, scoring_batches
+from data_loaders import AXES, CROP_SIZE, Listed, scoring_batches
 from util.errors import InputError
 from util.predictions import Predictions, truth_of
 from util.script import progress
 
 NETWORK_BATCH = 16  # crops
+ONNX_RUNTIME = "1.32.0"  # the version that the checks use
+
+
+class ExportedNetwork:
+    """The network of an ONNX file that `predict.py --export` wrote, run by ONNX Runtime without TensorFlow.
+
+    Raises:
+        InputError: ONNX Runtime is not installed; a file that is damaged or holds another network.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            install = f"pip install onnxruntime=={ONNX_RUNTIME}"
+            raise InputError(f"{path}: an ONNX file needs onnxruntime, not installed: {install}") from error
+        self.name = f"exported to ONNX, run by onnxruntime {onnxruntime.__version__}"
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own classes, one for each kind of damage
+            raise InputError(f"{path} is damaged or not an ONNX file: {error}") from error
+        inputs, outputs = self.session.get_inputs(), {found.name for found in self.session.get_outputs()}
+        if len(inputs) != 1 or inputs[0].shape[1:] != [CROP_SIZE, CROP_SIZE, 3] or not outputs >= {*AXES}:
+            expected = f"crops (b, {CROP_SIZE}, {CROP_SIZE}, 3) in, {', '.join(AXES)} out"
+            given = f"it takes {[found.shape for found in inputs]} and gives {', '.join(sorted(outputs))}"
+            raise InputError(f"{path} is not a network of this suite: expected {expected}; {given}")
+        self.input = inputs[0].name
+
+    def predict_on_batch(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """{axis: (b, 1)} radians of (b, 224, 224, 3) RGB crops, 0...255, as the Keras model's."""
+        found = self.session.run(list(AXES), {self.input: crops.astype(np.float32, copy=False)})
+        return dict(zip(AXES, found, strict=True))
+
+
+def load_network(weights: str | Path) -> Any:
+    """The network of a `.keras`, `.weights.h5` or `.onnx` file, for `predict_angles`; ONNX needs no TensorFlow.
+
+    Raises:
+        InputError: not a file of this suite, or damaged.
+    """
+    if is_exported(weights):
+        return ExportedNetwork(weights)
+    from rafa_model import load_rafa_net
+
+    return load_rafa_net(weights)
+
+
+def is_exported(weights: str | Path) -> bool:
+    """Whether weights are an exported network, which predicts and can do nothing else."""
+    return Path(weights).suffix.lower() == ".onnx"
 
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
     """No TF32 on GPUs that have it: its ten bits of mantissa are too few for a score."""
+    if "tensorflow" not in sys.modules:
+        yield
+        return
     from util.backend import tf
 
     reduced = tf.config.experimental.tensor_float_32_execution_enabled()
@@ -32,7 +87,7 @@ def predict_angles(model: Any, crops: np.ndarray, *, fill: bool = False) -> np.n
     """The network's answers to (n, 224, 224, 3) RGB crops, 0...255: (n, 3) yaw, pitch, roll in radians, list signs.
 
     Args:
-        model: from `rafa_model.build_rafa_net` or `load_rafa_net`.
+        model: from `load_network` or `rafa_model.build_rafa_net`.
         fill: always give the network 16 crops, the last time filled up with black.  Other sizes take other kernels,
             which round differently (measured: by up to 1e-3 degrees); without it a single crop is answered sooner.
 

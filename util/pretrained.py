@@ -19,7 +19,7 @@ def weights_file(given: str) -> str:
     """
     path = FILE if given == NAME else Path(given)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; --weights takes {NAME}, a .keras or a .weights.h5 file")
+        raise InputError(f"{path}: no such file; --weights takes {NAME}, a .keras, .weights.h5 or .onnx file")
     return str(path)
 
 

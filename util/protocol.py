@@ -124,7 +124,11 @@ def _card(
 
 
 def weights_facts(path: str | Path, backbone: str) -> Facts:
-    """The weights file, its hash, and the training run whose run.json is beside it (None if there is none)."""
+    """The weights file, its hash, and the training run whose run.json is beside it (None if there is none).
+
+    Args:
+        backbone: its name; of an exported network, that it is one.
+    """
     record, trained_by = Path(path).with_name("run.json"), None
     if record.is_file():
         try:
