@@ -322,6 +322,21 @@ def limited(listed: Listed, n: int) -> Listed:
 
 # --- From records to crops and batches --------------------------------------------------------------------------------
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]  # (b, 224, 224, 3) uint8 RGB crops, and labels
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a machine reads of every batch: one of `count` equal, consecutive parts; all of it by default."""
+
+    index: int = 0
+    count: int = 1
+
+    def places(self, total: int, batch_size: int) -> np.ndarray:
+        """The places of its samples among `total` samples that fill batches, in order."""
+        return np.arange(total).reshape(-1, self.count, batch_size // self.count)[:, self.index].ravel()
+
+
+WHOLE = Share()
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -395,9 +410,17 @@ def scoring_batches(
 
 
 def training_batches(
-    listed: Listed, batch_size: int, max_margin: float, seed: int, workers: int, first_epoch: int = 0
+    listed: Listed,
+    batch_size: int,
+    max_margin: float,
+    seed: int,
+    workers: int,
+    first_epoch: int = 0,
+    share: Share = WHOLE,
 ) -> Iterator[Batch]:
     """Endless shuffled batches: (b, 224, 224, 3) uint8 RGB crops and labels, the same for any number of workers.
+
+    With a share, its part of each of these batches.
 
     Every epoch has its own order and its own margins U(0, max_margin), both drawn from (seed, epoch); so a run resumed
     at `first_epoch` sees what it would have seen.  Records that do not fill a batch are left out of that epoch.
@@ -406,7 +429,8 @@ def training_batches(
 
     def jobs() -> Iterator[tuple[int, float]]:
         for order, rng in shuffled_epochs(listed, batch_size, seed, first_epoch):
-            yield from zip(order, rng.uniform(0, max_margin, len(order)), strict=True)
+            margins, mine = rng.uniform(0, max_margin, len(order)), share.places(len(order), batch_size)
+            yield from zip(order[mine], margins[mine], strict=True)
 
     def load(job: tuple[int, float]) -> tuple[np.ndarray, np.ndarray]:
         index, margin = job
@@ -414,7 +438,7 @@ def training_batches(
 
     samples = in_parallel(load, jobs(), workers, 4 * batch_size)
     while True:
-        crops, angles = zip(*islice(samples, batch_size), strict=True)
+        crops, angles = zip(*islice(samples, batch_size // share.count), strict=True)
         yield np.stack(crops), labels(np.stack(angles))
 
 

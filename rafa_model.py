@@ -31,6 +31,7 @@ from util import weights as weight_files
 from util.backend import keras, keras_self_attention, layers, ops
 from util.errors import InputError
 from util.keras224 import BatchNormalization
+from util.precision import computing_in
 
 Tensor = Any  # Keras' symbolic tensors have no public type
 
@@ -211,12 +212,13 @@ def batch_normalisation(x: Tensor, name: str) -> Tensor:
 
 def axis_head(x: Tensor, axis: str) -> Tensor:
     """From the map of one axis to its angle: (b, 7, 7, C) → (b, 1) in radians, in the output layer named `axis`."""
-    x, _ = SelfAttention(x.shape[-1] // ATTENTION_REDUCTION, name=f"{axis}_self_attention")(x)  # (b, 7, 7, C)
-    p = coarse_to_fine_pooling(x, axis)  # (b, 35, C)
-    a = attentional_pooling(p, axis)  # (b, 35, C)
-    x = weighted_attention(a, axis)  # (b, C)
-    x = batch_normalisation(x, f"{axis}_bn")
-    return layers.Dense(1, dtype="float32", name=axis)(x)  # (b, 1)
+    with computing_in("float32"):  # in training with mixed precision too
+        x, _ = SelfAttention(x.shape[-1] // ATTENTION_REDUCTION, name=f"{axis}_self_attention")(x)  # (b, 7, 7, C)
+        p = coarse_to_fine_pooling(x, axis)  # (b, 35, C)
+        a = attentional_pooling(p, axis)  # (b, 35, C)
+        x = weighted_attention(a, axis)  # (b, C)
+        x = batch_normalisation(x, f"{axis}_bn")
+        return layers.Dense(1, name=axis)(x)  # (b, 1)
 
 
 # --- Backbones --------------------------------------------------------------------------------------------------------
@@ -280,7 +282,8 @@ def residual_stage(x: Tensor, filters: int, blocks: int, stride: int, name: str,
 
 def trunk(crops: Tensor, backbone: Backbone) -> Tensor:
     """The shared part: (b, 224, 224, 3) RGB crops, 0...255 → (b, 14, 14, c) features."""
-    x = layers.Rescaling(scale=1.0, offset=[-mean for mean in CHANNEL_MEANS], name="subtract_means")(crops)
+    offset = [-mean for mean in CHANNEL_MEANS]
+    x = layers.Rescaling(scale=1.0, offset=offset, dtype="float32", name="subtract_means")(crops)
     x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
     x = layers.Conv2D(backbone.stem_filters, 7, strides=backbone.stem_stride, name="conv1_conv")(x)
     x = layers.ReLU(name="conv1_relu")(batch_normalisation(x, "conv1_bn"))

@@ -23,6 +23,7 @@ from data_loaders import (
     AXES,
     BIWI_SPLITS,
     Listed,
+    Share,
     batches_per_epoch,
     keep_present,
     limited,
@@ -31,11 +32,12 @@ from data_loaders import (
 )
 from util import protocol, tables
 from util.data_folder import note_damage
+from util.distribution import all_devices, this_machine
 from util.errors import InputError
 from util.inference import predict_listed
 from util.predictions import write_predictions
 from util.provenance import environment, write_text
-from util.run_folder import RunFolder
+from util.run_folder import FollowersFolder, RunFolder
 from util.script import number, option_parser, progress, run_script
 from util.training import ExpectedTime, Losses, PaperRecipe, refuse_diverged, training_step, watch
 
@@ -44,6 +46,7 @@ SYNTHETIC = {"weights": "none", "batch_size": 32, "watch_every": 0}
 DEMO = SYNTHETIC | {"backbone": "tiny", "epochs": 15, "decay_every": 11, "data_dir": "data/synthetic"}
 FULL = SYNTHETIC | {"backbone": "small", "epochs": 30, "learning_rate": 1e-3, "data_dir": "data/synthetic-full"}
 FULL_HEADS = {"train": 12_000, "test": 400, "per_person": 1}
+ADDED_OPTIONS = {"mixed_precision", "xla"}  # which the run.json of an older run lacks
 MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir", "run_dir", "resume", "keep_every"}
 
 
@@ -100,6 +103,13 @@ def option_definitions() -> argparse.ArgumentParser:
     )
     text = "keep the checkpoint of every Nth epoch, each as large as last.keras; 0: last.keras alone"
     files.add_argument("--keep-every", type=number(int, 0), default=0, metavar="N", help=text)
+    text = (
+        "compute in half precision, but for weights, attention and losses: float16 on a GPU, bfloat16 on a processor, "
+    )
+    text += "where it is slow without instructions for it"
+    files.add_argument("--mixed-precision", action=argparse.BooleanOptionalAction, default=False, help=text)
+    text = "compile the training step with XLA, on one device (default: no; it was not measured on GPUs)"
+    files.add_argument("--xla", action=argparse.BooleanOptionalAction, default=False, help=text)
     files.add_argument("--workers", type=number(int, 1, 1024), default=os.cpu_count(), help="threads that read images")
     return parser
 
@@ -145,7 +155,7 @@ def checked(saved: dict[str, Any], run_dir: str) -> dict[str, Any]:
 
     parser.error = refuse  # type: ignore[method-assign]
     defaults, given = vars(parser.parse_args([])), list[str]()
-    saved = {name: defaults[name] for name in MAY_CHANGE_ON_RESUME} | saved
+    saved = {name: defaults[name] for name in MAY_CHANGE_ON_RESUME | ADDED_OPTIONS} | saved
     for name, value in saved.items():
         option = f"--{name.replace('_', '-')}"
         if isinstance(value, list):
@@ -199,8 +209,8 @@ def load_lists(options: argparse.Namespace) -> list[Listed]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse_options(arguments)
-    run = RunFolder(options.run_dir, options.keep_every)
+    options, machine = parse_options(arguments), this_machine()
+    run = (FollowersFolder if machine.index else RunFolder)(options.run_dir, options.keep_every)
     if not options.resume:
         run.refuse_if_used()
     if options.synthetic:
@@ -209,21 +219,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ensure_data_set(options.data_dir, **(FULL_HEADS if options.synthetic == "full" else {}))
     train, test = load_lists(options)
     with run.taken(options.resume):
-        train_and_score(run, train, test, options)
+        train_and_score(run, train, test, options, machine)
 
 
-def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argparse.Namespace) -> None:
+def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argparse.Namespace, machine: Share) -> None:
     """Start or resume the run in a folder that was taken, and finish it."""
     steps = batches_per_epoch(train, options.batch_size)
 
     # TensorFlow is loaded only now, when the options are right and the data is there.
     from util.backend import keras
+    from util.precision import choose_precision, computing_in, loss_scale_for
     from util.synthetic_recipe import HeadsRecipe
 
+    devices = all_devices(machine)
+    devices.check(min(options.batch_size, len(train.records)), options.xla)
+    precision = choose_precision(options.mixed_precision, run.record() if options.resume else {})
     keras.utils.set_random_seed(options.seed)
-    recipe = HeadsRecipe(options, train) if options.synthetic == "full" else PaperRecipe(options, train)
-    model = recipe.build()
-    record = run_record(options, train, test, steps)
+    recipe = (HeadsRecipe if options.synthetic == "full" else PaperRecipe)(options, train, devices, precision)
+    with devices.scope(), computing_in(precision):
+        model = recipe.build()
+        loss_scale = loss_scale_for(model.optimizer, precision)
+    computed = {"devices": devices.count, "machines": machine.count, "precision": precision}
+    record = run_record(options, train, test, steps) | computed
     first_epoch = 0
     if options.resume:
         first_epoch = run.resume(model, record)
@@ -232,9 +249,10 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
     if not options.resume:
         run.start(record)
     print(f"{model.name}: {model.count_params():,} parameters, {steps} steps an epoch, on {record['hardware']}")
-    print(f"everything goes to {run.path}", flush=True)
+    print(f"everything goes to {run.path if machine.index == 0 else 'the first machine'}", flush=True)
 
-    step, expected = training_step(model, recipe.losses), ExpectedTime(steps, options.epochs - first_epoch)
+    step = training_step(model, recipe.losses, devices, loss_scale, options.xla)
+    expected = ExpectedTime(steps, options.epochs - first_epoch)
     batches = recipe.batches(first_epoch)
     for epoch in range(first_epoch, options.epochs):
         start, losses = time.monotonic(), []
@@ -246,15 +264,17 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
             losses.append({name: float(loss) for name, loss in found.items()})
             refuse_diverged(losses[-1], recipe.losses, f"epoch {epoch + 1}, step {len(losses)}")
             expected.count()
-        seconds, rate = time.monotonic() - start, float(model.optimizer.learning_rate)
+        seconds, rate = time.monotonic() - start, float(model.optimizer.learning_rate.numpy())
+        devices.average_statistics(model)
         row = epoch_row(epoch + 1, seconds, rate, losses, recipe.losses)
-        if options.watch_every:
+        if options.watch_every and machine.index == 0:
             row |= dict.fromkeys((f"test_{key}" for key in protocol.MAE_KEYS), "")
             if (epoch + 1) % options.watch_every == 0:
-                row |= watch(model, test, options.test_margin, options.workers)
+                row |= watch(recipe.to_score(model), test, options.test_margin, options.workers)
         run.log(row)
         run.save(model, epoch + 1, last=epoch + 1 == options.epochs)
-    score_run(run, *recipe.finish(model, run), test, options)
+    if machine.index == 0:
+        score_run(run, *recipe.finish(model, run), test, options)
     for note in (*train.notes, *test.notes):
         print(f"note: {note}")
 

@@ -255,13 +255,41 @@ class RunFolder:
                         self._draw({"epoch": row["epoch"], **numbers})
 
 
+class FollowersFolder(RunFolder):
+    """The run folder for the machines that follow the first: they resume from its checkpoint, and write nothing."""
+
+    @contextlib.contextmanager
+    def taken(self, resume: bool) -> Iterator[None]:
+        """Nothing, as all that follow: the first machine takes, checks and writes the folder."""
+        yield
+
+    def refuse_if_used(self) -> None:
+        pass
+
+    def check_disk(self, model: Any, first_epoch: int, epochs: int) -> None:
+        pass
+
+    def start(self, record: dict[str, Any]) -> None:
+        pass
+
+    def resume(self, model: Any, record: dict[str, Any]) -> int:
+        """Load the last checkpoint, as the first machine does."""
+        return self._load_checkpoint(model, record["steps_per_epoch"])
+
+    def save(self, model: Any, epoch: int, last: bool) -> None:
+        pass
+
+    def log(self, row: dict[str, Any]) -> None:
+        pass
+
+
 def _load(model: Any, checkpoint: Path, steps: int) -> int:
     """Load a checkpoint into a compiled network; returns how many epochs of `steps` steps it has done."""
     from rafa_model import STEMS
     from util.weights import load_into
 
     load_into(model, checkpoint, STEMS)
-    done = int(model.optimizer.iterations)
+    done = int(model.optimizer.iterations.numpy())
     if done % steps or not done:
         raise InputError(
             f"{checkpoint} has done {done} steps, which is not a whole number of epochs of {steps} steps: it is of "

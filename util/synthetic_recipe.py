@@ -69,11 +69,12 @@ class HeadsRecipe(PaperRecipe):
         """Endless augmented batches, the same for any number of workers; labels hold `landmarks` (b, 3, 68) too."""
         options, listed, records = self.options, self.train, self.train.records
         landmarks = landmarks_of(listed)
-        batch_size = min(options.batch_size, len(records))
+        batch_size, share = min(options.batch_size, len(records)), self.devices.machine
 
         def jobs() -> Iterator[tuple[int, int]]:
             for order, rng in shuffled_epochs(listed, batch_size, options.seed, first_epoch):
-                yield from zip(order, rng.integers(2**62, size=len(order)), strict=True)
+                seeds, mine = rng.integers(2**62, size=len(order)), share.places(len(order), batch_size)
+                yield from zip(order[mine], seeds[mine], strict=True)
 
         def load(job: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             index, seed = job
@@ -84,7 +85,7 @@ class HeadsRecipe(PaperRecipe):
 
         samples = in_parallel(load, jobs(), options.workers, 4 * batch_size)
         while True:
-            crops, angles, points = zip(*islice(samples, batch_size), strict=True)
+            crops, angles, points = zip(*islice(samples, batch_size // share.count), strict=True)
             yield np.stack(crops), labels(np.stack(angles)) | {"landmarks": np.stack(points).astype("float32")}
 
     def finish(self, model: keras.Model, run: RunFolder) -> tuple[keras.Model, Path]:
@@ -118,9 +119,9 @@ def with_landmarks(network: keras.Model) -> keras.Model:
     features = network.get_layer(stages[-1]).output  # (b, 14, 14, c)
     convolution = layers.Conv2D(LANDMARK_FILTERS, 3, 2, "same", activation="relu", name="landmarks_conv")
     x = layers.Flatten(name="landmarks_flat")(convolution(features))
-    x = layers.Dense(3 * 68, name="landmarks_dense")(x)
+    x = layers.Dense(3 * 68, dtype="float32", name="landmarks_dense")(x)
     outputs = {axis: network.get_layer(axis).output for axis in AXES}
-    outputs["landmarks"] = layers.Reshape((3, 68), name="landmarks")(x)
+    outputs["landmarks"] = layers.Reshape((3, 68), dtype="float32", name="landmarks")(x)
     return keras.Model(network.input, outputs, name=f"{network.name}_with_landmarks")
 
 

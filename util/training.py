@@ -8,6 +8,7 @@ from typing import Any
 
 from data_loaders import AXES, Batch, Listed, training_batches
 from util import metrics
+from util.distribution import ONE_DEVICE, Devices
 from util.inference import predict_listed
 from util.protocol import MAE_KEYS
 from util.run_folder import DivergedError, RunFolder
@@ -43,28 +44,46 @@ def compile_rafa_net(model: Any, learning_rate: float = 1e-3) -> Any:
     return optimizer
 
 
-def training_step(model: Any, losses: Losses = PAPER_LOSSES) -> Callable[..., dict[str, Any]]:
-    """One update of a compiled network, as a function of a batch.
+def training_step(
+    model: Any,
+    losses: Losses = PAPER_LOSSES,
+    devices: Devices = ONE_DEVICE,
+    loss_scale: Any = None,
+    xla: bool = False,
+) -> Callable[..., dict[str, Any]]:
+    """One update of a compiled network, as a function of a batch, which the devices share.
 
     The function takes RGB crops (b, 224, 224, 3), 0...255, and what is true, {axis: (b, 1)} in radians; it returns the
     unweighted losses {axis: scalar} from before the update.
+
+    Args:
+        devices: which share the batch; a machine gives the function its part of it.
+        loss_scale: `util.precision.LossScale` of a network that computes in float16.
+        xla: compile the step with XLA; on one device only.
     """
     from util.backend import tf
 
     errors = {"squared": tf.square, "absolute": tf.abs}
 
-    # XLA takes longer to compile and runs no faster on a CPU; it is on with a GPU, where it was not measured.
-    @tf.function(reduce_retracing=True, jit_compile=bool(tf.config.list_physical_devices("GPU")))
-    def step(crops: Any, true: dict[str, Any]) -> dict[str, Any]:
+    def update(crops: Any, true: dict[str, Any]) -> dict[str, Any]:
         with tf.GradientTape() as tape:
             found = model(tf.cast(crops, tf.float32), training=True)
-            means = {name: tf.reduce_mean(errors[kind](found[name] - true[name])) for name, (_, kind) in losses.items()}
+            wrong = {
+                name: errors[kind](tf.cast(found[name], tf.float32) - true[name]) for name, (_, kind) in losses.items()
+            }
+            means = {name: tf.reduce_mean(each) / devices.count for name, each in wrong.items()}
             loss = tf.add_n([weight * means[name] for name, (weight, _) in losses.items()])
+            loss = loss * loss_scale.factor if loss_scale else loss
         variables = model.trainable_variables
-        model.optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        if loss_scale:
+            gradients = loss_scale.unscaled(gradients, devices.count)
+        if norm := model.optimizer.global_clipnorm:
+            gradients = devices.clipped_together(gradients, norm)
+        model.optimizer.apply(gradients, variables)
         return means
 
-    return step
+    return devices.step(update) if devices.strategy else tf.function(update, reduce_retracing=True, jit_compile=xla)
 
 
 def refuse_diverged(found: dict[str, float], losses: Losses, where: str) -> None:
@@ -84,8 +103,10 @@ class PaperRecipe:
 
     losses = PAPER_LOSSES
 
-    def __init__(self, options: argparse.Namespace, train: Listed) -> None:
-        self.options, self.train = options, train
+    def __init__(
+        self, options: argparse.Namespace, train: Listed, devices: Devices = ONE_DEVICE, precision: str = "float32"
+    ) -> None:
+        self.options, self.train, self.devices, self.precision = options, train, devices, precision
 
     def build(self) -> Any:
         """The compiled network."""
@@ -104,13 +125,23 @@ class PaperRecipe:
     def batches(self, first_epoch: int) -> Iterator[Batch]:
         """Endless batches of crops and labels."""
         options = self.options
-        return training_batches(
-            self.train, options.batch_size, options.train_margin, options.seed, options.workers, first_epoch
-        )
+        size, margin, machine = options.batch_size, options.train_margin, self.devices.machine
+        return training_batches(self.train, size, margin, options.seed, options.workers, first_epoch, machine)
 
     def finish(self, model: Any, run: RunFolder) -> tuple[Any, Path]:
         """The network to be scored after the last epoch, and its file."""
-        return model, run.checkpoint
+        return self.to_score(model), run.checkpoint
+
+    def to_score(self, model: Any) -> Any:
+        """The network in single precision on one device: the model itself where it is that."""
+        if not self.devices.strategy and self.precision == "float32":
+            return model
+        from rafa_model import build_rafa_net
+
+        network = build_rafa_net(self.options.backbone, None)
+        for layer in network.layers:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+        return network
 
 
 def watch(model: Any, test: Listed, margin: float, workers: int) -> dict[str, float]:

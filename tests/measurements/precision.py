@@ -1,0 +1,91 @@
+"""What training in half precision changes: the table "Half precision" of doc/differences.md.
+
+    python tests/measurements/precision.py
+
+Trains the tiny network on the synthetic heads of the demonstration, 150 steps of 16 images for each seed, in float32
+and in the precision that --mixed-precision chooses on this machine; the two see the same batches.
+"""
+
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from data_loaders import AXES, Listed, limited, load_data_set, training_batches
+from util import tables
+from util.provenance import ROOT, write_text
+from util.script import number, option_parser, run_script
+
+BEGIN, END = "<!-- precision -->", "<!-- /precision -->"
+STEPS, BATCH, PART = 150, 16, 50
+
+
+def train(precision: str, seed: int, listed: Listed) -> tuple[np.ndarray, float]:
+    """The loss of every step, summed over the axes, and the median time of a step in seconds."""
+    from rafa_model import build_rafa_net
+    from util.backend import keras
+    from util.precision import computing_in, loss_scale_for
+    from util.training import compile_rafa_net, training_step
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    with computing_in(precision):
+        model = build_rafa_net("tiny", weights=None)
+        scale = loss_scale_for(compile_rafa_net(model), precision)
+    step, losses, seconds = training_step(model, loss_scale=scale), [], []
+    for crops, true in islice(training_batches(listed, BATCH, 0.5, seed, 1), STEPS):
+        start = time.perf_counter()
+        found = step(crops, true)
+        losses.append(sum(float(found[axis]) for axis in AXES))
+        seconds.append(time.perf_counter() - start)
+    return np.array(losses), float(np.median(seconds))
+
+
+def row(name: str, runs: list[tuple[np.ndarray, float]]) -> list[Any]:
+    """Mean losses of the parts of a run, over the seeds, with their standard deviation, and the time of a step."""
+    parts = np.array([losses.reshape(-1, PART).mean(axis=1) for losses, _ in runs])  # (seeds, parts)
+    cells = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(parts.mean(0), parts.std(0, ddof=1), strict=True)]
+    return [name, len(runs), *cells, f"{1000 * np.median([seconds for _, seconds in runs]):.0f} ms"]
+
+
+def main() -> None:
+    parser = option_parser(__doc__)
+    parser.add_argument("--seeds", type=number(int, 2), default=3, help="how many seeds, from 0")
+    parser.add_argument("--images", type=number(int, BATCH), default=320, help="training images")
+    parser.add_argument(
+        "--data-dir", default="data/synthetic", help="folder of the synthetic heads, drawn on first use"
+    )
+    parser.add_argument("--document", default=str(ROOT / "doc/differences.md"), metavar="FILE", help="gets the table")
+    options = parser.parse_args()
+    from synthetic_heads import ensure_data_set
+    from util.precision import choose_precision
+
+    ensure_data_set(options.data_dir)
+    listed = limited(load_data_set("synthetic-train", options.data_dir), options.images)
+    half = choose_precision(True, {})
+    runs: dict[str, list[tuple[np.ndarray, float]]] = {"float32": [], half: []}
+    for seed in range(options.seeds):
+        for precision, found in runs.items():
+            found.append(train(precision, seed, listed))
+            losses, seconds = found[-1]
+            print(
+                f"{precision}, seed {seed}: {losses.reshape(-1, PART).mean(axis=1).round(4)}, {seconds:.3f} s",
+                flush=True,
+            )
+    parts = [f"Loss, steps {end - PART + 1} to {end}" for end in range(PART, STEPS + 1, PART)]
+    rows = [row(name.removeprefix("mixed_"), found) for name, found in runs.items()]
+    table = tables.table(["Precision", "Seeds", *parts, "A step"], rows)
+    document = Path(options.document)
+    before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_text(document, f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+    print(table)
+
+
+if __name__ == "__main__":
+    run_script(main)

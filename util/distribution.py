@@ -1,0 +1,169 @@
+"""One training on several devices: all visible GPUs of this machine, or of all machines that TF_CONFIG names."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from data_loaders import WHOLE, Share
+from util.errors import InputError
+
+_EXAMPLE = '{"cluster": {"worker": ["first:2222", "second:2222"]}, "task": {"type": "worker", "index": 0}}'
+
+
+def this_machine() -> Share:
+    """Which machine this is of those that the environment variable TF_CONFIG names; the first writes the run folder.
+
+    Raises:
+        InputError: a TF_CONFIG that does not say so.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return WHOLE
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        config = json.loads(text)
+        workers, task = config["cluster"]["worker"], config["task"]
+        share = Share(int(task["index"]), len(workers))
+        named = list(config["cluster"]) == ["worker"] and task["type"] == "worker" and isinstance(workers, list)
+        if named and 0 <= share.index < share.count:
+            return share
+    raise InputError(f"TF_CONFIG is {text}; expected all machines, and the index of this one, as in {_EXAMPLE}")
+
+
+class Devices:
+    """The devices that share a training.  They hold the same weights, and sum their gradients at every step.
+
+    Every device normalises its share of a batch with the statistics of that share, and has moving averages of its own,
+    which `average_statistics` makes one.  On one device nothing here does anything.
+
+    Args:
+        strategy: from `tf.distribute`; None: one device.
+        machine: what of every batch this machine reads.
+    """
+
+    def __init__(self, strategy: Any = None, machine: Share = WHOLE) -> None:
+        self.strategy, self.machine = strategy, machine
+        self.count: int = strategy.num_replicas_in_sync if strategy else 1
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Where a network and its optimizer must be built."""
+        return self.strategy.scope() if self.strategy else contextlib.nullcontext()
+
+    def check(self, size: int, xla: bool) -> None:
+        """Print what of a batch every device gets.
+
+        Raises:
+            InputError: a batch that cannot be cut into equal shares, or XLA, which is for one device.
+        """
+        if self.strategy and xla:
+            raise InputError(f"--xla compiles the step of one device, and there are {self.count}: leave it out")
+        if size % self.count:
+            fit = max(1, size // self.count) * self.count
+            raise InputError(
+                f"batches of {size} images cannot be shared equally by {self.count} devices: give a --batch-size such "
+                f"as {fit} or {fit + self.count}, or hide GPUs with CUDA_VISIBLE_DEVICES"
+            )
+        if self.strategy:
+            each = size // self.count
+            print(f"{self.count} devices: each takes {each} of {size} images; batch normalisation sees only those")
+
+    def step(self, update: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        """A step on all devices, as a function of this machine's part of a batch, which returns numbers.
+
+        Args:
+            update: the step of one device: its part of the batch → its part of every loss, to be summed.
+        """
+        from util.backend import tf
+
+        strategy, here = self.strategy, len(self.strategy.extended.worker_devices)
+
+        @tf.function(reduce_retracing=True)
+        def shared(batch: Any) -> dict[str, Any]:
+            return {name: strategy.reduce("SUM", part, axis=None) for name, part in strategy.run(update, batch).items()}
+
+        def step(*batch: Any) -> dict[str, float]:
+            def share(device: Any) -> Any:
+                part = Share(device.replica_id_in_sync_group % here, here)
+                return tf.nest.map_structure(lambda rows: tf.constant(rows[part.places(len(rows), len(rows))]), batch)
+
+            found = shared(strategy.experimental_distribute_values_from_function(share))
+            return {name: float(loss) for name, loss in found.items()}
+
+        return self._lost_machines_said(step)
+
+    def _lost_machines_said(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function; where another machine is lost, an InputError that says so, after some ten seconds."""
+        from util.backend import tf
+
+        lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
+
+        def guarded(*arguments: Any) -> Any:
+            try:
+                return function(*arguments)
+            except lost as error:
+                if self.machine.count == 1:
+                    raise
+                which = f"machine {self.machine.index} of {self.machine.count} (counted from 0)"
+                raise InputError(
+                    f"{which} has lost another machine of this training, or its network; end the training on all of "
+                    "them, then start all again with --resume"
+                ) from error
+
+        return guarded
+
+    def clipped_together(self, gradients: list[Any], norm: float) -> list[Any]:
+        """A device's part of the clipped sum of all devices' gradients.
+
+        Keras would clip what each device has before it sums; on one device it does it all.
+        """
+        if not self.strategy:
+            return gradients
+        from util.backend import tf
+
+        summed = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
+        clipped, _ = tf.clip_by_global_norm(summed, norm)
+        return [gradient / self.count for gradient in clipped]
+
+    def average_statistics(self, model: Any) -> None:
+        """Give all devices the mean of their moving averages.
+
+        These are sums over the steps; so their mean is what the devices would hold if they had averaged at every step.
+        """
+        if not self.strategy:
+            return
+        from util.backend import tf
+        from util.keras224 import BatchNormalization
+
+        norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
+        averages = [average.value for norm in norms for average in (norm.moving_mean, norm.moving_variance)]
+
+        def average() -> None:
+            means = tf.distribute.get_replica_context().all_reduce("MEAN", [tf.identity(each) for each in averages])
+            for each, mean in zip(averages, means, strict=True):
+                each.assign(mean)
+
+        self._lost_machines_said(tf.function(lambda: self.strategy.run(average)))()
+
+
+ONE_DEVICE = Devices()
+
+
+def all_devices(machine: Share = WHOLE) -> Devices:
+    """All GPUs that are visible, of all machines; where there are none, each machine's processors as one device.
+
+    To be called before anything else of TensorFlow; with several machines it waits for the others.
+    """
+    from util.backend import tf
+
+    if machine.count > 1:
+        print(f"machine {machine.index} of {machine.count} (counted from 0): waiting for the others", flush=True)
+        try:
+            return Devices(tf.distribute.MultiWorkerMirroredStrategy(), machine)
+        except (RuntimeError, tf.errors.OpError) as error:
+            raise InputError(f"the machines that TF_CONFIG names cannot train together: {error}") from error
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(found) == 1:
+        return ONE_DEVICE
+    os.environ.pop("TF_CONFIG", None)  # empty or of this machine alone, which MirroredStrategy does not expect
+    return Devices(tf.distribute.MirroredStrategy([device.name for device in found]))
