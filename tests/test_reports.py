@@ -111,6 +111,15 @@ def test_the_document_of_results_says_how_each_row_was_made_and_what_was_not_mea
         assert text[how:].count(fact) == 4
 
 
+@pytest.mark.parametrize("part", [{"images": {}}, {"data_set": 5}, {"lists": [3]}, {"made": None}, {"weights": "w"}])
+def test_a_result_with_a_damaged_card_is_refused_by_file(part, tmp_path):
+    result, path = a_result(), tmp_path / "r.json"
+    protocol.write_results(path, [{**result, "card": {**result["card"], **part}}])
+    with pytest.raises(InputError, match=r"r\.json is not a result file of evaluate"):
+        evaluate.main(["results", str(path), "--out", str(tmp_path / "results.md")])
+    assert not (tmp_path / "results.md").exists()
+
+
 def test_the_document_stays_where_a_file_is_no_result_file(tmp_path):
     out = tmp_path / "results.md"
     out.write_text("as it was")
