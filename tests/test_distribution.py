@@ -110,6 +110,11 @@ def test_a_batch_that_cannot_be_shared_is_refused(capsys):
     with pytest.raises(InputError, match="such as 3 or 6"):
         devices.check(2, False)
     devices.check(15, False)
+    devices.strategy = object()
+    devices.check(15, False)
+    assert "3 devices: each takes 5 of 15 images" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--xla compiles the step of one device, and there are 3"):
+        devices.check(15, True)
 
 
 def test_a_lost_machine_is_said_in_one_line():

@@ -81,6 +81,19 @@ def test_a_loss_scale_halves_on_overflow_and_doubles_after_many_good_steps(monke
     assert scale.factor in optimizer.variables  # so it is saved and resumed
 
 
+def test_xla_changes_no_number():
+    found = []
+    for xla in (False, True):
+        x = keras.Input((2,))
+        model = keras.Model(x, {"angle": keras.layers.Dense(1, kernel_initializer="ones")(x)})
+        model.compile(keras.optimizers.SGD(0.1))
+        step = training_step(model, {"angle": (1.0, "squared")}, xla=xla)
+        batch = np.float32([[1, 2], [3, 4]]), {"angle": np.float32([[1], [2]])}
+        found.append([float(step(*batch)["angle"]) for _ in range(2)])
+    assert found[0][0] == ((3 - 1) ** 2 + (7 - 2) ** 2) / 2
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+
+
 def test_one_device_is_left_alone():
     devices = Devices()
     gradients = [tf.constant([3.0])]

@@ -88,6 +88,8 @@ def test_a_run_folder_tells_everything(folder, main, capsys):
     assert axes == pytest.approx([float(row["loss"]) for row in rows], rel=1e-4)
     record = json.loads((run_dir / "run.json").read_text())
     assert record["options"]["batch_size"] == 4 and record["options"]["seed"] == 0 and record["steps_per_epoch"] == 2
+    assert (record["devices"], record["machines"], record["precision"]) == (1, 1, "float32")
+    assert record["options"]["mixed_precision"] is False and record["options"]["xla"] is False
     assert len(record["lists"]) == 2 and len(record["lists"][0][0]["sha256"]) == 64
     assert record["mean_pose"] == pytest.approx({"yaw": 10.5, "pitch": -17.5, "roll": 35})
     assert {"keras", "tensorflow", "python"} <= set(record["versions"]) and record["suite"]
