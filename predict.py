@@ -31,7 +31,7 @@ from util.detectors import SMALLEST_FACE, SURE, Detector, HaarDetector, YuNetDet
 from util.errors import InputError
 from util.explain import RULES, Explanations
 from util.figures import STYLES
-from util.inference import NETWORK_BATCH, is_exported, load_network, mean_of_views, predict_angles
+from util.inference import NETWORK_BATCH, CalledDirectly, is_exported, load_network, mean_of_views, predict_angles
 from util.predictions import ROLL_SIGNS
 from util.script import drop_output, number, option_parser, progress, run_script, stop_status
 from util.sources import DrawnCopies, FindBoxes, Frame, ListedBoxes, Source, cut_faces, find_sources, read_frames
@@ -240,7 +240,11 @@ def run(options: argparse.Namespace) -> int:
     check_sources(options, sources)
     find_boxes = box_finder(options)
     model = load_network(options.weights)
-    frames = predict_frames(model, read_frames(sources), find_boxes, options.margin, options.batch_size, options.views)
+    one_image = len(sources) == 1 and sources[0].kind == "image" and not is_exported(options.weights)
+    network = CalledDirectly(model) if one_image else model
+    frames = predict_frames(
+        network, read_frames(sources), find_boxes, options.margin, options.batch_size, options.views
+    )
     frames = smoothed(frames) if options.smooth else frames
     unit = "image" if all(source.kind == "image" for source in sources) else "frame"
     if options.out or not sys.stdout.isatty():  # otherwise the rows on the terminal show the progress

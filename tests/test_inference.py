@@ -10,7 +10,15 @@ import predict
 from data_loaders import AXES, Listed, crop, read_lists, views_of
 from util.backend import tf
 from util.errors import InputError
-from util.inference import NETWORK_BATCH, ExportedNetwork, load_network, mean_of_views, predict_angles, predict_listed
+from util.inference import (
+    NETWORK_BATCH,
+    CalledDirectly,
+    ExportedNetwork,
+    load_network,
+    mean_of_views,
+    predict_angles,
+    predict_listed,
+)
 from util.protocol import ROOT
 
 CROPS = np.random.default_rng(0).integers(0, 256, (NETWORK_BATCH + 3, 224, 224, 3)).astype("uint8")
@@ -43,6 +51,12 @@ def test_the_answers_are_those_of_the_network(model):
     expected = model.predict(CROPS[:4], verbose=0)
     found = predict_angles(model, CROPS[:4])
     np.testing.assert_allclose(found, np.concatenate([expected[axis] for axis in AXES], axis=1), atol=1e-5)
+
+
+def test_a_network_that_is_called_directly_answers_the_same_without_being_compiled(model, monkeypatch):
+    expected = predict_angles(model, CROPS[:6])
+    monkeypatch.setattr(model, "predict_on_batch", None)
+    np.testing.assert_allclose(predict_angles(CalledDirectly(model), CROPS[:6]), expected, atol=1e-5)
 
 
 def test_an_answer_that_is_not_finite_is_refused():

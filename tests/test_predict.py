@@ -371,7 +371,7 @@ def test_explanations_take_the_predicted_angles_and_their_options(run, tmp_path,
 
 def test_an_export_goes_to_the_file_that_was_named(weights, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(predict, "export_checked", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr("util.export.export_checked", lambda *arguments: asked.append(arguments))
     assert predict.main(["--weights", weights, "--export", "m.onnx"]) == 0 and asked == [(weights, "m.onnx")]
 
 
