@@ -48,6 +48,48 @@ def test_a_folder_gives_its_images_and_videos_in_order_and_counts_the_rest(tmp_p
     assert capsys.readouterr().err.endswith("by their names: 2 .txt, 1 without suffix\n")
 
 
+def test_hidden_files_of_a_folder_are_left_out_and_counted(tmp_path, capsys):
+    for name in ("a.png", "._a.png", ".thumbnails/a.png"):
+        write_image(tmp_path / name)
+    assert [source.path for source in find_sources([str(tmp_path)])] == [str(tmp_path / "a.png")]
+    assert capsys.readouterr().err == f"{tmp_path}: left out hidden files: 2, such as {tmp_path / '._a.png'}\n"
+    assert [source.path for source in find_sources([str(tmp_path / "._a.png")])] == [str(tmp_path / "._a.png")]
+
+
+def test_images_that_opencv_does_not_read_are_a_problem_of_their_own(tmp_path):
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    for path in (tmp_path, tmp_path / "a.HEIC"):
+        (frame,) = read(path)
+        assert frame.problem == "not an image that OpenCV can read; convert it to JPEG or PNG"
+
+
+@pytest.mark.parametrize(("suffix", "copy"), [(".avif", ".avif"), (".jfif", ".jfif.png")])
+def test_newer_names_of_images_are_known(suffix, copy, tmp_path):
+    (tmp_path / f"a{suffix}").write_bytes(cv2.imencode(suffix.replace("jfif", "jpg"), NOISE)[1].tobytes())
+    (frame,) = read(tmp_path)
+    assert frame.image.shape == NOISE.shape and str(frame.source.copy) == f"a{copy}"
+
+
+def test_a_file_named_by_hand_is_what_it_holds_whatever_its_suffix(tmp_path):
+    image = write_image(tmp_path / "a.png").rename(tmp_path / "image.mp4")
+    video = noisy_video(tmp_path / "v.avi", 3).rename(tmp_path / "video.jpg")
+    other = write_image(tmp_path / "a.png").rename(tmp_path / "image.download")
+    assert [source.kind for source in find_sources(map(str, (image, video, other)))] == ["image", "video", "image"]
+    assert len(read(image, video, other)) == 5
+
+
+def test_it_is_said_that_only_the_first_frame_of_an_image_is_used(tmp_path, capsys):
+    pages = [Image.fromarray(NOISE), Image.fromarray(255 - NOISE)]
+    for suffix in ("tiff", "png", "webp"):
+        path = tmp_path / f"a.{suffix}"
+        pages[0].save(path, save_all=True, append_images=pages[1:])
+        (frame,) = read(path)
+        assert capsys.readouterr().err == f"{path}: only the first of its 2 frames is used\n"
+        assert np.abs(frame.image.astype(int) - NOISE).mean() < 10
+    pages[0].save(tmp_path / "b.gif", save_all=True, append_images=pages[1:], duration=100)
+    assert len(read(tmp_path / "b.gif")) == 2  # a GIF is read as a video
+
+
 def test_a_folder_of_images_alone_is_read_without_a_word(tmp_path, capsys):
     write_image(tmp_path / "a.png")
     find_sources([str(tmp_path)])

@@ -17,7 +17,8 @@ from PIL import Image
 from util.errors import InputError
 
 LARGEST_IMAGE = 200_000_000  # pixels: those of the largest phone sensors; decoding takes about 6 bytes for each
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (".avif", ".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+UNREAD = (".arw", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jxl", ".nef", ".psd", ".raf")  # images, but not OpenCV's
 HEADERS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "PPM", "JPEG2000", "SUN")  # Pillow's readers
 
 Image.MAX_IMAGE_PIXELS = None  # the check below takes the place of Pillow's own, which refuses fewer pixels
@@ -42,7 +43,8 @@ def _decoded(path: str | Path, form: int) -> np.ndarray:
     except cv2.error as error:
         raise InputError(f"{path}: the image cannot be read: it is empty, or too large for OpenCV") from error
     if pixels is None:
-        raise InputError(f"{path}: not an image that OpenCV can read; get the file again")
+        mend = "convert it to JPEG or PNG" if Path(path).suffix.lower() in UNREAD else "get the file again"
+        raise InputError(f"{path}: not an image that OpenCV can read; {mend}")
     return pixels
 
 
@@ -65,6 +67,15 @@ def announced_shape(path: str | Path, content: np.ndarray | None = None) -> tupl
         size = f"{width:,} × {height:,} pixels"
         raise InputError(f"{path}: the header announces {size}; expected at most {LARGEST_IMAGE:,}: make it smaller")
     return height, width
+
+
+def frames_in(path: str | Path) -> int:
+    """How many frames or pages an image has, of which only the first is read; 1 where that is not known."""
+    try:
+        with Image.open(path, formats=HEADERS) as image:
+            return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # phones' MPO: one image and its depth
+    except (OSError, ValueError, ArithmeticError, LookupError):
+        return 1
 
 
 # --- Damaged images ---------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TypeVar
 
 from util.errors import InputError, first_three
+from util.images import SUFFIXES
 
 # The six published lists, recognised by their git blob ids (github.com/MingzhenShao/HeadPose, commit cf42054).
 PUBLISHED_BLOBS = {
@@ -26,7 +27,6 @@ PUBLISHED_BLOBS = {
 }
 PATH_LENGTH = 160  # characters
 LARGEST_BOX = 4  # times the image's longer side
-_IMAGE = re.compile(r".*\.(jpe?g|png|bmp|tiff?|webp)", re.IGNORECASE)
 
 Box = tuple[int, int, int]  # row, column, size in pixels
 Angles = tuple[float, float, float]  # roll, pitch, yaw in radians: the order of the lists
@@ -131,7 +131,7 @@ def _relative_path(text: str, published: bool) -> str:
     path = PureWindowsPath(text.lstrip("/\\") if published else text)  # reads slashes and backslashes
     if path.anchor or ".." in path.parts:
         raise RowError("path outside the data folder", "a path that starts at the data folder and stays in it")
-    if not _IMAGE.fullmatch(path.name):
+    if path.suffix.lower() not in SUFFIXES:
         raise RowError("not the path of an image", "the path of an image, then a tab")
     if len(path.as_posix()) > PATH_LENGTH:
         raise RowError("path too long", f"at most {PATH_LENGTH} characters")

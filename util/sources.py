@@ -18,11 +18,11 @@ from data_loaders import read_image, views_of
 from util.detectors import Found
 from util.errors import InputError
 from util.figures import draw_pose, save_image
-from util.images import SUFFIXES
+from util.images import SUFFIXES, UNREAD, frames_in
 from util.lists import Box, RowError, check_box, known_end, parse_box, read_rows, spelling_hint
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
-KNOWN = VIDEOS.union(SUFFIXES)
+KNOWN = VIDEOS.union(SUFFIXES, UNREAD)
 NO_FACE = "no face"
 CODEC = "VP80"  # of drawn copies, in WebM: of what OpenCV writes it is the fastest that browsers play
 USUAL_RATE = 30.0  # frames per second of a copy where the video's are not known
@@ -99,11 +99,11 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
         elif path.is_char_device():
             sources.append(Source(text, Path(f"{path.name}.webm"), "camera"))
         elif path.exists():
-            sources.append(_source(text, path.name))
+            sources.append(_source(text, path.name, _kind_by_content(text)))
         elif text.isdecimal():
             sources.append(Source(text, Path(f"camera{text}.webm"), "camera"))
         elif matches := sorted(name for name in glob.glob(text, recursive=True) if Path(name).is_file()):
-            sources += [_source(name, Path(name).name) for name in matches]
+            sources += [_source(name, Path(name).name, _kind_by_content(name)) for name in matches]
         else:
             raise InputError(f"{text}: no such file, folder or camera, and no file matches it; check the path")
     return list(_with_distinct_copies(sources))
@@ -111,21 +111,44 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
 
 def _in_folder(folder: Path) -> list[Source]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hidden = [path for path in files if any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    if hidden:  # previews, and what other systems keep beside each file
+        print(f"{folder}: left out hidden files: {len(hidden):,}, such as {hidden[0]}", file=sys.stderr)
+    files = sorted({*files}.difference(hidden))
     known = [path for path in files if path.suffix.lower() in KNOWN]
     others = Counter(path.suffix or "without suffix" for path in files if path.suffix.lower() not in KNOWN)
     if others:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
         print(f"{folder}: skipped files that are neither images nor videos by their names: {counts}", file=sys.stderr)
     if not known:
-        raise InputError(f"{folder}: no images or videos in it; looked for {' '.join(sorted(KNOWN))}")
-    return [_source(str(path), path.relative_to(folder)) for path in known]
+        raise InputError(
+            f"{folder}: no images or videos in it; looked for {' '.join(sorted(KNOWN.difference(UNREAD)))}"
+        )
+    return [_source(str(path), path.relative_to(folder), _kind_by_name(path)) for path in known]
 
 
-def _source(path: str, copy: str | Path) -> Source:
+def _kind_by_name(path: str | Path) -> str:
+    return "video" if Path(path).suffix.lower() in VIDEOS else "image"
+
+
+def _kind_by_content(path: str) -> str:
+    """What a file that was named by hand is, whatever its suffix says."""
+    kind = _kind_by_name(path)
+    if cv2.haveImageReader(path):
+        return kind if Path(path).suffix.lower() == ".gif" else "image"
+    if kind == "image" and Path(path).suffix.lower() not in UNREAD:  # FFmpeg alone: others read numbered images
+        video = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+        kind = "video" if video.read()[0] else kind
+        video.release()
+    return kind
+
+
+def _source(path: str, copy: str | Path, kind: str) -> Source:
     copy = Path(copy)
-    if Path(path).suffix.lower() in VIDEOS:
+    if kind == "video":
         return Source(path, copy.with_suffix(".webm"), "video")
-    return Source(path, copy if copy.suffix.lower() in SUFFIXES else copy.with_name(f"{copy.name}.png"), "image")
+    written = copy.suffix.lower() in SUFFIXES and cv2.haveImageWriter(copy.name)
+    return Source(path, copy if written else copy.with_name(f"{copy.name}.png"), "image")
 
 
 def _with_distinct_copies(sources: Iterable[Source]) -> Iterator[Source]:
@@ -147,7 +170,10 @@ def read_frames(sources: Iterable[Source]) -> Iterator[Frame]:
             yield from _read_video(source)
             continue
         try:
-            yield Frame(source, None, read_image(source.path))
+            image = read_image(source.path)
+            if (frames := frames_in(source.path)) > 1:
+                print(f"{source.path}: only the first of its {frames:,} frames is used", file=sys.stderr)
+            yield Frame(source, None, image)
         except InputError as error:
             yield Frame(source, None, problem=" ".join(str(error).removeprefix(f"{source.path}: ").split()))
 
