@@ -38,7 +38,7 @@ def go_on(run_dir, data_dir):
 @pytest.mark.parametrize("kill", range(KILLS * 2 // 3))
 def test_a_run_killed_at_a_file_goes_on(kill, uninterrupted, data_dir, tmp_path):
     expected, events, _ = uninterrupted
-    at = 1 + kill * len(events) // (KILLS * 2 // 3)
+    at = 1 + (2 * kill + 1) * len(events) // (2 * (KILLS * 2 // 3))  # the middle of its share of them
     killed = run([FILE_EVENTS, str(tmp_path / "run"), str(at), SCRIPT, *options(data_dir, tmp_path / "run")])
     assert killed.returncode == -9, killed.stderr
     print(f"killed at event {at} of {len(events)}: {events[at - 1]}")
