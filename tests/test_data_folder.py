@@ -33,8 +33,7 @@ def folder(tmp_path):
         absent = path.replace(".", "-9.")
         (tmp_path / "lists" / crop_list).write_text(f"./{path}\t1 2 3 3 \n./{absent}\n")
         (tmp_path / "lists" / angle_list).write_text(f"./{path}\t0.1\t0.2\t0.3\n./{absent}\t0\t0\t0\n")
-        (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).touch()
+        write_image(tmp_path / path)
     return tmp_path
 
 
@@ -70,6 +69,17 @@ def test_an_absent_or_malformed_list_does_not_hide_the_others(names, folder, cap
     assert f"{names[0]} is neither in {folder} nor in {folder / 'lists'}; get it with: python data_loaders.py" in text
     assert "300wcrop.txt" in names[0] or "300w_euler_cls.txt, line 1: malformed angles" in text
     assert text.count("1 of 1 found") == (2 if names[0] == "300wcrop.txt" else 1)
+
+
+def test_a_damaged_or_unreadable_image_makes_a_folder_incomplete(folder, capsys):
+    _, second, third = (folder / path for path in LAYOUT.values())
+    assert check_data_folder(folder) and "damaged" not in capsys.readouterr().out
+    second.write_bytes(with_gap(second.read_bytes()))
+    assert not check_data_folder(folder)
+    assert "damaged: AFLW2000/image00002.jpg: Corrupt JPEG data" in capsys.readouterr().out
+    third.write_bytes(b"text")
+    assert not check_data_folder(folder)
+    assert "cannot be read: BIWI/hpdb/01/frame_00003_rgb.png: not an image" in capsys.readouterr().out
 
 
 def run(*arguments):

@@ -100,7 +100,7 @@ def check_images(data_dir: str | Path) -> bool:
 
 # --- The published lists ----------------------------------------------------------------------------------------------
 def check_data_folder(data_dir: str | Path) -> bool:
-    """Print which lists and images of 300W-LP, AFLW2000 and BIWI are in a data folder; True if all of them are."""
+    """Print which lists and images of 300W-LP, AFLW2000 and BIWI are in a data folder; True if all are, undamaged."""
     complete = [_check_data_set(name, data_dir) for name in PAPER_DATA_SETS]
     return all(complete)
 
@@ -120,16 +120,22 @@ def _check_data_set(name: str, data_dir: str | Path) -> bool:
         print(f"  rejected: {len(paths):,} {reason} ({first_three(paths)})")
     for note in listed.notes:
         print(f"  note: {note}")
-    absent = [record["path"] for record in listed.records if not image_path(listed, record).is_file()]
+    present = {path: record["path"] for record in listed.records if (path := image_path(listed, record)).is_file()}
+    there = set(present.values())
+    absent = [path for path in listed.records["path"].tolist() if path not in there]
     print(f"  images: {usable - len(absent):,} of {usable:,} found")
+    unreadable, warned = decode_all(progress(present, len(present), f"checking {data_set.title}", log=False))
+    for what, found in (("cannot be read", unreadable), ("damaged", warned)):
+        for path, error in found.items():
+            print(f"  {what}: {present[path]}: {error}")
     if absent:
         print(f"  missing: {len(absent):,}, the first is {absent[0]}; expected as {data_set.layout}")
         print(f"  get them from: {data_set.source}")
-    return not absent
+    return not (absent or unreadable or warned)
 
 
 def main() -> int:
-    """Check a data folder from the command line; exit status 1 if something is missing."""
+    """Check a data folder from the command line; exit status 1 if something is missing or damaged."""
     parser = option_parser(data_loaders.__doc__)
     parser.add_argument("--data-dir", default="data", help="folder with 300W_LP, AFLW2000, BIWI and the lists")
     text = "first download the six published lists into lists/ of the data folder, from GitHub or from a mirror"
