@@ -126,8 +126,8 @@ def _check_data_set(name: str, data_dir: str | Path) -> bool:
     print(f"  images: {usable - len(absent):,} of {usable:,} found")
     unreadable, warned = decode_all(progress(present, len(present), f"checking {data_set.title}", log=False))
     for what, found in (("cannot be read", unreadable), ("damaged", warned)):
-        for path, error in found.items():
-            print(f"  {what}: {present[path]}: {error}")
+        for path, said in found.items():
+            print(f"  {what}: {present[path]}: {said}")
     if absent:
         print(f"  missing: {len(absent):,}, the first is {absent[0]}; expected as {data_set.layout}")
         print(f"  get them from: {data_set.source}")
