@@ -14,6 +14,7 @@ import pytest
 from data_loaders import AXES, limited, listed_image, load_data_set
 from rafa_model import build_rafa_net, load_rafa_net
 from synthetic_heads import LANDMARKS, write_data_set
+from util.backend import keras
 from util import synthetic_recipe
 from util.errors import InputError
 from util.synthetic_recipe import HeadsRecipe, landmarks_of, with_landmarks, without_landmarks
@@ -80,6 +81,7 @@ def test_landmarks_of_other_lists_are_refused(tmp_path, train):
 
 
 def test_the_auxiliary_output_is_trained_and_leaves_no_trace(train, tmp_path):
+    keras.utils.set_random_seed(0)
     recipe = HeadsRecipe(OPTIONS, train)
     model = recipe.build()
     step = training_step(model, recipe.losses)
@@ -96,7 +98,7 @@ def test_the_auxiliary_output_is_trained_and_leaves_no_trace(train, tmp_path):
     assert network.count_params() == build_rafa_net("tiny", None).count_params()
     averaged, answers = without_landmarks(model).predict_on_batch(batch[0]), network.predict_on_batch(batch[0])
     for axis in AXES:
-        np.testing.assert_allclose(answers[axis], averaged[axis], atol=2e-3)
+        np.testing.assert_allclose(answers[axis], averaged[axis], atol=0.03)  # half precision, in radians
     assert path.name == "network.weights.h5"
 
 
