@@ -14,8 +14,8 @@ import pytest
 from data_loaders import AXES, limited, listed_image, load_data_set
 from rafa_model import build_rafa_net, load_rafa_net
 from synthetic_heads import LANDMARKS, write_data_set
-from util.backend import keras
 from util import synthetic_recipe
+from util.backend import keras
 from util.errors import InputError
 from util.synthetic_recipe import HeadsRecipe, landmarks_of, with_landmarks, without_landmarks
 from util.training import RunFolder, training_step
