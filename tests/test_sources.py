@@ -90,6 +90,15 @@ def test_it_is_said_that_only_the_first_frame_of_an_image_is_used(tmp_path, caps
     assert len(read(tmp_path / "b.gif")) == 2  # a GIF is read as a video
 
 
+def test_frames_of_a_gif_that_cannot_be_read_are_counted(tmp_path):
+    pages = [Image.fromarray(NOISE), Image.fromarray(255 - NOISE)]
+    pages[0].save(tmp_path / "a.gif", save_all=True, append_images=pages[1:])  # without a duration
+    assert [frame.problem for frame in read(tmp_path / "a.gif")] == [
+        "",
+        "only 1 of 2 frames could be read; write it again with a duration for every frame",
+    ]
+
+
 def test_a_folder_of_images_alone_is_read_without_a_word(tmp_path, capsys):
     write_image(tmp_path / "a.png")
     find_sources([str(tmp_path)])

@@ -194,10 +194,11 @@ def _read_video(source: Source) -> Iterator[Frame]:
             number += 1
     finally:
         video.release()
-    # Some containers hold no count, and OpenCV makes one from duration and rate: it may be off by one.
-    if source.kind == "video" and (number == 0 or number < announced - 1):
-        problem = f"only {number} of {announced:.0f} frames could be read; the video may be cut off"
-        yield Frame(source, None, problem=problem)
+    # Some containers hold no count, and OpenCV makes one from duration and rate: one off, but for a GIF.
+    gif = source.kind == "video" and Path(source.path).suffix.lower() == ".gif"
+    if source.kind == "video" and (number == 0 or number < announced - (not gif)):
+        mend = "write it again with a duration for every frame" if gif and number else "the video may be cut off"
+        yield Frame(source, None, problem=f"only {number} of {announced:.0f} frames could be read; {mend}")
     elif number == 0:
         yield Frame(source, None, problem=f"not read: the {source.kind} gave no frame; {EXPECTED[source.kind]}")
 
