@@ -6,11 +6,14 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from media import with_gap, write_image
+from scipy.io import savemat
 
-from util import data_folder, lists
-from util.data_folder import check_data_folder, check_images, fetch_lists
+from data_loaders import PAPER_DATA_SETS, load_data_set
+from util import data_folder
+from util.data_folder import check_data_folder, check_images, fetch_lists, missing_frames
 from util.errors import InputError
 from util.lists import blob_id
 
@@ -26,20 +29,20 @@ LAYOUT = {  # one image of each data set
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A data folder with one image of each data set, and a second row without a box."""
+def folder(tmp_path, publish):
+    """A data folder with one image of each data set, and a second row without a box; its lists count as published."""
     (tmp_path / "lists").mkdir()
     for (crop_list, angle_list), path in LAYOUT.items():
         absent = path.replace(".", "-9.")
         (tmp_path / "lists" / crop_list).write_text(f"./{path}\t1 2 3 3 \n./{absent}\n")
         (tmp_path / "lists" / angle_list).write_text(f"./{path}\t0.1\t0.2\t0.3\n./{absent}\t0\t0\t0\n")
         write_image(tmp_path / path)
+    for name in PAPER_DATA_SETS:
+        publish(tmp_path / "lists", name)
     return tmp_path
 
 
-def test_a_complete_folder_is_counted(folder, capsys, monkeypatch):
-    for path in (folder / "lists").iterdir():
-        monkeypatch.setitem(lists.PUBLISHED_BLOBS, path.name, blob_id(path.read_bytes()))
+def test_a_complete_folder_is_counted(folder, capsys):
     assert check_data_folder(folder)
     blocks = capsys.readouterr().out.split("AFLW2000\n")
     assert blocks[0].splitlines() == [
@@ -102,8 +105,94 @@ def test_the_command_says_of_an_empty_folder_what_is_missing_and_where_to_get_it
         assert text in done.stdout
 
 
-def test_the_command_ends_with_status_0_for_a_complete_folder(folder):
-    assert run("--data-dir", folder).returncode == 0
+def test_the_command_ends_with_status_0_for_a_complete_folder_with_the_published_lists_alone(
+    folder, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["data_loaders.py", "--data-dir", str(folder)])
+    assert data_folder.main() == 0
+    assert "not ready" not in capsys.readouterr().out
+    other = folder / "lists/biwi_rect.txt"
+    other.write_bytes(other.read_bytes() + b"\n")
+    assert data_folder.main() == 1
+    text = capsys.readouterr().out
+    assert f"move {other} away, then add --fetch-lists" in text
+    assert text.splitlines()[-1] == "not ready for the paper's runs: BIWI: biwi_rect.txt is not the published list"
+
+
+def test_missing_frames_are_given_by_ranges(folder):
+    frames = [f"BIWI/hpdb/{video}/frame_{number:05d}_rgb.png" for video in ("01", "02") for number in (0, 3, 4, 7, 9)]
+    (folder / "lists/biwi_rect.txt").write_text("".join(f"./{path}\t1 2 3 3\n" for path in frames))
+    (folder / "lists/biwi_angle.txt").write_text("".join(f"./{path}\t1\t2\t3\n" for path in frames))
+    there = {frames[2], *frames[5:]}
+    listed = load_data_set("biwi", folder)
+    assert [*missing_frames(listed, there)] == ["01: 1 of 5 present, missing 00000-00003, 00007-00009"]
+    assert [*missing_frames(listed, set(frames) - {frames[8]})] == ["02: 4 of 5 present, missing 00007"]
+
+
+# --- Annotations ---
+FACE = [[2, 5, 3], [1, 4, 2], [0, 0, 0]]  # x, y and z of landmarks around the box of the fixture's rows
+
+
+def annotate(folder, name, roll=-0.1, landmarks=FACE):
+    """A `.mat` file beside an image of the fixture, with the angles of its row in the signs of `.mat` files."""
+    key = "pt3d_68" if len(landmarks) == 3 else "pt2d"
+    savemat(folder / name, {"Pose_Para": [[0.2, 0.3, roll, 0, 0, 0, 1]], key: np.array(landmarks, float)})
+
+
+def test_angles_are_compared_with_the_mat_files_that_are_there(folder, capsys):
+    annotate(folder, "AFLW2000/image00002.mat", -0.1 * np.pi / 3.14)
+    annotate(folder, "300W_LP/AFW/AFW_1_0.mat", landmarks=FACE[:2])
+    assert check_data_folder(folder)
+    assert capsys.readouterr().out.count("annotations: 1 found, 0 that differ by over 0.1°, 0 with a box") == 2
+    annotate(folder, "AFLW2000/image00002.mat", 0.1)
+    assert not check_data_folder(folder)
+    text = capsys.readouterr().out
+    assert "annotations: 1 found, 1 that differ by over 0.1°, 0 with a box" in text
+    assert "angles differ: AFLW2000/image00002.jpg: yaw 17.19°, in image00002.mat 17.19°, pitch" in text
+    assert "roll 5.73°, in image00002.mat -5.73°\n" in text
+    assert text.splitlines()[-1] == "not ready for the paper's runs: AFLW2000: 1 annotations differ from the list"
+
+
+@pytest.mark.parametrize("rows", [3, 2])
+def test_a_box_that_does_not_lie_on_the_landmarks_is_named(rows, folder, capsys):
+    annotate(folder, "AFLW2000/image00002.mat", landmarks=np.add(FACE, [[1], [1], [0]])[:rows])
+    assert check_data_folder(folder)
+    assert "box: AFLW2000/image00002.jpg: an overlap of 0.44 with the landmarks in " in capsys.readouterr().out
+    annotate(folder, "AFLW2000/image00002.mat", landmarks=np.add(FACE, [[0], [1], [0]])[:rows])
+    assert check_data_folder(folder)
+    assert "box:" not in capsys.readouterr().out
+
+
+def test_pose_files_of_biwi_are_compared_in_the_order_and_signs_of_its_list(folder, capsys):
+    # Frame 00003 of video 12: angles of the published list, rotation of the data card of `biwi_kinect_head_pose`.
+    (folder / "lists/biwi_angle.txt").write_text("BIWI/hpdb/12/frame_00003_rgb.png\t6.39439\t-0.40492\t9.32747\n")
+    (folder / "lists/biwi_rect.txt").write_text("BIWI/hpdb/12/frame_00003_rgb.png\t1 2 3 3\n")
+    pose = write_image(folder / "BIWI/hpdb/12/frame_00003_rgb.png").with_name("frame_00003_pose.txt")
+    pose.write_text(
+        "0.980639 0.109899 0.162077 \n-0.11023 0.993882 -0.00697376 \n-0.161851 -0.011027 0.986754 \n\n1 2 3\n"
+    )
+    check_data_folder(folder)
+    assert "annotations: 1 found, 0 that differ by over 0.1°" in capsys.readouterr().out
+    pose.write_text("1 0 0 \n0 1 0 \n0 0 1 \n\n1 2 3\n")
+    check_data_folder(folder)
+    text = capsys.readouterr().out
+    assert "yaw 9.33°, in frame_00003_pose.txt 0.00°, pitch" in text
+    assert text.endswith(", 1 annotations differ from the list\n")
+
+
+@pytest.mark.parametrize(
+    ("image", "file", "content"),
+    [
+        ("AFLW2000/image00002.jpg", "AFLW2000/image00002.mat", b"text"),
+        ("AFLW2000/image00002.jpg", "AFLW2000/image00002.mat", b""),
+        ("BIWI/hpdb/01/frame_00003_rgb.png", "BIWI/hpdb/01/frame_00003_pose.txt", b"1 0 0\n0 1 0\n0 1 0\n"),
+        ("BIWI/hpdb/01/frame_00003_rgb.png", "BIWI/hpdb/01/frame_00003_pose.txt", b"1 0 0\n0 1\n"),
+    ],
+)
+def test_an_annotation_that_cannot_be_read_is_named(image, file, content, folder, capsys):
+    (folder / file).write_bytes(content)
+    assert check_data_folder(folder)
+    assert f"annotation cannot be read: {image}: {folder / file} is not" in capsys.readouterr().out
 
 
 def test_the_command_ends_with_status_2_and_one_line_where_the_lists_cannot_be_fetched(tmp_path):

@@ -1,12 +1,17 @@
 """Checking a data folder, and fetching the published lists into it."""
 
 import http.client
+import itertools
 import urllib.request
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 import data_loaders
 from data_loaders import DATA_SETS, PAPER_DATA_SETS, Listed, image_path, load_data_set
+from util.annotations import LEAST_OVERLAP, TOLERANCE, compare
 from util.errors import InputError, first_three
 from util.images import SUFFIXES, decode_all, warnings_are_seen
 from util.lists import PUBLISHED_BLOBS, blob_id
@@ -14,6 +19,7 @@ from util.provenance import written_whole
 from util.script import option_parser, progress
 
 PUBLISHED_LISTS = "https://raw.githubusercontent.com/MingzhenShao/HeadPose/cf42054bf048ec7b837d2dbb4282d6f1ea800730/"
+MOST_NAMED = 20  # rows of each kind whose annotations differ
 
 
 def fetch_lists(data_dir: str | Path, url: str = PUBLISHED_LISTS) -> None:
@@ -100,12 +106,16 @@ def check_images(data_dir: str | Path) -> bool:
 
 # --- The published lists ----------------------------------------------------------------------------------------------
 def check_data_folder(data_dir: str | Path) -> bool:
-    """Print which lists and images of 300W-LP, AFLW2000 and BIWI are in a data folder; True if all are, undamaged."""
-    complete = [_check_data_set(name, data_dir) for name in PAPER_DATA_SETS]
-    return all(complete)
+    """Print what of the lists and images of 300W-LP, AFLW2000 and BIWI is in a folder; True if paper runs can start."""
+    reasons = {DATA_SETS[name].title: _check_data_set(name, data_dir) for name in PAPER_DATA_SETS}
+    for title, found in reasons.items():
+        if found:
+            print(f"not ready for the paper's runs: {title}: {', '.join(found)}")
+    return not any(reasons.values())
 
 
-def _check_data_set(name: str, data_dir: str | Path) -> bool:
+def _check_data_set(name: str, data_dir: str | Path) -> list[str]:
+    """Print what there is; why runs of the paper cannot start."""
     data_set = DATA_SETS[name]
     print(data_set.title)
     try:
@@ -113,13 +123,23 @@ def _check_data_set(name: str, data_dir: str | Path) -> bool:
     except InputError as error:
         print(f"  lists: {error}")
         print(f"  images: expected as {data_set.layout}\n  get them from: {data_set.source}")
-        return False
+        return ["no usable lists"]
     usable = len(listed.records)
     print(f"  lists: {listed.files[0].rows:,} rows, {usable:,} usable" + ("" if listed.rejected else ", none rejected"))
     for reason, paths in listed.rejected.items():
         print(f"  rejected: {len(paths):,} {reason} ({first_three(paths)})")
     for note in listed.notes:
         print(f"  note: {note}")
+    others = [Path(file.path) for file in listed.files if not file.published]
+    if others:
+        where = " and ".join(map(str, others))
+        print(f"  to get the published lists: move {where} away, then add --fetch-lists")
+    reasons = [f"{file.name} is not the published list" for file in others]
+    return reasons + _check_images(listed) + _check_annotations(listed)
+
+
+def _check_images(listed: Listed) -> list[str]:
+    data_set, usable = listed.data_set, len(listed.records)
     present = {path: record["path"] for record in listed.records if (path := image_path(listed, record)).is_file()}
     there = set(present.values())
     absent = [path for path in listed.records["path"].tolist() if path not in there]
@@ -130,12 +150,50 @@ def _check_data_set(name: str, data_dir: str | Path) -> bool:
             print(f"  {what}: {present[path]}: {said}")
     if absent:
         print(f"  missing: {len(absent):,}, the first is {absent[0]}; expected as {data_set.layout}")
+        for line in missing_frames(listed, there) if there else ():
+            print(f"  {line}")
         print(f"  get them from: {data_set.source}")
-    return not (absent or unreadable or warned)
+    counts = {"missing": absent, "that cannot be read": unreadable, "damaged": warned}
+    return [f"{len(found):,} images {what}" for what, found in counts.items() if found]
+
+
+def missing_frames(listed: Listed, there: Container[str]) -> Iterator[str]:
+    """For every video that lacks listed frames: how many are there, and which ranges of the list are missing.
+
+    Args:
+        listed: frames of videos, in the order of their numbers; images of no video are left out.
+        there: the paths that are present.
+    """
+    videos = listed.records["video"]
+    for video in np.unique(videos[videos != ""]):
+        paths = listed.records["path"][videos == video].tolist()
+        frames = [Path(path).stem.removeprefix("frame_").removesuffix("_rgb") for path in paths]
+        found = [path in there for path in paths]
+        runs = [list(run) for ok, run in itertools.groupby(range(len(paths)), found.__getitem__) if not ok]
+        ranges = ["-".join(dict.fromkeys((frames[run[0]], frames[run[-1]]))) for run in runs]
+        if ranges:
+            yield f"{video}: {sum(found):,} of {len(paths):,} present, missing {first_three(ranges)}"
+
+
+def _check_annotations(listed: Listed) -> list[str]:
+    found = compare(listed)
+    if found.rows:
+        less = f"{len(found.boxes):,} with a box that overlaps the landmarks by less than {LEAST_OVERLAP}"
+        print(f"  annotations: {found.rows:,} found, {len(found.angles):,} that differ by over {TOLERANCE}°, {less}")
+    for what, rows in (
+        ("annotation cannot be read", found.unread),
+        ("angles differ", found.angles),
+        ("box", found.boxes),
+    ):
+        for path, said in itertools.islice(rows.items(), MOST_NAMED):
+            print(f"  {what}: {path}: {said}")
+        if len(rows) > MOST_NAMED:
+            print(f"  {what}: {len(rows) - MOST_NAMED:,} more")
+    return [f"{len(found.angles):,} annotations differ from the list"] if found.angles else []
 
 
 def main() -> int:
-    """Check a data folder from the command line; exit status 1 if something is missing or damaged."""
+    """Check a data folder from the command line; exit status 1 if the paper's runs cannot start."""
     parser = option_parser(data_loaders.__doc__)
     parser.add_argument("--data-dir", default="data", help="folder with 300W_LP, AFLW2000, BIWI and the lists")
     text = "first download the six published lists into lists/ of the data folder, from GitHub or from a mirror"
