@@ -60,6 +60,7 @@ def test_an_absent_image_makes_a_folder_incomplete(path, folder, capsys):
     assert not check_data_folder(folder)
     text = capsys.readouterr().out
     assert f"images: 0 of 1 found\n  missing: 1, the first is {path}; expected as " in text
+    assert text.endswith("missing images: 1\n")
     assert text.count("get them from: ") == 1 and text.count("1 of 1 found") == 2
 
 
@@ -83,6 +84,14 @@ def test_a_damaged_or_unreadable_image_makes_a_folder_incomplete(folder, capsys)
     third.write_bytes(b"text")
     assert not check_data_folder(folder)
     assert "cannot be read: BIWI/hpdb/01/frame_00003_rgb.png: not an image" in capsys.readouterr().out
+
+
+def test_images_that_the_boxes_do_not_fit_make_a_folder_incomplete(folder, capsys):
+    write_image(folder / "AFLW2000/image00002.jpg", np.zeros((1, 2, 3), np.uint8))
+    assert not check_data_folder(folder)
+    text = capsys.readouterr().out
+    assert "boxes: " in text and "image00002.jpg: box outside its image" in text
+    assert text.endswith("AFLW2000: boxes that do not fit their images\n")
 
 
 def run(*arguments):
@@ -148,9 +157,9 @@ def test_angles_are_compared_with_the_mat_files_that_are_there(folder, capsys):
     assert not check_data_folder(folder)
     text = capsys.readouterr().out
     assert "annotations: 1 found, 1 that differ by over 0.1°, 0 with a box" in text
-    assert "angles differ: AFLW2000/image00002.jpg: yaw 17.19°, in image00002.mat 17.19°, pitch" in text
+    assert "angles differ, in list signs: AFLW2000/image00002.jpg: yaw 17.19°, in image00002.mat 17.19°, pitch" in text
     assert "roll 5.73°, in image00002.mat -5.73°\n" in text
-    assert text.splitlines()[-1] == "not ready for the paper's runs: AFLW2000: 1 annotations differ from the list"
+    assert text.splitlines()[-1] == "not ready for the paper's runs: AFLW2000: rows whose angles differ: 1"
 
 
 @pytest.mark.parametrize("rows", [3, 2])
@@ -177,7 +186,7 @@ def test_pose_files_of_biwi_are_compared_in_the_order_and_signs_of_its_list(fold
     check_data_folder(folder)
     text = capsys.readouterr().out
     assert "yaw 9.33°, in frame_00003_pose.txt 0.00°, pitch" in text
-    assert text.endswith(", 1 annotations differ from the list\n")
+    assert text.endswith(", rows whose angles differ: 1\n")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import data_loaders
-from data_loaders import DATA_SETS, PAPER_DATA_SETS, Listed, image_path, load_data_set
+from data_loaders import DATA_SETS, PAPER_DATA_SETS, Listed, image_path, keep_fitting, load_data_set
 from util.annotations import LEAST_OVERLAP, TOLERANCE, compare
 from util.errors import InputError, first_three
 from util.images import SUFFIXES, decode_all, warnings_are_seen
@@ -135,7 +135,7 @@ def _check_data_set(name: str, data_dir: str | Path) -> list[str]:
         where = " and ".join(map(str, others))
         print(f"  to get the published lists: move {where} away, then add --fetch-lists")
     reasons = [f"{file.name} is not the published list" for file in others]
-    return reasons + _check_images(listed) + _check_annotations(listed)
+    return reasons + _check_images(listed) + _check_boxes(listed) + _check_annotations(listed)
 
 
 def _check_images(listed: Listed) -> list[str]:
@@ -153,8 +153,8 @@ def _check_images(listed: Listed) -> list[str]:
         for line in missing_frames(listed, there) if there else ():
             print(f"  {line}")
         print(f"  get them from: {data_set.source}")
-    counts = {"missing": absent, "that cannot be read": unreadable, "damaged": warned}
-    return [f"{len(found):,} images {what}" for what, found in counts.items() if found]
+    counts = {"missing": absent, "unreadable": unreadable, "damaged": warned}
+    return [f"{what} images: {len(found):,}" for what, found in counts.items() if found]
 
 
 def missing_frames(listed: Listed, there: Container[str]) -> Iterator[str]:
@@ -175,6 +175,17 @@ def missing_frames(listed: Listed, there: Container[str]) -> Iterator[str]:
             yield f"{video}: {sum(found):,} of {len(paths):,} present, missing {first_three(ranges)}"
 
 
+def _check_boxes(listed: Listed) -> list[str]:
+    try:
+        unfit = len(listed.records) - len(keep_fitting(listed).records)
+    except InputError as error:
+        print(f"  boxes: {error}")
+        return ["boxes that do not fit their images"]
+    if unfit:
+        print(f"  boxes: {unfit:,} do not fit their images; these rows are not used")
+    return []
+
+
 def _check_annotations(listed: Listed) -> list[str]:
     found = compare(listed)
     if found.rows:
@@ -182,14 +193,14 @@ def _check_annotations(listed: Listed) -> list[str]:
         print(f"  annotations: {found.rows:,} found, {len(found.angles):,} that differ by over {TOLERANCE}°, {less}")
     for what, rows in (
         ("annotation cannot be read", found.unread),
-        ("angles differ", found.angles),
+        ("angles differ, in list signs", found.angles),
         ("box", found.boxes),
     ):
         for path, said in itertools.islice(rows.items(), MOST_NAMED):
             print(f"  {what}: {path}: {said}")
         if len(rows) > MOST_NAMED:
             print(f"  {what}: {len(rows) - MOST_NAMED:,} more")
-    return [f"{len(found.angles):,} annotations differ from the list"] if found.angles else []
+    return [f"rows whose angles differ: {len(found.angles):,}"] if found.angles else []
 
 
 def main() -> int:
