@@ -37,7 +37,7 @@ GRADIENT_NORM = 5.0  # larger gradients are scaled down to it
 AVERAGING = 0.999  # momentum of the averaged weights
 LANDMARK_WEIGHT = 2.0  # beside 1 for each angle in radians; half a crop = 1
 LANDMARK_FILTERS = 96
-# Networks trained on drawn heads answer photographs too high.  For faces within 30° of yaw, the median turn of the first
+# Networks trained on drawn heads answer photographs too high.  For faces within 30° of yaw the median turn of the first
 # network's answers about the axis between the ears was 4.7° in 394 photographs of AFLW2000, 6.9° in 56 of 300W-LP and
 # 4.0° in 900 of Pointing'04; about the other axes 0.1°, 2.0° and 1.3° at most.
 TOO_HIGH = 4.5  # degrees
