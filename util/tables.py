@@ -44,16 +44,16 @@ def count_text(number: int | None) -> str:
 
 def heading(card: Facts, with_file: bool = True) -> str:
     """A result's name above a table, with or without its predictions file."""
-    views = (card["weights"] or {}).get("views", 1)
-    more = f", mean of {views} views" if views > 1 else ""
-    return f"{title_of(card, with_file)}, margin {margin_text(card['margin'])}{more}"
+    return f"{title_of(card, with_file)}, margin {margin_text(card['margin'])}"
 
 
 def title_of(card: Facts, with_file: bool = True) -> str:
-    """Data set, split and predictions file of a result."""
+    """Data set, split, predictions file and views of a result."""
     doubt = " (NOT the published lists)" if is_of_paper(card) and not is_published(card) else ""
     file = f", {Path(card['predictions']['file']).name}" if card["predictions"] and with_file else ""
-    return card["data_set"] + doubt + ("" if card["split"] == "all" else f", {card['split']}") + file
+    split = "" if card["split"] == "all" else f", {card['split']}"
+    views = (card["weights"] or {}).get("views", 1)
+    return card["data_set"] + doubt + split + file + (f", mean of {views} views" if views > 1 else "")
 
 
 def is_of_paper(card: Facts) -> bool:
