@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from media import with_gap, write_image
 
+from util import training
 from util.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -107,13 +108,13 @@ def test_a_run_folder_tells_everything(folder, main, capsys):
 
 
 def test_the_training_margin_reaches_the_batches_and_the_test_margin_the_score(folder, main, monkeypatch):
-    seen, batches = [], main.__globals__["training_batches"]
+    seen, batches = [], training.training_batches
 
     def noted(listed, batch_size, max_margin, *more):
         seen.append(max_margin)
         return batches(listed, batch_size, max_margin, *more)
 
-    monkeypatch.setitem(main.__globals__, "training_batches", noted)
+    monkeypatch.setattr(training, "training_batches", noted)
     main(options(folder, folder / "run", "--epochs", "1", "--train-margin", "0.4", "--test-margin", "0.1"))
     with (folder / "run/predictions.csv").open() as file:
         assert seen == [0.4] and {row["margin"] for row in csv.DictReader(file)} == {"0.1"}
