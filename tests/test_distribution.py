@@ -62,6 +62,7 @@ def assert_same(found, alone):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_losses_of_one_and_a_checkpoint_that_one_reads(alone, tmp_path):
     found = result_of(start(2, tmp_path))
     assert found["devices"] == 2

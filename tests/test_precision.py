@@ -38,6 +38,7 @@ def test_weights_attention_and_answers_stay_in_single_precision(kind):
     assert {"yaw", "pitch", "roll"} <= single
 
 
+@pytest.mark.slow
 def test_a_step_in_float16_has_the_losses_and_gradients_of_single_precision():
     rng = np.random.default_rng(0)
     crops = rng.integers(0, 256, (4, 224, 224, 3)).astype("uint8")
