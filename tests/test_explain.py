@@ -246,6 +246,7 @@ def test_marked_parts_are_replaced_and_nothing_else():
         explanations.with_parts(text, {"z": ""})
 
 
+@pytest.mark.slow
 def test_the_program_writes_what_it_measured_and_both_figures(gated, explainer, tmp_path, monkeypatch):
     build = rafa_model.build_rafa_net
     monkeypatch.setattr(rafa_model, "build_rafa_net", lambda backbone, weights: build("tiny", weights))

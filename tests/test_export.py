@@ -30,6 +30,7 @@ def other_answers(loaded, crops, monkeypatch):
     return changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["saved", "model.tflite", "model.onnx"])
 def test_an_export_gives_the_same_angles_for_one_crop_and_for_eight(loaded, tmp_path, capsys, name):
     if name.endswith(".onnx"):

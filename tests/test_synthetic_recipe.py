@@ -80,6 +80,7 @@ def test_landmarks_of_other_lists_are_refused(tmp_path, train):
         landmarks_of(replace(train, data_dir=tmp_path))
 
 
+@pytest.mark.slow
 def test_the_auxiliary_output_is_trained_and_leaves_no_trace(train, tmp_path):
     keras.utils.set_random_seed(0)
     recipe = HeadsRecipe(OPTIONS, train)

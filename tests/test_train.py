@@ -56,6 +56,7 @@ def rows_of(run_dir):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_very_numbers_of_an_uninterrupted_one(folder, main, monkeypatch):
     process = subprocess.Popen([sys.executable, SCRIPT, *options(folder, folder / "killed", "--epochs", "200")])
     deadline = time.monotonic() + 200

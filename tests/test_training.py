@@ -66,6 +66,7 @@ def test_a_step_gives_the_mean_squared_errors_from_before_its_update(trained):
         assert float(found[axis]) == pytest.approx(trained[1][0][axis], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_step_updates_every_trainable_weight_as_keras_train_on_batch_does():
     networks = network(), network()
     for (
