@@ -309,7 +309,7 @@ def build_rafa_net(backbone: str = "resnet50", weights: str | Path | None = "ima
     """RAFA-Net as a Keras functional model.
 
     Args:
-        backbone: "resnet50", the paper's, or "tiny", for tests and demonstrations.
+        backbone: "resnet50", the paper's, or a smaller one of BACKBONES.
         weights: "imagenet" (ResNet-50 through `keras.applications`, conv5 copied into every branch); a file:
             `.keras` or `.weights.h5` of a RAFA-Net with this backbone, or ResNet-50's ImageNet weights without the
             top in `keras.applications`' `.h5` form; or None for random ones.

@@ -32,9 +32,8 @@ class OneEuro:
     def __init__(self, still: float = STILL_HERTZ, per_speed: float = HERTZ_PER_SPEED) -> None:
         self.still, self.per_speed = still, per_speed
         self.seconds = -np.inf
-        self.measured = self.angles = self.speed = np.zeros(
-            0
-        )  # the last measurement, what it was smoothed to, its speed
+        # The last measurement, what it was smoothed to, and its speed.
+        self.measured = self.angles = self.speed = np.zeros(0)
 
     def __call__(self, angles: np.ndarray, seconds: float) -> np.ndarray:
         """The smoothed angles, (n,) in radians; a time that does not advance leaves them as they are."""
