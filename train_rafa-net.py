@@ -312,7 +312,7 @@ def score_run(run: RunFolder, model: Any, path: Path, test: Listed, options: arg
     protocol.write_results(run.path / "result.json", [result])
     table = tables.result_table([result])
     write_text(run.path / "result.md", table + "\n")
-    print(f"\n{table}\n\n{run.path}: {', '.join(sorted(file.name for file in run.path.iterdir()))}")
+    print(f"\n{table}\n\n{run.path}: {', '.join(sorted(file.name for file in run.path.glob('[!.]*')))}")
 
 
 if __name__ == "__main__":
