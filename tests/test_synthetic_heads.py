@@ -130,7 +130,7 @@ def test_pitch_and_roll_spread_and_agree_by_yaw_as_in_the_published_list():
     rng = np.random.default_rng(0)
     yaw, pitch, roll = np.degrees([synthetic_heads.random_angles(rng) for _ in range(8000)]).T
     assert max(np.abs(angle).max() for angle in (yaw, pitch, roll)) < 99
-    assert (np.abs(yaw) < 30).mean() == pytest.approx(0.57, abs=0.03)  # 0.67 in the list; more profiles are drawn
+    assert (np.abs(yaw) < 30).mean() == pytest.approx(0.52, abs=0.03)  # 0.67 in the list; more profiles are drawn
     for (low, high), (pitch_spread, roll_spread, correlation) in LIST_SPREADS.items():
         here = (np.abs(yaw) >= low) & (np.abs(yaw) < high)
         sideways = (roll * np.sign(yaw))[here]
