@@ -44,7 +44,7 @@ from util.training import ExpectedTime, Losses, PaperRecipe, refuse_diverged, tr
 # What --synthetic changes: smaller network, fewer epochs, larger batches.
 SYNTHETIC = {"weights": "none", "batch_size": 32, "watch_every": 0}
 DEMO = SYNTHETIC | {"backbone": "tiny", "epochs": 15, "decay_every": 11, "data_dir": "data/synthetic"}
-FULL = SYNTHETIC | {"backbone": "small", "epochs": 33, "learning_rate": 1e-3, "data_dir": "data/synthetic-full"}
+FULL = SYNTHETIC | {"backbone": "small", "epochs": 24, "learning_rate": 1e-3, "data_dir": "data/synthetic-full"}
 FULL_HEADS = {"train": 16_000, "test": 400, "per_person": 1}
 ADDED_OPTIONS = {"mixed_precision", "xla"}  # which the run.json of an older run lacks
 MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir", "run_dir", "resume", "keep_every"}
