@@ -27,11 +27,17 @@ class RMSprop(keras.optimizers.RMSprop):
         super().__init__(learning_rate, rho=rho, epsilon=epsilon, **kwargs)
 
     def update_step(self, gradient: Tensor, variable: Tensor, learning_rate: Tensor) -> None:
-        rate = ops.cast(learning_rate, variable.dtype)
-        gradient = ops.cast(gradient, variable.dtype)
-        velocity = self._velocities[self._get_variable_index(variable)]
-        self.assign(velocity, self.rho * velocity + (1 - self.rho) * ops.square(gradient))
-        self.assign_sub(variable, rate * gradient / (ops.sqrt(velocity) + self.epsilon))
+        # v ← v + g'² and w ← w − r · g' / (√v + ε) are one operation of TensorFlow's; g' and r hold what it lacks.
+        velocity = self._velocities[self._get_variable_index(variable)].value
+        velocity.assign(self.rho * velocity)
+        share = (1 - self.rho) ** 0.5
+        tf.raw_ops.ResourceApplyAdagradV2(
+            var=variable.handle,
+            accum=velocity.handle,
+            lr=ops.cast(learning_rate, variable.dtype) / share,
+            epsilon=ops.cast(self.epsilon, variable.dtype),
+            grad=ops.cast(gradient, variable.dtype) * share,
+        )
 
 
 @keras.saving.register_keras_serializable("rafa_net")
