@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -122,7 +124,63 @@ def steps(rounds: int, slow: bool) -> str:
     if not cards:
         rows.append(["both", "GPU", "all", NOT_HERE, NOT_HERE])
     left = "" if slow else "\n\nresnet50 was left out."
-    return table(["Network", "Device", "Batch", "ms a step", "Images a second"], rows) + left
+    text = table(["Network", "Device", "Batch", "ms a step", "Images a second"], rows) + left
+    return f"{text}\n\n{_waiting(step, backbone, rounds)}"
+
+
+def _waiting(step: Callable[..., Any], backbone: str, rounds: int) -> str:
+    """How long a network that trains on images from the disk waits for them."""
+    waited, whole = [], []
+    with tempfile.TemporaryDirectory() as name:
+        batches = training_batches(write_images(Path(name)), BATCH, 0.5, 0, os.cpu_count() or 1)
+        for _ in range(rounds + 1):
+            start = time.perf_counter()
+            crops, true = next(batches)
+            waited.append(time.perf_counter() - start)
+            step(crops, true)["yaw"].numpy()
+            whole.append(time.perf_counter() - start)
+    share = 100 * np.array(waited[1:]) / np.array(whole[1:])
+    return f"Share of a step of {BATCH} in which {backbone} waits for images from the disk: {spread(share, 2)} %."
+
+
+# --- Profile ----------------------------------------------------------------------------------------------------------
+def profile(rounds: int, slow: bool) -> str:
+    """The ten kinds of operations that take most of a training step, by TensorFlow's profiler."""
+    from rafa_model import build_rafa_net
+    from util.backend import tf
+    from util.training import compile_rafa_net, training_step
+
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2  # isort: skip  (after TensorFlow's greeting is held back)
+
+    backbone = "resnet50" if slow else "small"
+    model = build_rafa_net(backbone, weights=None)
+    compile_rafa_net(model)
+    step, rng = training_step(model), np.random.default_rng(0)
+    batch = random_crops(rng, BATCH), labels(rng.normal(0, 0.3, (BATCH, 3)))
+    step(*batch)
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            for _ in range(rounds):
+                step(*batch)["yaw"].numpy()
+        space = xplane_pb2.XSpace()
+        space.ParseFromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
+    spent, calls = Counter[str](), Counter[str]()
+    for plane in space.planes:
+        for event in (event for line in plane.lines for event in line.events):
+            node, _, kind = plane.event_metadata[event.metadata_id].name.rpartition(":")
+            if node and node[-1] != ":" and kind.isidentifier():  # not a function of the runtime's
+                spent[kind] += event.duration_ps
+                calls[kind] += 1
+    whole = sum(spent.values())
+    rows = [
+        [f"`{kind}`", f"{calls[kind] / rounds:,.0f}", f"{time / rounds / 1e9:,.0f}", f"{100 * time / whole:.1f}"]
+        for kind, time in spent.most_common(10)
+    ]
+    text = (
+        f"The ten largest of {len(spent)} kinds of operations in a step of {backbone}, batch {BATCH}. Operations run "
+    )
+    text += "beside each other, so that their times add up to more than the step.\n\n"
+    return text + table(["Operation", "Calls", "ms a step", "% of all"], rows)
 
 
 def random_crops(rng: np.random.Generator, number: int) -> np.ndarray:
@@ -279,6 +337,7 @@ def scoring(rounds: int, slow: bool) -> str:
 SECTIONS: dict[str, tuple[str, Callable[[int, bool], str]]] = {
     "images": ("Images into batches", images),
     "steps": ("Training steps, float32", steps),
+    "profile": ("What a training step spends its time on", profile),
     "start": ("From the start to the first update", start),
     "predict": ("Prediction", predict),
     "scoring": ("Scoring", scoring),
