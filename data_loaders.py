@@ -417,13 +417,14 @@ def training_batches(
     workers: int,
     first_epoch: int = 0,
     share: Share = WHOLE,
+    first_step: int = 0,
 ) -> Iterator[Batch]:
     """Endless shuffled batches: (b, 224, 224, 3) uint8 RGB crops and labels, the same for any number of workers.
 
     With a share, its part of each of these batches.
 
     Every epoch has its own order and its own margins U(0, max_margin), both drawn from (seed, epoch); so a run resumed
-    at `first_epoch` sees what it would have seen.  Records that do not fill a batch are left out of that epoch.
+    at a step of `first_epoch` sees what it would have seen.  Records that do not fill a batch are left out of an epoch.
     """
     records, batch_size = listed.records, min(batch_size, len(listed.records))
 
@@ -436,9 +437,10 @@ def training_batches(
         index, margin = job
         return load_crop(listed, records[index], margin), records[index]["angles"]
 
-    samples = in_parallel(load, jobs(), workers, 4 * batch_size)
+    each = batch_size // share.count
+    samples = in_parallel(load, islice(jobs(), first_step * each, None), workers, 4 * batch_size)
     while True:
-        crops, angles = zip(*islice(samples, batch_size // share.count), strict=True)
+        crops, angles = zip(*islice(samples, each), strict=True)
         yield np.stack(crops), labels(np.stack(angles))
 
 

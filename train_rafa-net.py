@@ -38,7 +38,7 @@ from util.inference import predict_listed
 from util.predictions import write_predictions
 from util.provenance import environment, write_text
 from util.run_folder import FollowersFolder, RunFolder
-from util.script import number, option_parser, progress, run_script
+from util.script import number, option_parser, progress, run_script, stops_held_back
 from util.training import ExpectedTime, Losses, PaperRecipe, refuse_diverged, training_step, watch
 
 # What --synthetic changes: smaller network, fewer epochs, larger batches.
@@ -241,10 +241,11 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
         loss_scale = loss_scale_for(model.optimizer, precision)
     computed = {"devices": devices.count, "machines": machine.count, "precision": precision}
     record = run_record(options, train, test, steps) | computed
-    first_epoch = 0
+    first_epoch, losses = 0, list[dict[str, float]]()
     if options.resume:
-        first_epoch = run.resume(model, record)
-        print(f"resume after epoch {first_epoch} of {options.epochs}")
+        first_epoch, losses = run.resume(model, record)
+        within = f" and step {len(losses)} of {steps}" if losses else ""
+        print(f"resume after epoch {first_epoch} of {options.epochs}{within}")
     run.check_disk(model, first_epoch, options.epochs)
     if not options.resume:
         run.start(record)
@@ -253,17 +254,20 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
 
     step = training_step(model, recipe.losses, devices, loss_scale, options.xla)
     expected = ExpectedTime(steps, options.epochs - first_epoch)
-    batches = recipe.batches(first_epoch)
+    batches = recipe.batches(first_epoch, len(losses))
     for epoch in range(first_epoch, options.epochs):
-        start, losses = time.monotonic(), []
+        start, title, left = time.monotonic(), f"epoch {epoch + 1}/{options.epochs}", steps - len(losses)
         recipe.start_epoch(model, epoch)
-        for crops, true in progress(
-            islice(batches, steps), steps, f"epoch {epoch + 1}/{options.epochs}", "step", log=False
-        ):
-            found = step(crops, true)
-            losses.append({name: float(loss) for name, loss in found.items()})
-            refuse_diverged(losses[-1], recipe.losses, f"epoch {epoch + 1}, step {len(losses)}")
-            expected.count()
+        with stops_held_back() as stop:
+            for crops, true in progress(islice(batches, left), left, title, "step", log=False):
+                found = step(crops, true)
+                losses.append({name: float(loss) for name, loss in found.items()})
+                refuse_diverged(losses[-1], recipe.losses, f"epoch {epoch + 1}, step {len(losses)}")
+                expected.count()
+                if stop():
+                    if not devices.strategy:  # several devices share their statistics at the end of an epoch
+                        run.save_unfinished(model, epoch, losses)
+                    break
         seconds, rate = time.monotonic() - start, float(model.optimizer.learning_rate.numpy())
         devices.average_statistics(model)
         row = epoch_row(epoch + 1, seconds, rate, losses, recipe.losses)
@@ -273,6 +277,7 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
                 row |= watch(recipe.to_score(model), test, options.test_margin, options.workers)
         run.log(row)
         run.save(model, epoch + 1, last=epoch + 1 == options.epochs)
+        losses = []
     if machine.index == 0:
         score_run(run, *recipe.finish(model, run), test, options)
     for note in (*train.notes, *test.notes):

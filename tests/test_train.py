@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import runpy
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +77,34 @@ def test_a_killed_run_resumes_to_the_very_numbers_of_an_uninterrupted_one(folder
         row.pop("seconds")
     assert resumed == whole and [row["epoch"] for row in whole] == ["1", "2", "3"]
     assert (folder / "killed/predictions.csv").read_bytes() == (folder / "whole/predictions.csv").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last_step", [3, 4])  # the first of the second epoch, and its last
+def test_a_run_that_is_stopped_in_an_epoch_loses_no_step(last_step, folder, main, monkeypatch):
+    steps, count = [], training.ExpectedTime.count
+
+    def counted(self):
+        steps.append(count(self))
+        if len(steps) == last_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(KeyboardInterrupt, match=f"up to step {last_step - 2} of epoch 2"),
+    ):
+        patch.setattr(training.ExpectedTime, "count", counted)
+        main(options(folder, folder / "stopped", "--epochs", "3"))
+    assert len(steps) == last_step
+    main(["--run-dir", str(folder / "stopped"), "--resume"])
+    main(options(folder, folder / "whole", "--epochs", "3"))
+    stopped, whole = rows_of(folder / "stopped"), rows_of(folder / "whole")
+    for row in (*stopped, *whole):
+        row.pop("seconds")
+    assert stopped == whole
+    names = [{file.name for file in (folder / run).iterdir()} for run in ("stopped", "whole")]
+    assert names[0] == names[1]
+    assert (folder / "stopped/predictions.csv").read_bytes() == (folder / "whole/predictions.csv").read_bytes()
 
 
 def test_a_run_folder_tells_everything(folder, main, capsys):

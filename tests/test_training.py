@@ -102,7 +102,7 @@ def test_a_checkpoint_continues_to_the_last_bit(trained, tmp_path):
     run.save(model, 1, last=False)
     run.log(row(2))
     other = network()
-    assert RunFolder(tmp_path / "run").resume(other, RECORD) == 1
+    assert RunFolder(tmp_path / "run").resume(other, RECORD) == (1, [])
     assert [line["epoch"] for line in csv.DictReader(run.log_file.open())] == ["1"]
     assert int(other.optimizer.iterations) == int(model.optimizer.iterations) == 2
     for ours, theirs in ((model.variables, other.variables), (model.optimizer.variables, other.optimizer.variables)):
@@ -256,7 +256,7 @@ def begun(tmp_path):
 
 def test_a_run_without_a_checkpoint_starts_again(begun, model, capsys):
     begun.log(row(1))
-    assert begun.resume(model, RECORD) == 0
+    assert begun.resume(model, RECORD) == (0, [])
     assert "holds no checkpoint yet: the run starts again at epoch 1" in capsys.readouterr().out
     assert begun.log_file.read_text() == ""
     begun.log(row(1))
@@ -276,7 +276,7 @@ def test_rows_that_are_lost_are_said(begun, trained, content, capsys):
     if content:
         begun.log_file.write_bytes(content)
     steps = int(trained[0].optimizer.iterations)
-    assert begun.resume(trained[0], {**RECORD, "steps_per_epoch": steps}) == 1
+    assert begun.resume(trained[0], {**RECORD, "steps_per_epoch": steps}) == (1, [])
     assert "metrics.csv holds 0 of the 1 epochs done; the other rows are lost" in capsys.readouterr().out
 
 
@@ -317,6 +317,27 @@ def test_a_changed_number_of_steps_is_refused(begun, trained):
         begun.resume(network(), {**RECORD, "steps_per_epoch": done + 1})
 
 
+def test_a_run_that_was_stopped_in_an_epoch_goes_on_there(begun, trained):
+    model, done = trained[0], int(trained[0].optimizer.iterations)
+    losses = [{"yaw": 0.1}] * (done - 1)
+    begun.save_unfinished(model, 1, losses)
+    assert begun._saved() == f"{begun.checkpoint} holds the run up to step {done - 1} of epoch 2"
+    again, steps = RunFolder(begun.path), {**RECORD, "steps_per_epoch": 1}
+    assert again.resume(model, steps) == (1, losses)
+    assert again._saved() == begun._saved()
+    again.save(model, done, last=True)
+    assert not again.unfinished_file.exists() and again._saved().endswith(f"up to epoch {done}")
+
+
+@pytest.mark.parametrize("content", ['{"steps": 999, "losses": [{"yaw": 1.0}]}', '{"steps": 2, "losses": 5}', "[", "5"])
+def test_losses_that_are_not_of_the_checkpoint_are_left_out(begun, trained, content):
+    begun.save(trained[0], 1, last=True)
+    begun.unfinished_file.write_text(content)
+    steps = int(trained[0].optimizer.iterations)
+    assert begun.resume(trained[0], {**RECORD, "steps_per_epoch": steps}) == (1, [])
+    assert not begun.unfinished_file.exists()
+
+
 def test_every_resume_is_recorded(begun, trained):
     begun.save(trained[0], 1, last=True)
     steps = int(trained[0].optimizer.iterations)
@@ -346,7 +367,7 @@ def test_the_curves_have_no_epoch_twice_after_a_resume(begun, trained):
     for epoch in (1, 2):
         begun.log(row(epoch))
     again = RunFolder(begun.path)
-    assert again.resume(trained[0], {**RECORD, "steps_per_epoch": int(trained[0].optimizer.iterations)}) == 1
+    assert again.resume(trained[0], {**RECORD, "steps_per_epoch": int(trained[0].optimizer.iterations)}) == (1, [])
     again.log(row(2))
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ CHECKPOINT_SECONDS = 30  # epochs of seconds are not all saved
 LOCK = ".lock"
 OWN = {".json", ".csv", ".md", ".keras", ".h5"}  # suffixes of what a run writes
 
+Found = dict[str, float]  # the losses of a step
+
 
 class DivergedError(InputError):
     """A training whose losses or weights are beyond use: a resume would only repeat it."""
@@ -33,6 +35,7 @@ class RunFolder:
     - run.json: options, versions, commit, lists with their hashes, and every resume.
     - metrics.csv: a row per epoch, and tensorboard/ the same as curves.
     - last.keras: network and optimizer after the last saved epoch; epoch-005.keras ... where they are kept.
+    - unfinished.json: the losses of the steps that last.keras has done since, where the run was stopped in an epoch.
     - predictions.csv, result.json, result.md: the final score.
 
     metrics.csv grows by a row per epoch, and a torn last row is dropped; every other file is written whole or not at
@@ -47,7 +50,9 @@ class RunFolder:
         self.path, self.keep_every = Path(path), keep_every
         self.record_file, self.log_file = self.path / "run.json", self.path / "metrics.csv"
         self.checkpoint, self.curves = self.path / "last.keras", self.path / "tensorboard"
+        self.unfinished_file = self.path / "unfinished.json"
         self.epochs_saved: int | None = None  # until the run has started or is resumed
+        self.steps_saved = 0  # after those epochs
         self._saved_at = -float(CHECKPOINT_SECONDS)
         self._writer: Any = None
 
@@ -78,9 +83,10 @@ class RunFolder:
                 raise InputError(f"{error_text(error)}; {self._saved()}{go_on}") from error
 
     def _saved(self) -> str:
-        if not self.epochs_saved:
-            return "no epoch was saved"
-        return f"{self.checkpoint} holds the run up to epoch {self.epochs_saved}"
+        epochs = self.epochs_saved or 0
+        if self.steps_saved:
+            return f"{self.checkpoint} holds the run up to step {self.steps_saved} of epoch {epochs + 1}"
+        return f"{self.checkpoint} holds the run up to epoch {epochs}" if epochs else "no epoch was saved"
 
     def _go_on(self) -> str:
         if self.epochs_saved is None:
@@ -136,10 +142,13 @@ class RunFolder:
         write_text(self.record_file, json.dumps(record, indent=2, allow_nan=False) + "\n")
         self.epochs_saved = 0
 
-    def resume(self, model: Any, record: dict[str, Any]) -> int:
-        """Load the last checkpoint into a compiled network; returns how many epochs it has done.
+    def resume(self, model: Any, record: dict[str, Any]) -> tuple[int, list[Found]]:
+        """Load the last checkpoint into a compiled network.
 
         What was logged after that checkpoint is dropped.
+
+        Returns:
+            How many epochs it has done, and the losses of the steps after them, if the run was stopped in an epoch.
 
         Raises:
             InputError: lists that are not those of the run, a checkpoint that is missing or damaged.
@@ -147,23 +156,25 @@ class RunFolder:
         begun = self.record()
         if _hashes(begun["lists"]) != _hashes(record["lists"]):
             raise InputError(f"the lists are not those that {self.path} started with; put those back to resume it")
-        epoch = self._load_checkpoint(model, record["steps_per_epoch"])
+        epoch, losses = self._load_checkpoint(model, record["steps_per_epoch"])
+        if not losses:
+            self.unfinished_file.unlink(missing_ok=True)
         self._keep_rows(epoch)
         again = {"after_epoch": epoch, **record}
         kept = {**begun, "options": record["options"], "resumed": [*begun.get("resumed", []), again]}
         write_text(self.record_file, json.dumps(kept, indent=2, allow_nan=False) + "\n")
-        self.epochs_saved = epoch
-        return epoch
+        self.epochs_saved, self.steps_saved = epoch, len(losses)
+        return epoch, losses
 
     # --- Checkpoints ---
-    def _load_checkpoint(self, model: Any, steps: int) -> int:
+    def _load_checkpoint(self, model: Any, steps: int) -> tuple[int, list[Found]]:
         if not self.checkpoint.is_file():
             if len(self._rows()) > 1:
                 raise InputError(f"{self.checkpoint} is missing; {self._way_on(model, steps)}")
             print(f"{self.path} holds no checkpoint yet: the run starts again at epoch 1")
-            return 0
+            return 0, []
         try:
-            return _load(model, self.checkpoint, steps)
+            return _load(model, self.checkpoint, steps, *self._unfinished())
         except InputError as error:
             raise InputError(f"{error}; {self._way_on(model, steps)}") from error
 
@@ -176,6 +187,21 @@ class RunFolder:
                 return f"to resume from an earlier epoch, copy {file} to {self.checkpoint.name}"
         return "start a new run"
 
+    def _unfinished(self) -> tuple[int, list[Found]]:
+        """All steps that the checkpoint beside unfinished.json has done, and the losses; none where it is damaged."""
+        try:
+            facts = json.loads(self.unfinished_file.read_text(encoding="utf-8"))
+            return int(facts["steps"]), [{name: float(loss) for name, loss in each.items()} for each in facts["losses"]]
+        except (OSError, *MALFORMED):
+            return 0, []
+
+    def save_unfinished(self, model: Any, epoch: int, losses: list[Found]) -> None:
+        """Save network and optimizer in an epoch, after `epoch` whole ones and the steps with these losses."""
+        facts = {"steps": int(model.optimizer.iterations.numpy()), "losses": losses}
+        write_text(self.unfinished_file, json.dumps(facts) + "\n")
+        self._write(model, f"epoch {epoch + 1}, step {len(losses)}")
+        self.epochs_saved, self.steps_saved = epoch, len(losses)
+
     def save(self, model: Any, epoch: int, last: bool) -> None:
         """Save network and optimizer after an epoch (counted from 1).
 
@@ -187,19 +213,21 @@ class RunFolder:
         keep = self.keep_every and epoch % self.keep_every == 0
         if time.monotonic() - self._saved_at < CHECKPOINT_SECONDS and not keep and not last:
             return
-        from util.weights import not_finite
-
-        if name := not_finite(model):
-            raise DivergedError(
-                f"epoch {epoch}: {name} is not finite: the training has diverged; lower --learning-rate"
-            )
-        with written_whole(self.checkpoint) as unfinished:
-            model.save(unfinished)
-        self.epochs_saved = epoch
+        self._write(model, f"epoch {epoch}")
+        self.epochs_saved, self.steps_saved = epoch, 0
+        self.unfinished_file.unlink(missing_ok=True)
         if keep:
             with written_whole(self.path / f"epoch-{epoch:03d}.keras") as unfinished:
                 shutil.copyfile(self.checkpoint, unfinished)
         self._saved_at = time.monotonic()
+
+    def _write(self, model: Any, where: str) -> None:
+        from util.weights import not_finite
+
+        if name := not_finite(model):
+            raise DivergedError(f"{where}: {name} is not finite: the training has diverged; lower --learning-rate")
+        with written_whole(self.checkpoint) as unfinished:
+            model.save(unfinished)
 
     # --- The log ---
     def log(self, row: dict[str, Any]) -> None:
@@ -272,7 +300,7 @@ class FollowersFolder(RunFolder):
     def start(self, record: dict[str, Any]) -> None:
         pass
 
-    def resume(self, model: Any, record: dict[str, Any]) -> int:
+    def resume(self, model: Any, record: dict[str, Any]) -> tuple[int, list[Found]]:
         """Load the last checkpoint, as the first machine does."""
         return self._load_checkpoint(model, record["steps_per_epoch"])
 
@@ -283,19 +311,26 @@ class FollowersFolder(RunFolder):
         pass
 
 
-def _load(model: Any, checkpoint: Path, steps: int) -> int:
-    """Load a checkpoint into a compiled network; returns how many epochs of `steps` steps it has done."""
+def _load(
+    model: Any, checkpoint: Path, steps: int, unfinished: int = 0, losses: Sequence[Found] = ()
+) -> tuple[int, list[Found]]:
+    """Load a checkpoint into a compiled network.
+
+    Returns:
+        How many epochs of `steps` steps it has done, and the losses of those after them, if it did `unfinished` in all.
+    """
     from rafa_model import STEMS
     from util.weights import load_into
 
     load_into(model, checkpoint, STEMS)
     done = int(model.optimizer.iterations.numpy())
-    if done % steps or not done:
+    begun = list(losses) if done == unfinished else []
+    if not done or (done - len(begun)) % steps:
         raise InputError(
             f"{checkpoint} has done {done} steps, which is not a whole number of epochs of {steps} steps: it is of "
             "another run, or the training list or the images present have changed since"
         )
-    return done // steps
+    return (done - len(begun)) // steps, begun
 
 
 def _gigabytes(size: int) -> str:

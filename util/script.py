@@ -1,6 +1,7 @@
 """What every script does: read options, show progress, and end with one line where the input is bad."""
 
 import argparse
+import contextlib
 import io
 import math
 import os
@@ -8,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from typing import NoReturn, TypeVar
 
 from util.errors import InputError
@@ -90,6 +92,33 @@ def drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+@contextlib.contextmanager
+def stops_held_back() -> Iterator[Callable[[], bool]]:
+    """Hold back Ctrl-C and SIGTERM in the block: it asks by the function whether one came.
+
+    A second one stops at once; the first one does when the block ends.
+    """
+    came: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            _stop(number)
+
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        _stop(came[0])
+
+
+def _stop(number: int, _: object = None) -> NoReturn:
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
 def stop_status(stop: KeyboardInterrupt) -> int:
     """The exit status of a program that was stopped."""
     return TERMINATED if isinstance(stop, Terminated) else STOPPED
@@ -108,7 +137,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     Ctrl-C and SIGTERM raise KeyboardInterrupt in `main`; what `main` puts into it is printed.
     """
     _print_every_symbol()
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         sys.exit(main())
     except BrokenPipeError:
@@ -128,7 +157,3 @@ def _print_every_symbol() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise Terminated

@@ -69,7 +69,7 @@ class HeadsRecipe(PaperRecipe):
     def start_epoch(self, model: keras.Model, epoch: int) -> None:
         """Nothing: the learning rate follows from the step."""
 
-    def batches(self, first_epoch: int) -> Iterator[Batch]:
+    def batches(self, first_epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Endless augmented batches, the same for any number of workers; labels hold `landmarks` (b, 3, 68) too."""
         options, listed, records = self.options, self.train, self.train.records
         landmarks = landmarks_of(listed)
@@ -87,9 +87,10 @@ class HeadsRecipe(PaperRecipe):
             image, box = listed_image(listed, record), (record["row"], record["column"], record["size"])
             return augmented(image, box, record["angles"], landmarks[index], other, options.train_margin, rng)
 
-        samples = in_parallel(load, jobs(), options.workers, 4 * batch_size)
+        each = batch_size // share.count
+        samples = in_parallel(load, islice(jobs(), first_step * each, None), options.workers, 4 * batch_size)
         while True:
-            crops, angles, points = zip(*islice(samples, batch_size // share.count), strict=True)
+            crops, angles, points = zip(*islice(samples, each), strict=True)
             yield np.stack(crops), labels(np.stack(angles)) | {"landmarks": np.stack(points).astype("float32")}
 
     def finish(self, model: keras.Model, run: RunFolder) -> tuple[keras.Model, Path]:

@@ -122,11 +122,11 @@ class PaperRecipe:
         rate = learning_rate_of(epoch, self.options.learning_rate, self.options.decay_every)
         model.optimizer.learning_rate = rate
 
-    def batches(self, first_epoch: int) -> Iterator[Batch]:
-        """Endless batches of crops and labels."""
+    def batches(self, first_epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Endless batches of crops and labels, from a step of an epoch on."""
         options = self.options
-        size, margin, machine = options.batch_size, options.train_margin, self.devices.machine
-        return training_batches(self.train, size, margin, options.seed, options.workers, first_epoch, machine)
+        size, margin, where = options.batch_size, options.train_margin, (first_epoch, self.devices.machine, first_step)
+        return training_batches(self.train, size, margin, options.seed, options.workers, *where)
 
     def finish(self, model: Any, run: RunFolder) -> tuple[Any, Path]:
         """The network to be scored after the last epoch, and its file."""

@@ -73,7 +73,7 @@ def test_a_stopped_run_says_in_one_line_how_to_go_on(number, status, name, unint
     _, error = process.communicate(timeout=1200)
     assert process.returncode == status, error
     last = error.splitlines()[-1]
-    assert last.startswith(f"stopped by {name}: {run_dir}/last.keras holds the run up to epoch ")
+    assert last.startswith(f"stopped by {name}: {run_dir}/last.keras holds the run up to ")
     assert "Traceback" not in error
     assert last.endswith(f"go on with: python train_rafa-net.py --run-dir {run_dir} --resume")
     go_on(run_dir, data_dir)
