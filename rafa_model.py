@@ -212,7 +212,7 @@ def batch_normalisation(x: Tensor, name: str) -> Tensor:
 
 def axis_head(x: Tensor, axis: str) -> Tensor:
     """From the map of one axis to its angle: (b, 7, 7, C) → (b, 1) in radians, in the output layer named `axis`."""
-    with computing_in("float32"):  # in training with mixed precision too
+    with computing_in(keras.config.floatx()):  # in training with mixed precision too
         x, _ = SelfAttention(x.shape[-1] // ATTENTION_REDUCTION, name=f"{axis}_self_attention")(x)  # (b, 7, 7, C)
         p = coarse_to_fine_pooling(x, axis)  # (b, 35, C)
         a = attentional_pooling(p, axis)  # (b, 35, C)
@@ -283,7 +283,7 @@ def residual_stage(x: Tensor, filters: int, blocks: int, stride: int, name: str,
 def trunk(crops: Tensor, backbone: Backbone) -> Tensor:
     """The shared part: (b, 224, 224, 3) RGB crops, 0...255 → (b, 14, 14, c) features."""
     offset = [-mean for mean in CHANNEL_MEANS]
-    x = layers.Rescaling(scale=1.0, offset=offset, dtype="float32", name="subtract_means")(crops)
+    x = layers.Rescaling(scale=1.0, offset=offset, dtype=keras.config.floatx(), name="subtract_means")(crops)
     x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
     x = layers.Conv2D(backbone.stem_filters, 7, strides=backbone.stem_stride, name="conv1_conv")(x)
     x = layers.ReLU(name="conv1_relu")(batch_normalisation(x, "conv1_bn"))

@@ -57,7 +57,6 @@ class BatchNormalization(layers.BatchNormalization):
     Input and output shape: (batch, ..., channels).
     """
 
-    fused = False  # True: one operation of TensorFlow's on maps, which is faster and rounds a little more
     step: Callable[[], Tensor] | None = None  # t of the step that is being computed
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor = None) -> Tensor:
@@ -68,7 +67,7 @@ class BatchNormalization(layers.BatchNormalization):
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         n = ops.cast(ops.size(x) // ops.shape(x)[-1], x.dtype)
         on_maps = len(self._reduction_axes) == 3
-        if on_maps and self.fused:
+        if on_maps and x.dtype == tf.float32:  # the operation that the authors ran; it has no double precision
             outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, self.gamma, self.beta, epsilon=self.epsilon)
         else:
             mean, variance = ops.moments(x, axes=self._reduction_axes)

@@ -27,7 +27,7 @@ from synthetic_heads import LANDMARKS
 from util.augmentation import augmented
 from util.backend import keras, layers
 from util.errors import InputError
-from util.keras224 import BatchNormalization, count_steps
+from util.keras224 import count_steps
 from util.run_folder import RunFolder
 from util.training import Losses, PaperRecipe
 from util.weights import save_half
@@ -61,9 +61,6 @@ class HeadsRecipe(PaperRecipe):
         optimizer.build(model.trainable_variables)
         model.compile(optimizer, jit_compile=False)
         count_steps(model, optimizer)
-        for layer in model.layers:
-            if isinstance(layer, BatchNormalization):
-                layer.fused = True  # steps of the small network take 0.78 of the time
         return model
 
     def start_epoch(self, model: keras.Model, epoch: int) -> None:
