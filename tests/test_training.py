@@ -317,6 +317,23 @@ def test_a_changed_number_of_steps_is_refused(begun, trained):
         begun.resume(network(), {**RECORD, "steps_per_epoch": done + 1})
 
 
+def test_a_checkpoint_that_was_to_be_kept_is_kept_on_resume(begun, trained):
+    steps = {**RECORD, "steps_per_epoch": int(trained[0].optimizer.iterations)}
+    begun.save(trained[0], 1, last=True)
+    again = RunFolder(begun.path, keep_every=1)
+    again.resume(trained[0], steps)
+    assert (begun.path / "epoch-001.keras").read_bytes() == begun.checkpoint.read_bytes()
+
+
+def test_a_folder_in_which_a_run_was_killed_before_its_record_is_free(tmp_path):
+    for name in (".lock", ".123-run.json"):
+        (tmp_path / name).touch()
+    RunFolder(tmp_path).refuse_if_used()
+    (tmp_path / ".123-notes.txt").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        RunFolder(tmp_path).refuse_if_used()
+
+
 def test_a_run_that_was_stopped_in_an_epoch_goes_on_there(begun, trained):
     model, done = trained[0], int(trained[0].optimizer.iterations)
     losses = [{"yaw": 0.1}] * (done - 1)

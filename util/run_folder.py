@@ -68,9 +68,8 @@ class RunFolder:
         with locked(self.path / LOCK, f"{self.path} is in use by another run; give another --run-dir"):
             if not resume:
                 self.refuse_if_used()
-            for left in self.path.glob(".[0-9]*-*"):  # what a killed run was writing, see `written_whole`
-                if left.suffix in OWN:
-                    left.unlink()
+            for left in self._left_behind():
+                left.unlink()
             try:
                 yield
             except KeyboardInterrupt as stop:
@@ -81,6 +80,10 @@ class RunFolder:
                     raise
                 go_on = "" if isinstance(error, DivergedError) else self._go_on()
                 raise InputError(f"{error_text(error)}; {self._saved()}{go_on}") from error
+
+    def _left_behind(self) -> list[Path]:
+        """What a killed run was writing, see `written_whole`."""
+        return [file for file in self.path.glob(".[0-9]*-*") if file.suffix in OWN]
 
     def _saved(self) -> str:
         epochs = self.epochs_saved or 0
@@ -95,7 +98,9 @@ class RunFolder:
 
     def refuse_if_used(self) -> None:
         """Raise an InputError if the folder holds anything."""
-        if self.path.exists() and (not self.path.is_dir() or {file.name for file in self.path.iterdir()} - {LOCK}):
+        if self.path.exists() and (
+            not self.path.is_dir() or {*self.path.iterdir()} - {self.path / LOCK, *self._left_behind()}
+        ):
             what = "is not empty" if self.path.is_dir() else "is a file"
             raise InputError(f"{self.path} {what}; give another --run-dir, or --resume to continue the run in it")
 
@@ -159,6 +164,8 @@ class RunFolder:
         epoch, losses = self._load_checkpoint(model, record["steps_per_epoch"])
         if not losses:
             self.unfinished_file.unlink(missing_ok=True)
+            if not self._kept(epoch).exists():
+                self._keep(epoch)  # the run ended before it could
         self._keep_rows(epoch)
         again = {"after_epoch": epoch, **record}
         kept = {**begun, "options": record["options"], "resumed": [*begun.get("resumed", []), again]}
@@ -216,10 +223,17 @@ class RunFolder:
         self._write(model, f"epoch {epoch}")
         self.epochs_saved, self.steps_saved = epoch, 0
         self.unfinished_file.unlink(missing_ok=True)
-        if keep:
-            with written_whole(self.path / f"epoch-{epoch:03d}.keras") as unfinished:
-                shutil.copyfile(self.checkpoint, unfinished)
+        self._keep(epoch)
         self._saved_at = time.monotonic()
+
+    def _kept(self, epoch: int) -> Path:
+        return self.path / f"epoch-{epoch:03d}.keras"
+
+    def _keep(self, epoch: int) -> None:
+        """Copy the last checkpoint, which is of this epoch, if it is one to keep."""
+        if epoch and self.keep_every and epoch % self.keep_every == 0:
+            with written_whole(self._kept(epoch)) as unfinished:
+                shutil.copyfile(self.checkpoint, unfinished)
 
     def _write(self, model: Any, where: str) -> None:
         from util.weights import not_finite
