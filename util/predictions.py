@@ -131,7 +131,7 @@ def _check_same_truth(what: str, paths: np.ndarray, true: np.ndarray, expected: 
 
 def _some(names: Sequence[str]) -> str:
     """A count and the first three names, for messages."""
-    return f"{len(names):,} ({first_three(names, '…')})"
+    return f"{len(names):,} ({first_three(names, '…')})" if names else "none"
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
