@@ -41,8 +41,9 @@ LANDMARK_FILTERS = 96
 # network's answers about the axis between the ears was 4.7° in 394 photographs of AFLW2000, 6.9° in 56 of 300W-LP and
 # 4.0° in 900 of Pointing'04; about the other axes 0.1°, 2.0° and 1.3° at most.
 TOO_HIGH = 4.5  # degrees
-# And they answer turned heads too little turned: the slope of the true yaw over the answered one, through
-# zero, for answers beyond 15° in photographs, was 1.06 in AFLW2000, 1.15 in Pointing'04 (within 60°) and 1.43 in 300W-LP.
+# And they answer turned heads too little turned: the slope of the true yaw over the answered one, through zero, for
+# answers beyond 15°, was 1.06 in these photographs of AFLW2000, 1.15 in those of Pointing'04 and
+# 1.43 in those of 300W-LP.
 YAW_STRETCH = 1.1
 
 
