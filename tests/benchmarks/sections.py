@@ -176,10 +176,8 @@ def profile(rounds: int, slow: bool) -> str:
         [f"`{kind}`", f"{calls[kind] / rounds:,.0f}", f"{time / rounds / 1e9:,.0f}", f"{100 * time / whole:.1f}"]
         for kind, time in spent.most_common(10)
     ]
-    text = (
-        f"The ten largest of {len(spent)} kinds of operations in a step of {backbone}, batch {BATCH}. Operations run "
-    )
-    text += "beside each other, so that their times add up to more than the step.\n\n"
+    text = f"The ten largest of {len(spent)} kinds of operations in a step of {backbone}, batch {BATCH}."
+    text += " Operations run beside each other, so that their times add up to more than the step.\n\n"
     return text + table(["Operation", "Calls", "ms a step", "% of all"], rows)
 
 
