@@ -164,8 +164,8 @@ class RunFolder:
         epoch, losses = self._load_checkpoint(model, record["steps_per_epoch"])
         if not losses:
             self.unfinished_file.unlink(missing_ok=True)
-            if not self._kept(epoch).exists():
-                self._keep(epoch)  # the run ended before it could
+            if (copy := self._kept(epoch)) and not copy.exists():  # the run ended before it could
+                self._copy(copy)
         self._keep_rows(epoch)
         again = {"after_epoch": epoch, **record}
         kept = {**begun, "options": record["options"], "resumed": [*begun.get("resumed", []), again]}
@@ -217,23 +217,25 @@ class RunFolder:
         Raises:
             DivergedError: weights that are not finite; the checkpoint before them stays.
         """
-        keep = self.keep_every and epoch % self.keep_every == 0
-        if time.monotonic() - self._saved_at < CHECKPOINT_SECONDS and not keep and not last:
+        kept = self._kept(epoch)
+        if time.monotonic() - self._saved_at < CHECKPOINT_SECONDS and not kept and not last:
             return
         self._write(model, f"epoch {epoch}")
         self.epochs_saved, self.steps_saved = epoch, 0
         self.unfinished_file.unlink(missing_ok=True)
-        self._keep(epoch)
+        if kept:
+            self._copy(kept)
         self._saved_at = time.monotonic()
 
-    def _kept(self, epoch: int) -> Path:
-        return self.path / f"epoch-{epoch:03d}.keras"
+    def _kept(self, epoch: int) -> Path | None:
+        """Where the checkpoint of an epoch is kept; None if it is not."""
+        is_kept = epoch and self.keep_every and epoch % self.keep_every == 0
+        return self.path / f"epoch-{epoch:03d}.keras" if is_kept else None
 
-    def _keep(self, epoch: int) -> None:
-        """Copy the last checkpoint, which is of this epoch, if it is one to keep."""
-        if epoch and self.keep_every and epoch % self.keep_every == 0:
-            with written_whole(self._kept(epoch)) as unfinished:
-                shutil.copyfile(self.checkpoint, unfinished)
+    def _copy(self, file: Path) -> None:
+        """Copy the last checkpoint."""
+        with written_whole(file) as unfinished:
+            shutil.copyfile(self.checkpoint, unfinished)
 
     def _write(self, model: Any, where: str) -> None:
         from util.weights import not_finite
