@@ -390,6 +390,29 @@ def load_crop(listed: Listed, record: np.void, margin: float) -> np.ndarray:
     return crop(listed_image(listed, record), record["row"], record["column"], record["size"], margin)
 
 
+class KeptImages:
+    """The decoded images of a list, each cut down to its box with the largest margin, as many as the memory holds."""
+
+    def __init__(self, listed: Listed, max_margin: float, memory: float) -> None:
+        self.listed, self.max_margin, self.memory = listed, max_margin, memory
+        self.parts: dict[int, tuple[np.ndarray, int, int, int]] = {}  # index → part of the image, and the box in it
+
+    def crop(self, index: int, margin: float) -> np.ndarray:
+        """As `load_crop` of the record at an index, for a margin up to the largest."""
+        if index in self.parts:
+            return crop(*self.parts[index], margin)
+        record = self.listed.records[index]
+        image = listed_image(self.listed, record)
+        row, column, size = (int(record[name]) for name in ("row", "column", "size"))
+        reach = int(size * self.max_margin) + 1
+        top, left = max(row - reach, 0), max(column - reach, 0)
+        part = image[top : row + size + reach, left : column + size + reach]
+        if self.memory >= part.nbytes:
+            self.memory -= part.nbytes
+            self.parts[index] = (part.copy(), row - top, column - left, size)
+        return crop(part, row - top, column - left, size, margin)
+
+
 def labels(angles: np.ndarray) -> dict[str, np.ndarray]:
     """Angles (b, 3) in the order of AXES as the network puts them out: a dict of axis and (b, 1) float32."""
     return {axis: angles[:, index : index + 1].astype("float32") for index, axis in enumerate(AXES)}
@@ -418,6 +441,7 @@ def training_batches(
     first_epoch: int = 0,
     share: Share = WHOLE,
     first_step: int = 0,
+    memory: float = 0,
 ) -> Iterator[Batch]:
     """Endless shuffled batches: (b, 224, 224, 3) uint8 RGB crops and labels, the same for any number of workers.
 
@@ -425,8 +449,10 @@ def training_batches(
 
     Every epoch has its own order and its own margins U(0, max_margin), both drawn from (seed, epoch); so a run resumed
     at a step of `first_epoch` sees what it would have seen.  Records that do not fill a batch are left out of an epoch.
+    Up to `memory` bytes of decoded images are kept for the epochs that follow.
     """
     records, batch_size = listed.records, min(batch_size, len(listed.records))
+    images = KeptImages(listed, max_margin, memory)
 
     def jobs() -> Iterator[tuple[int, float]]:
         for order, rng in shuffled_epochs(listed, batch_size, seed, first_epoch):
@@ -435,7 +461,7 @@ def training_batches(
 
     def load(job: tuple[int, float]) -> tuple[np.ndarray, np.ndarray]:
         index, margin = job
-        return load_crop(listed, records[index], margin), records[index]["angles"]
+        return images.crop(index, margin), records[index]["angles"]
 
     each = batch_size // share.count
     samples = in_parallel(load, islice(jobs(), first_step * each, None), workers, 4 * batch_size)

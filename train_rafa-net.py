@@ -45,9 +45,10 @@ from util.training import ExpectedTime, Losses, PaperRecipe, refuse_diverged, tr
 SYNTHETIC = {"weights": "none", "batch_size": 32, "watch_every": 0}
 DEMO = SYNTHETIC | {"backbone": "tiny", "epochs": 15, "decay_every": 11, "data_dir": "data/synthetic"}
 FULL = SYNTHETIC | {"backbone": "small", "epochs": 24, "learning_rate": 1e-3, "data_dir": "data/synthetic-full"}
+FULL["cache"] = 0.0  # its augmentation uses the whole of every image
 FULL_HEADS = {"train": 16_000, "test": 400, "per_person": 1}
-ADDED_OPTIONS = {"mixed_precision", "xla"}  # which the run.json of an older run lacks
-MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir", "run_dir", "resume", "keep_every"}
+ADDED_OPTIONS = {"mixed_precision", "xla", "cache"}  # which the run.json of an older run lacks
+MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir", "run_dir", "resume", "keep_every", "cache"}
 
 
 def option_definitions() -> argparse.ArgumentParser:
@@ -98,8 +99,8 @@ def option_definitions() -> argparse.ArgumentParser:
     files.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in --run-dir from its last checkpoint; --epochs, --keep-every, --workers and --data-dir "
-        "may change",
+        help="continue the run in --run-dir from its last checkpoint; --epochs, --keep-every, --workers, --cache and "
+        "--data-dir may change",
     )
     text = "keep the checkpoint of every Nth epoch, each as large as last.keras; 0: last.keras alone"
     files.add_argument("--keep-every", type=number(int, 0), default=0, metavar="N", help=text)
@@ -111,6 +112,8 @@ def option_definitions() -> argparse.ArgumentParser:
     text = "compile the training step with XLA, on one device (default: no; it was not measured on GPUs)"
     files.add_argument("--xla", action=argparse.BooleanOptionalAction, default=False, help=text)
     files.add_argument("--workers", type=number(int, 1, 1024), default=os.cpu_count(), help="threads that read images")
+    text = "memory for decoded training images, which later epochs need not read again"
+    files.add_argument("--cache", type=number(float, 0, 1e5), default=1.0, metavar="GB", help=text)
     return parser
 
 
@@ -181,6 +184,8 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     if options.synthetic == "full":
         if options.decay_every:
             parser.error("--decay-every has no effect with --synthetic full, whose learning rate falls with a cosine")
+        if options.cache:
+            parser.error("--cache has no effect with --synthetic full, which uses the whole of every image")
         if options.weights != "none" or options.train_lists:
             parser.error("--synthetic full starts from random weights and trains on synthetic heads alone")
 

@@ -119,13 +119,32 @@ def test_a_resumed_run_sees_what_it_would_have_seen(folder):
         np.testing.assert_array_equal(crops, others)
 
 
+def test_images_that_memory_holds_are_read_once_and_give_the_same_crops(folder, monkeypatch):
+    listed, read_from = read(folder), []
+    count, decode = len(listed.records), data_loaders.read_image
+    monkeypatch.setattr(data_loaders, "read_image", lambda path: read_from.append(path) or decode(path))
+    images = data_loaders.KeptImages(listed, 0.5, memory=1e9)
+    sizes = []
+    for margin in (0.5, 0.0, 0.31):
+        for index, record in enumerate(listed.records):
+            image = decode(data_loaders.image_path(listed, record))
+            expected = data_loaders.crop(image, record["row"], record["column"], record["size"], margin)
+            np.testing.assert_array_equal(images.crop(index, margin), expected)
+        sizes.append(sum(part.nbytes for part, *_ in images.parts.values()))
+    assert len(read_from) == count and sizes[0] == sizes[2] == 1e9 - images.memory > 0
+
+    few = data_loaders.KeptImages(listed, 0.5, memory=sizes[0] - 1)
+    for index in (*range(count), *range(count)):
+        few.crop(index, 0.2)
+    assert 0 < len(few.parts) < count and few.memory >= 0
+
+
 @pytest.fixture
 def shown(monkeypatch):
     """1,003 records, and crops that are just (index of the record, margin)."""
     records = np.zeros(1003, RECORD)
-    records["row"] = np.arange(1003)
     records["angles"] = np.arange(1003)[:, None] * (1, 10, 100)
-    monkeypatch.setattr(data_loaders, "load_crop", lambda _, record, margin: np.array([record["row"], margin]))
+    monkeypatch.setattr(data_loaders.KeptImages, "crop", lambda _, index, margin: np.array([index, margin]))
     return Listed(DATA_SETS["300w-lp"], Path(), records, {})
 
 

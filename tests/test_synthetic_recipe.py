@@ -164,6 +164,7 @@ def test_options_without_effect_on_the_full_recipe_are_refused(capsys):
     script = runpy.run_path(SCRIPT)["main"]
     for more, message in (
         (["--decay-every", "3"], "--decay-every has no effect"),
+        (["--cache", "3"], "--cache has no effect"),
         (["--weights", "imagenet"], "random weights"),
         (["--train-lists", "a", "b"], "synthetic heads alone"),
     ):

@@ -125,8 +125,8 @@ class PaperRecipe:
     def batches(self, first_epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Endless batches of crops and labels, from a step of an epoch on."""
         options = self.options
-        size, margin, where = options.batch_size, options.train_margin, (first_epoch, self.devices.machine, first_step)
-        return training_batches(self.train, size, margin, options.seed, options.workers, *where)
+        what = self.train, options.batch_size, options.train_margin, options.seed, options.workers
+        return training_batches(*what, first_epoch, self.devices.machine, first_step, options.cache * 1e9)
 
     def finish(self, model: Any, run: RunFolder) -> tuple[Any, Path]:
         """The network to be scored after the last epoch, and its file."""

@@ -83,6 +83,10 @@ def images(rounds: int, slow: bool) -> str:
             what = f"training batches, workers: {workers}"
             tasks[what] = lambda workers=workers: _take(training_batches(listed, BATCH, 0.5, 0, workers))
         for workers in (1, 2, 4):
+            later = training_batches(listed, BATCH, 0.5, 0, workers, memory=1e9)
+            _take(later)  # the first epoch
+            tasks[f"the same, kept from the first epoch, workers: {workers}"] = lambda later=later: _take(later)
+        for workers in (1, 2, 4):
             what = f"scoring batches, workers: {workers}"
             tasks[what] = lambda workers=workers: _take(scoring_batches(listed, BATCH, 0.2, workers))
         seconds = alternated(tasks, 4 * rounds)
