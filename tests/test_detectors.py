@@ -37,6 +37,11 @@ def test_a_mirrored_mapping_gives_the_box_of_the_mirrored_image():
     assert MAPPINGS["right"] == MAPPINGS["left"].mirrored() and MAPPINGS["right"].right > 0  # towards the nose
 
 
+def test_a_turned_mapping_gives_the_box_of_the_image_before_it_was_turned():
+    assert BoxMapping(0.5, 0.2, 0.1).turned(90).box(0, 0, 100) == BoxMapping(0.5, -0.1, 0.2).box(0, 0, 100)
+    assert MAPPINGS["frontal+30"] == MAPPINGS["frontal"].turned(30)
+
+
 def test_the_relation_that_is_measured_is_the_one_that_is_applied():
     mapping, square = BoxMapping(0.8, 0.05, 0.1), (300, 200, 1000)
     assert relation(square, mapping.box(*square)) == pytest.approx((0.8, 0.05, 0.1))
@@ -71,6 +76,17 @@ def test_the_haar_detector_gives_a_synthetic_head_its_listed_box(head):
     assert overlap(box, listed) > 0.8
 
 
+@pytest.mark.parametrize("roll", [-0.6, 0.6])
+def test_a_tilted_head_is_found_where_no_face_is_upright(roll):
+    rng = np.random.default_rng(5)
+    image, facts = render_head(random_identity(rng), (0, 0, roll), size=(400, 500), rng=rng)
+    ((kind, *_),) = HaarDetector().squares(image)
+    ((box, windows),) = HaarDetector()(image)
+    assert kind == f"frontal{-30 if roll > 0 else 30:+}" and windows >= detectors.SURE_WHEN_TURNED
+    assert overlap(box, facts["box"]) > 0.7
+    assert HaarDetector(least=windows + 1)(image) == []
+
+
 def test_the_confidence_is_the_number_of_windows_and_less_than_the_least_is_left_out(head):
     image, _ = head
     ((box, windows),) = HaarDetector()(image)
@@ -102,12 +118,12 @@ def test_smallest_face_is_a_share_of_the_shorter_side_and_at_least_24_pixels(mon
     monkeypatch.setattr(detectors, "_cascade", lambda name: Cascade())
     HaarDetector(0.5)(NOISE)  # 120 rows and 160 columns
     HaarDetector(0.01)(NOISE)
-    assert set(asked[:3]) == {(60, 60)} and set(asked[3:]) == {(24, 24)}
+    assert asked == [(60, 60)] * 9 + [(24, 24)] * 9  # frontal and two profiles, upright and turned both ways
 
 
 def test_red_is_brighter_than_blue_for_the_haar_detector(monkeypatch):
     seen = []
-    monkeypatch.setattr(HaarDetector, "_search", lambda self, cascade, grey: seen.append(grey) or [])
+    monkeypatch.setattr(HaarDetector, "_search", lambda self, cascade, grey, smallest: seen.append(grey) or [])
     image = np.zeros((50, 100, 3), np.uint8)
     image[:, :50, 0] = image[:, 50:, 2] = 255
     HaarDetector().squares(image)
@@ -128,7 +144,7 @@ def test_profiles_are_searched_both_ways_where_no_frontal_face_is_found(monkeypa
     searches = iter(
         [[(square, 9) for square in squares] for squares in answers]
     )  # frontal, profile, profile in the mirror image
-    monkeypatch.setattr(HaarDetector, "_search", lambda self, cascade, grey: next(searches))
+    monkeypatch.setattr(HaarDetector, "_search", lambda self, cascade, grey, smallest: next(searches))
     assert HaarDetector().squares(NOISE) == [(*face, 9) for face in found]
 
 

@@ -22,7 +22,7 @@ from util.script import number, option_parser, progress, run_script
 
 FRONTAL = 30  # degrees: the frontal mapping is measured on faces with all three angles below this
 YAWS = ((0, 15), (15, 30), (30, 45), (45, 60), (60, 75), (75, 180))  # degrees
-FIELDS = [("angles", "f8", (3,)), ("kind", "U8"), ("relation", "f8", (3,)), ("overlap", "f8"), ("others", "i8")]
+FIELDS = [("angles", "f8", (3,)), ("kind", "U12"), ("relation", "f8", (3,)), ("overlap", "f8"), ("others", "i8")]
 FIELDS += [("confidence", "f8"), ("elsewhere", "f8")]
 
 
