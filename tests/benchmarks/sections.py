@@ -270,7 +270,7 @@ def predict(rounds: int, slow: bool) -> str:
 
 def _scripts(folder: Path, rounds: int) -> list[list[str]]:
     python, weights = [sys.executable], ["--weights", str(folder / "small.weights.h5")]
-    image = [str(folder / "0.jpg"), "--box", "100", "100", "200"]
+    image, exported = [str(folder / "0.jpg"), "--box", "100", "100", "200"], str(folder / "small.onnx")
     commands = {
         "import tensorflow": [*python, "-c", "import tensorflow"],
         "predict.py --help": [*python, "predict.py", "--help"],
@@ -278,6 +278,7 @@ def _scripts(folder: Path, rounds: int) -> list[list[str]]:
         "predict.py, one photograph with its box, network small": [*python, "predict.py", *image, *weights],
         "predict.py, the same, six views": [*python, "predict.py", *image, *weights, "--views", "6"],
         "predict.py, the same, looking for faces": [*python, "predict.py", image[0], *weights],
+        "predict.py, the same, exported to ONNX": [*python, "predict.py", image[0], "--weights", exported],
     }
 
     def call(command: list[str]) -> None:
@@ -285,6 +286,7 @@ def _scripts(folder: Path, rounds: int) -> list[list[str]]:
         if done.returncode > 1:  # 1: noise has no face
             raise RuntimeError(done.stderr)
 
+    call([*python, "predict.py", *weights, "--export", exported])
     tasks = {name: lambda command=command: call(command) for name, command in commands.items()}
     seconds = alternated(tasks, max(2, rounds // 2))
     base = seconds["import tensorflow"]
