@@ -100,7 +100,7 @@ def check_images(data_dir: str | Path) -> bool:
     for path, error in sorted((unreadable | warned).items()):
         print(f"{path.relative_to(data_dir)}: {error}")
     print(f"{len(paths):,} images decoded: {len(unreadable):,} cannot be read, {len(warned):,} with warnings")
-    print("A damaged JPEG whose data is still possible gives no warning." if warnings_are_seen() else UNSEEN)
+    print("A damaged JPEG that can be decoded without a warning is not among them." if warnings_are_seen() else UNSEEN)
     return not (unreadable or warned)
 
 
