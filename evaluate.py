@@ -276,7 +276,8 @@ def add_network_options(parser: ArgumentParser, name: str) -> None:
     text = "threads that read images"
     output.add_argument("--workers", type=number(int, 1), default=os.cpu_count(), metavar="N", help=text)
     if not table:
-        text = f"margins at test time, as shares of the box's side (default: the paper's, else {OUR_MARGIN})"
+        default = f"the paper's, else {OUR_MARGIN}" if name in ("aflw2000", "biwi") else OUR_MARGIN
+        text = f"margins at test time, as shares of the box's side (default: {default})"
         what.add_argument("--margin", nargs="+", type=number(float, 0, 5), metavar="M", help=text)
         what.add_argument("--sweep", action="store_true", help="also score at the margins 0, 0.05 ... 0.5")
         output.add_argument("--figures", metavar="DIR", help="draw the error by angle, the worst images and the sweep")

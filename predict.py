@@ -157,8 +157,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--detector-model", metavar="FILE.onnx", help="model file for the detector yunet")
     what = "smallest face for the detector haar, as a share of the image's shorter side"
     add("--smallest-face", type=number(float, 0.001, 1), default=SMALLEST_FACE, metavar="SHARE", help=what)
-    what = "leave out faces of less confidence: haar's is how many windows it took for the face, yunet's is 0 to 1 "
-    what += f"(default: all that haar finds; yunet: {SURE})"
+    what = "leave out faces of less confidence: haar's is how many of its search windows agree on the face, yunet's is "
+    what += f"0 to 1 (default: all that haar finds; yunet: {SURE})"
     add("--min-confidence", type=number(float, 0), metavar="C", help=what)
     what = "margin added on each side of the box, as a share of its size"
     add("--margin", type=number(float, 0, 5), default=0.2, metavar="SHARE", help=what)
