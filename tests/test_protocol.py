@@ -11,7 +11,7 @@ import pytest
 from scored import file_of, published, results_of, rows_of, run, write_data
 
 from data_loaders import DATA_SETS, limited, load_data_set
-from util import metrics, protocol
+from util import metrics, pretrained, protocol
 from util.errors import InputError
 
 TABLES = json.loads((Path(__file__).parent.parent / "doc" / "paper_tables.json").read_text(encoding="utf-8"))
@@ -151,6 +151,12 @@ def test_a_run_record_of_another_shape_is_refused(part, tmp_path):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(InputError, match=r"run\.json is not the record of a training run"):
             protocol.weights_facts(tmp_path / "w.keras", "tiny")
+
+
+def test_a_result_names_the_suites_own_weights_by_a_path_that_is_the_same_on_every_machine():
+    assert Path(pretrained.weights_file("synthetic")).is_absolute()
+    facts = protocol.weights_facts(pretrained.weights_file("synthetic"), "small")
+    assert Path(facts["file"]).as_posix() == "pretrained/synthetic.weights.h5"
 
 
 def test_a_card_says_by_which_option_images_were_left_out():

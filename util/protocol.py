@@ -147,7 +147,8 @@ def weights_facts(path: str | Path, backbone: str) -> Facts:
         except MALFORMED as error:
             why = f"{error!r}; correct it or move it away"
             raise InputError(f"{record} is not the record of a training run: {why}") from error
-    return {"file": str(path), "sha256": sha256(path), "backbone": backbone, "trained_by": trained_by}
+    file = Path(path).relative_to(ROOT) if Path(path).is_relative_to(ROOT) else path  # the same on every machine
+    return {"file": str(file), "sha256": sha256(path), "backbone": backbone, "trained_by": trained_by}
 
 
 def interval_text(unit: str, number: int, rounds: int, seed: int) -> str:
