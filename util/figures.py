@@ -9,7 +9,7 @@ Arrays in, a new array out.  Throughout:
 - alpha: in [0, 1], how much of a map's colour replaces the image.
 
 Each axis of the head has the colour of the angle that turns the head about it.  This keeps the usual order of head-pose
-drawings: red to the right, green down, blue along the nose.
+drawings (red to the right, green down, blue along the nose), with orange for red.
 """
 
 import functools
@@ -306,8 +306,8 @@ def save_image(image: np.ndarray, path: str | Path) -> None:
 # --- The worst images of a result -------------------------------------------------------------------------------------
 WORST_NOTE = (
     "Each tile: the box of the list (yellow) with half its size around it; black lies outside the image. Predicted "
-    "pose in colours (red: the head's axis to the right of the image, green: down to the chin, blue: along the nose), "
-    "true pose in white; the nose ends in a disc. Below: mean error of the three angles; each angle in degrees, "
+    "pose in colours (orange: the head's axis to the right of the image, green: down to the chin, blue: along the "
+    "nose), true pose in white; the nose ends in a disc. Below: mean error of the three angles; each angle in degrees, "
     "true → predicted."
 )
 WORST_TILE = 280  # pixels
