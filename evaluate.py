@@ -175,7 +175,7 @@ def run_score(options: Namespace) -> None:
             result = protocol.score(listed, part, options.rounds, options.seed, **facts)
             groups.setdefault(tables.heading(result["card"], with_file=False), []).append((part, result))
     results = [result for group in groups.values() for _, result in group]
-    spreads = {title: spread_of(title, group, len(options.files)) for title, group in groups.items() if several}
+    spreads = {title: spread_of(title, group, options.files) for title, group in groups.items() if several}
     if options.result:
         write_results(options.result, results, spreads=spreads)
     print(f"{tables.result_table(results)}\n")
@@ -184,12 +184,13 @@ def run_score(options: Namespace) -> None:
     print(reports.details(results))
 
 
-def spread_of(title: str, group: list[tuple[Predictions, Facts]], files: int) -> dict[str, metrics.Spread]:
+def spread_of(title: str, group: list[tuple[Predictions, Facts]], files: list[str]) -> dict[str, metrics.Spread]:
     """Mean and standard deviation over files, which must have scored the same images."""
-    if len(group) != files:
-        raise InputError(f"{title}: in {len(group)} of {files} files; expected it in all: the seeds of one method")
-    for part, _ in group[1:]:
-        aligned(group[0][0], part)  # an InputError if images or true angles differ
+    expected = "expected the seeds of one method, scored on the same images"
+    if len(group) != len(files):
+        raise InputError(f"{title}: in {len(group)} of {len(files)} files; {expected}")
+    for file, (part, _) in zip(files[1:], group[1:], strict=True):
+        aligned(group[0][0], part, f"{files[0]} and {file}", expected)  # an InputError if images or true angles differ
     return metrics.across_seeds([result["estimates"] for _, result in group])
 
 

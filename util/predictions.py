@@ -80,10 +80,15 @@ def angle_errors(true: np.ndarray, predicted: np.ndarray | float) -> np.ndarray:
 
 
 # --- The same images --------------------------------------------------------------------------------------------------
-def aligned(a: Predictions, b: Predictions) -> Predictions:
+def aligned(
+    a: Predictions, b: Predictions, names: str = "A and B", mend: str = "--common-only compares the images in both"
+) -> Predictions:
     """`b` with its rows in the order of `a`, and with the true angles of `a`.
 
     Rows are matched by path and margin, or by path alone if `a` or `b` has no margins at all.
+
+    Args:
+        names, mend: what the error says of different images: whose they are, and what to do.
 
     Raises:
         InputError: different images, a repeated image, or true angles that differ by more than TRUTH_TOLERANCE.
@@ -92,7 +97,7 @@ def aligned(a: Predictions, b: Predictions) -> Predictions:
     keys_a, keys_b = (_keys(part, by_margin) for part in (a, b))
     for name, keys in (("A", keys_a), ("B", keys_b)):
         _refuse_repeated(f"{name}, row", keys, range(len(keys)))
-    second = b.select(_matching_rows(keys_a, keys_b, "A and B", "--common-only compares the images in both"))
+    second = b.select(_matching_rows(keys_a, keys_b, names, mend))
     _check_same_truth("B against A", second.path, second.true, a.true)
     return replace(second, true=a.true)
 
