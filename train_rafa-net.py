@@ -66,17 +66,11 @@ def option_definitions() -> argparse.ArgumentParser:
     run.add_argument("--angle-unit", choices=("radians", "degrees"), help="unit of your own lists (default: radians)")
     run.add_argument("--data-dir", default="data", help="folder at which the lists' paths start")
     run.add_argument("--allow-missing", action="store_true", help="skip missing images (their number is reported)")
-    run.add_argument(
-        "--limit",
-        type=number(int, 0),
-        default=0,
-        metavar="N",
-        help="use at most N evenly spaced images per list; 0: all",
-    )
+    text = "use at most N evenly spaced images per list; 0: all"
+    run.add_argument("--limit", type=number(int, 0), default=0, metavar="N", help=text)
     network = parser.add_argument_group("network")
-    network.add_argument(
-        "--backbone", choices=("resnet50", "small", "tiny"), default="resnet50", help="the paper's, or a smaller one"
-    )
+    text = "the paper's, or a smaller one"
+    network.add_argument("--backbone", choices=("resnet50", "small", "tiny"), default="resnet50", help=text)
     network.add_argument("--weights", default="imagenet", help="to start from: imagenet, none, or a file")
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--epochs", type=number(int, 1), default=100, metavar="N", help="passes over the training list")
@@ -92,23 +86,17 @@ def option_definitions() -> argparse.ArgumentParser:
     recipe.add_argument("--test-margin", type=number(float, 0, 5), default=0.2, metavar="M", help=text)
     text = "score the test list every N epochs, for monitoring only; 0: only at the end"
     recipe.add_argument("--watch-every", type=number(int, 0), default=5, metavar="N", help=text)
-    recipe.add_argument(
-        "--seed", type=number(int, 0, 2**31), default=0, help="seed of initial weights, order and margins"
-    )
+    text = "seed of initial weights, order and margins"
+    recipe.add_argument("--seed", type=number(int, 0, 2**31), default=0, help=text)
     files = parser.add_argument_group("files and machine")
     files.add_argument("--run-dir", help="folder for everything the run writes (default: runs/NAME-DATE)")
-    files.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue the run in --run-dir from its last checkpoint; --epochs, --keep-every, --workers, --cache and "
-        "--data-dir may change",
-    )
+    text = "continue the run in --run-dir from its last checkpoint; --epochs, --keep-every, --workers, --cache and "
+    text += "--data-dir may change"
+    files.add_argument("--resume", action="store_true", help=text)
     text = "keep the checkpoint of every Nth epoch, each as large as last.keras; 0: last.keras alone"
     files.add_argument("--keep-every", type=number(int, 0), default=0, metavar="N", help=text)
-    text = (
-        "compute in half precision, but for weights, attention and losses: float16 on a GPU, bfloat16 on a processor, "
-    )
-    text += "where it is slow without instructions for it"
+    text = "compute in half precision, but for weights, attention and losses: float16 on a GPU, bfloat16 on a "
+    text += "processor, where it is slow without instructions for it"
     files.add_argument("--mixed-precision", action=argparse.BooleanOptionalAction, default=False, help=text)
     text = "compile the training step with XLA, on one device; not measured on GPUs"
     files.add_argument("--xla", action=argparse.BooleanOptionalAction, default=False, help=text)
