@@ -138,22 +138,24 @@ def test_a_run_folder_tells_everything(folder, main, capsys):
     assert [notes[0].startswith(damage) for notes in record["notes"]] == [True, True]
 
 
-def test_the_training_margin_reaches_the_batches_and_the_test_margin_the_score(folder, main, monkeypatch):
+def test_margins_and_limit_reach_the_batches_and_the_score(folder, main, monkeypatch, capsys):
     seen, batches = [], training.training_batches
 
     def noted(listed, batch_size, max_margin, *more):
-        seen.append(max_margin)
+        seen.append((len(listed.records), max_margin))
         return batches(listed, batch_size, max_margin, *more)
 
     monkeypatch.setattr(training, "training_batches", noted)
-    main(options(folder, folder / "run", "--epochs", "1", "--train-margin", "0.4", "--test-margin", "0.1"))
+    chosen = ["--epochs", "1", "--train-margin", "0.4", "--test-margin", "0.1", "--limit", "4"]
+    main(options(folder, folder / "run", *chosen))
     with (folder / "run/predictions.csv").open() as file:
-        assert seen == [0.4] and {row["margin"] for row in csv.DictReader(file)} == {"0.1"}
+        assert seen == [(4, 0.4)] and [row["margin"] for row in csv.DictReader(file)] == ["0.1"] * 4
     result = json.loads((folder / "run/result.json").read_text())["results"][0]
     assert result["card"]["margin"] == 0.1
+    assert capsys.readouterr().out.count("4 of 8 images") >= 2
 
 
-def test_protocol_two_trains_on_the_other_videos_of_the_split_it_tests(tmp_path, main, capsys):
+def test_protocol_two_trains_on_the_other_videos_of_the_split_it_tests(tmp_path, main, monkeypatch, capsys):
     boxes, angles = [], []
     for video in ("01", "03", "06"):  # the split 16-8 tests 03 and 06
         for frame in range(2):
@@ -164,18 +166,12 @@ def test_protocol_two_trains_on_the_other_videos_of_the_split_it_tests(tmp_path,
             angles.append(f"{name}\t1\t2\t3")
     (tmp_path / "biwi_rect.txt").write_text("\n".join(boxes))
     (tmp_path / "biwi_angle.txt").write_text("\n".join(angles))
-    small = [*SMALL, "--protocol", "2", "--data-dir", str(tmp_path), "--epochs", "1", "--batch-size", "2"]
-    main([*small, "--run-dir", str(tmp_path / "run")])
+    lists = []
+    monkeypatch.setitem(main.__globals__, "train_and_score", lambda run, *given: lists.extend(given[:2]))
+    main([*SMALL, "--protocol", "2", "--data-dir", str(tmp_path), "--run-dir", str(tmp_path / "run")])
+    assert [sorted(set(listed.records["video"])) for listed in lists] == [["01"], ["03", "06"]]
     out = capsys.readouterr().out
     assert "train  BIWI, 16-8 train: 2 images" in out and "test   BIWI, 16-8 test: 4 images" in out
-    paths = (tmp_path / "run/predictions.csv").read_text()
-    assert "hpdb/01" not in paths and "hpdb/03" in paths and "hpdb/06" in paths
-
-
-def test_a_limit_is_reported(folder, main, capsys):
-    main(options(folder, folder / "run", "--epochs", "1", "--limit", "4"))
-    assert capsys.readouterr().out.count("4 of 8 images") >= 2
-    assert len((folder / "run/predictions.csv").read_text().splitlines()) == 5
 
 
 def test_an_unreadable_image_stops_the_run_by_name(folder):
@@ -193,15 +189,16 @@ def test_a_run_folder_in_use_is_refused_before_the_data_is_read(folder, main):
         main(["--run-dir", str(folder / "run"), "--data-dir", "nowhere"])
 
 
-def test_options_cannot_change_on_resume(folder, main, capsys):
-    main(options(folder, folder / "run", "--epochs", "1"))
+def test_options_cannot_change_on_resume(tmp_path, main, capsys):
+    saved = vars(runpy.run_path(SCRIPT)["parse_options"]([]))
+    (tmp_path / "run.json").write_text(json.dumps({"options": saved, "lists": [], "suite": "0.2.0"}))
     for given, message in [
-        (["--batch-size", "2"], "--batch-size is 4 in this run and cannot become 2"),
-        (["--watch-every", "3"], "--watch-every is 0 in this run and cannot become 3"),
+        (["--batch-size", "2"], "--batch-size is 16 in this run and cannot become 2"),
+        (["--watch-every", "3"], "--watch-every is 5 in this run and cannot become 3"),
         (["--seed", "1"], "--seed is 0 in this run and cannot become 1"),
     ]:
         with pytest.raises(SystemExit) as end:
-            main(["--run-dir", str(folder / "run"), "--resume", *given])
+            main(["--run-dir", str(tmp_path), "--resume", *given])
         assert end.value.code == 2 and message in capsys.readouterr().err
 
 
