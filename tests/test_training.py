@@ -39,10 +39,10 @@ def network():
 
 @pytest.fixture(scope="module")
 def trained():
-    """A network after two steps, and its losses."""
+    """A network after two steps, their losses, and the step."""
     model = network()
     step = training_step(model)
-    return model, [{axis: float(loss) for axis, loss in step(CROPS, TRUE).items()} for _ in range(2)]
+    return model, [{axis: float(loss) for axis, loss in step(CROPS, TRUE).items()} for _ in range(2)], step
 
 
 def row(epoch):
@@ -56,10 +56,16 @@ def test_the_learning_rate_is_divided_by_ten():
     assert learning_rate_of(99, 1e-3, 0) == 1e-3
 
 
-def test_a_step_gives_the_mean_squared_errors_from_before_its_update(trained):
+def test_a_step_gives_the_errors_from_before_its_update_and_moves_every_average_to_the_batch(trained):
     model = network()
     model.optimizer.learning_rate = 0.0
+    norm = model.get_layer("conv1_bn")
+    inner = keras.Model(model.input, norm.input)(CROPS.astype("float32"))  # before the update
     found = training_step(model)(CROPS, TRUE)
+    np.testing.assert_allclose(norm.moving_mean.numpy(), np.mean(inner, axis=(0, 1, 2)), rtol=1e-3, atol=1e-3)
+    assert all(
+        layer.moving_variance.numpy().max() != 1 for layer in model.layers if isinstance(layer, BatchNormalization)
+    )
     angles = model(CROPS.astype("float32"), training=True)
     for axis in AXES:
         assert float(found[axis]) == pytest.approx(float(np.mean((angles[axis] - TRUE[axis]) ** 2)), rel=1e-4)
@@ -83,19 +89,8 @@ def test_a_step_updates_every_trainable_weight_as_keras_train_on_batch_does():
     assert int(networks[0].optimizer.iterations) == 1
 
 
-def test_after_one_step_every_moving_average_is_that_of_the_batch():
-    model = network()
-    norm = model.get_layer("conv1_bn")
-    inner = keras.Model(model.input, norm.input)(CROPS.astype("float32"))  # before the update
-    training_step(model)(CROPS, TRUE)
-    np.testing.assert_allclose(norm.moving_mean.numpy(), np.mean(inner, axis=(0, 1, 2)), rtol=1e-3, atol=1e-3)
-    assert all(
-        layer.moving_variance.numpy().max() != 1 for layer in model.layers if isinstance(layer, BatchNormalization)
-    )
-
-
 def test_a_checkpoint_continues_to_the_last_bit(trained, tmp_path):
-    run, (model, _) = RunFolder(tmp_path / "run"), trained
+    run, (model, _, step) = RunFolder(tmp_path / "run"), trained
     run.path.mkdir()
     run.start(RECORD)
     run.log(row(1))
@@ -108,8 +103,7 @@ def test_a_checkpoint_continues_to_the_last_bit(trained, tmp_path):
     for ours, theirs in ((model.variables, other.variables), (model.optimizer.variables, other.optimizer.variables)):
         for before, after in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(before.numpy(), after.numpy())
-    batch = CROPS[:2], {axis: angles[:2] for axis, angles in TRUE.items()}
-    losses = [{axis: float(loss) for axis, loss in training_step(each)(*batch).items()} for each in (model, other)]
+    losses = [{axis: float(loss) for axis, loss in each(CROPS, TRUE).items()} for each in (step, training_step(other))]
     assert losses[0] == losses[1]
 
 
