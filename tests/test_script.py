@@ -90,6 +90,14 @@ def test_a_missing_file_is_named_first(capsys):
     assert capsys.readouterr().err == "error: nowhere.csv: No such file or directory\n"
 
 
+def test_an_argument_that_is_not_utf_8_is_refused_before_anything_is_done(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["predict.py", "a.mp4", "--drawn", "caf\udce9"])  # OpenCV would crash on it
+    with pytest.raises(SystemExit) as end:
+        script.run_script(lambda: pytest.fail("it was run"))
+    message = capsys.readouterr().err
+    assert end.value.code == 2 and message.startswith("error: 'caf\\udce9': expected a name in UTF-8")
+
+
 def test_a_reader_that_has_read_enough_is_no_error():
     code = "from util.script import run_script; run_script(lambda: [print(i) for i in range(99999)] and None)"
     command = f"{sys.executable} -c '{code}' | head -1; echo ${{PIPESTATUS[0]}}"

@@ -56,6 +56,16 @@ def test_hidden_files_of_a_folder_are_left_out_and_counted(tmp_path, capsys):
     assert [source.path for source in find_sources([str(tmp_path / "._a.png")])] == [str(tmp_path / "._a.png")]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("named", ["folder", "folder/*", "folder/caf\udce9.png"])
+def test_a_name_that_is_not_utf_8_is_refused_in_words(named, tmp_path):
+    name = os.fsencode(tmp_path) + b"/folder/caf\xe9.png"
+    os.mkdir(os.path.dirname(name))
+    open(name, "wb").close()
+    with pytest.raises(InputError, match=r"caf\\udce9\.png': expected a name in UTF-8; rename the file"):
+        find_sources([str(tmp_path / named)])
+
+
 def test_images_that_opencv_does_not_read_are_a_problem_of_their_own(tmp_path):
     (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     for path in (tmp_path, tmp_path / "a.HEIC"):

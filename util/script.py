@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from util.errors import InputError
+from util.errors import InputError, refuse_undecoded
 
 BAD_INPUT = 2  # exit status: bad options (argparse's own), bad input
 STOPPED = 130  # exit status of a program stopped by Ctrl-C, as shells have it
@@ -139,6 +139,8 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     _print_every_symbol()
     signal.signal(signal.SIGTERM, _stop)
     try:
+        for argument in sys.argv[1:]:
+            refuse_undecoded(argument)
         sys.exit(main())
     except BrokenPipeError:
         drop_output()

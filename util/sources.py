@@ -16,7 +16,7 @@ import numpy as np
 
 from data_loaders import read_image, views_of
 from util.detectors import Found
-from util.errors import InputError
+from util.errors import InputError, refuse_undecoded
 from util.figures import draw_pose, save_image
 from util.images import SUFFIXES, UNREAD, frames_in
 from util.lists import Box, RowError, check_box, known_end, parse_box, read_rows, spelling_hint
@@ -128,6 +128,7 @@ def _in_folder(folder: Path) -> list[Source]:
 
 
 def _kind_by_name(path: str | Path) -> str:
+    refuse_undecoded(str(path))
     return "video" if Path(path).suffix.lower() in VIDEOS else "image"
 
 
