@@ -223,15 +223,28 @@ def box_finder(options: argparse.Namespace) -> FindBoxes:
 
 
 def check_sources(options: argparse.Namespace, sources: list[Source]) -> None:
-    """Refuse options that the sources do not allow, and drawn copies that would overwrite their originals."""
+    """Refuse options that the sources do not allow, and output that would overwrite a file that is read."""
     if options.smooth and all(source.kind == "image" for source in sources):
         raise InputError("--smooth is for videos, cameras and streams; none was given")
     for source in sources:
-        copy = Path(options.drawn or "", source.copy)
         if options.boxes and source.kind != "image":
             raise InputError(f"{source.path}: --boxes is for images; for a video give --box or use a detector")
-        if options.drawn and source.kind in ("image", "video") and copy.exists() and copy.samefile(source.path):
-            raise InputError(f"{source.path} would be overwritten by its drawn copy; give --drawn another folder")
+    files = [source.path for source in sources if source.kind in ("image", "video")]
+    files += filter(None, (options.boxes, options.weights, options.detector_model))
+    read = {_identity(file): file for file in map(Path, files) if file.exists()}
+    written = {Path(options.out): "the rows; give --out another file"} if options.out else {}
+    if options.drawn:
+        what = "a drawn copy; give --drawn another folder"
+        written |= {Path(options.drawn, source.copy): what for source in sources}
+    for file, what in written.items():
+        if file.is_file() and (original := read.get(_identity(file))):
+            raise InputError(f"{original} would be overwritten by {what}")
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    """What two names of the same file have in common."""
+    facts = file.stat()
+    return facts.st_dev, facts.st_ino
 
 
 def run(options: argparse.Namespace) -> int:

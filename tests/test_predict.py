@@ -346,9 +346,24 @@ def test_the_style_reaches_the_drawn_copies(run, tmp_path):
 
 def test_a_drawn_copy_never_replaces_its_original(run, tmp_path):
     write_image(tmp_path / "a.png")
-    with pytest.raises(InputError, match="would be overwritten by its drawn copy"):
+    with pytest.raises(InputError, match="would be overwritten by a drawn copy"):
         run(tmp_path, *BOX_OPTION, "--drawn", tmp_path)
     assert (read_rgb(tmp_path / "a.png") == NOISE).all()
+
+
+def test_no_file_that_is_read_is_overwritten(run, tmp_path):
+    first, second = write_image(tmp_path / "one/a.png"), write_image(tmp_path / "two/a.png")
+    boxes = tmp_path / "boxes.txt"
+    boxes.write_text("a.png\t20 30 60 60\n")
+    for options, original in (
+        ((*BOX_OPTION, "--drawn", tmp_path / "two"), second),  # where the first one's copy would come to lie
+        ((*BOX_OPTION, "--out", first), first),
+        (("--boxes", boxes, "--out", boxes), boxes),
+    ):
+        before = original.read_bytes()
+        with pytest.raises(InputError, match=f"{original.name} would be overwritten by .*; give --"):
+            run(first, second, *options)
+        assert original.read_bytes() == before
 
 
 def test_explanations_take_the_predicted_angles_and_their_options(run, tmp_path, monkeypatch):
