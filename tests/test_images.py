@@ -10,7 +10,7 @@ from media import NOISE, with_gap, write_image
 
 from util import images
 from util.errors import InputError
-from util.images import announced_shape, decode_all, decoder_messages, read_image, warnings_are_seen
+from util.images import announced_shape, decode_all, decoder_messages, files_below, read_image, warnings_are_seen
 
 
 def vast_png(path, width=30_000, height=30_000):
@@ -53,6 +53,17 @@ def test_what_is_no_image_announces_nothing(tmp_path):
         path.write_bytes(content)
         assert announced_shape(path) is None
     assert announced_shape(tmp_path / "absent.png") is None
+
+
+def test_linked_folders_are_searched_once_and_broken_links_are_kept(tmp_path):
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    for path in (folder / "a.png", folder / "c/a.png", other / "a.png"):
+        write_image(path)
+    (folder / "b").symlink_to(other)
+    (other / "back").symlink_to(folder)  # and so on without an end
+    (folder / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    found = [str(path.relative_to(folder)) for path in files_below(folder)]
+    assert found == ["a.png", "b/a.png", "c/a.png", "lost.png"]
 
 
 @pytest.mark.parametrize("together", [512, 2])

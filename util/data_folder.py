@@ -13,7 +13,7 @@ import data_loaders
 from data_loaders import DATA_SETS, PAPER_DATA_SETS, Listed, image_path, keep_fitting, load_data_set
 from util.annotations import LEAST_OVERLAP, TOLERANCE, compare
 from util.errors import InputError, first_three
-from util.images import SUFFIXES, decode_all, warnings_are_seen
+from util.images import SUFFIXES, decode_all, files_below, warnings_are_seen
 from util.lists import PUBLISHED_BLOBS, blob_id
 from util.provenance import written_whole
 from util.script import option_parser, progress
@@ -93,7 +93,7 @@ def check_images(data_dir: str | Path) -> bool:
     Raises:
         InputError: a folder without images.
     """
-    paths = sorted(path for path in Path(data_dir).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = [path for path in files_below(data_dir) if path.suffix.lower() in SUFFIXES]
     if not paths:
         raise InputError(f"{data_dir}: no images in it; looked for {' '.join(SUFFIXES)}")
     unreadable, warned = decode_all(progress(paths, len(paths), "checking"))

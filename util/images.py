@@ -78,6 +78,19 @@ def frames_in(path: str | Path) -> int:
         return 1
 
 
+def files_below(folder: str | Path) -> list[Path]:
+    """What lies in a folder and its subfolders, but folders: sorted; linked folders are searched too, each once."""
+    searched, found = set[str](), list[Path]()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in searched:
+            folders.clear()
+            continue
+        searched.add(real)
+        folders.sort()
+        found += [path for name in names if (path := Path(place, name)).is_file() or path.is_symlink()]
+    return sorted(found)
+
+
 # --- Damaged images ---------------------------------------------------------------------------------------------------
 # Where a decoder meets impossible data it goes on with wrong pixels, prints a warning that names no file, and OpenCV
 # tells nobody.  A flipped bit that leaves possible data cannot be seen at all in a JPEG: of 800 single flipped bits in

@@ -18,7 +18,7 @@ from data_loaders import read_image, views_of
 from util.detectors import Found
 from util.errors import InputError, refuse_undecoded
 from util.figures import draw_pose, save_image
-from util.images import SUFFIXES, UNREAD, frames_in
+from util.images import SUFFIXES, UNREAD, files_below, frames_in
 from util.lists import Box, RowError, check_box, known_end, parse_box, read_rows, spelling_hint
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
@@ -110,7 +110,7 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
 
 
 def _in_folder(folder: Path) -> list[Source]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = files_below(folder)
     hidden = [path for path in files if any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if hidden:  # previews, and what other systems keep beside each file
         print(f"{folder}: left out hidden files: {len(hidden):,}, such as {hidden[0]}", file=sys.stderr)
