@@ -15,6 +15,9 @@ from itertools import count, islice
 from pathlib import Path
 from typing import TypeVar
 
+import util  # noqa: F401, before OpenCV, whose limits it sets
+
+# isort: split
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike

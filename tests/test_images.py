@@ -2,7 +2,10 @@
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import cv2
 import pytest
@@ -11,6 +14,8 @@ from media import NOISE, with_gap, write_image
 from util import images
 from util.errors import InputError
 from util.images import announced_shape, decode_all, decoder_messages, files_below, read_image, warnings_are_seen
+
+ROOT = Path(images.__file__).parent.parent
 
 
 def vast_png(path, width=30_000, height=30_000):
@@ -29,6 +34,16 @@ def test_an_image_that_announces_too_many_pixels_is_refused_without_decoding_it(
     path = vast_png(tmp_path / "vast.png")
     with pytest.raises(InputError, match=r"vast\.png: the header announces 30,000 × 30,000 pixels; expected at most"):
         read_image(path)
+
+
+def test_an_image_is_not_too_large_because_its_header_is_damaged(tmp_path):
+    path = vast_png(tmp_path / "vast.png")
+    content = path.read_bytes()
+    path.write_bytes(content[:33] + b"\0\0\0\1tEXt" + b"wrong" + content[33:])  # a text whose checksum is wrong
+    assert announced_shape(path) is None
+    code = f"import data_loaders; data_loaders.read_image({str(path)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "InputError: " in done.stderr and "too large for OpenCV" in done.stderr
 
 
 def test_the_largest_image_is_allowed(tmp_path, monkeypatch):
