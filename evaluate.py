@@ -88,16 +88,18 @@ def run_data_set(options: Namespace) -> None:
     swept = SWEEP if options.sweep else ()
     scored = score_network(options, load_network(options), listed, [*margins, *swept])
     asked, sweep = ([scored[margin][1] for margin in chosen] for chosen in (margins, swept))
-    if options.predictions:
-        write_predictions(options.predictions, stack([found for found, _ in scored.values()]))
-    if options.result:
-        write_results(options.result, asked, sweep=sweep)
-    if options.figures:
-        draw(options, listed, [scored[margin] for margin in margins], sweep)
-    print(f"{tables.result_table(asked)}\n")
-    if sweep:
-        print(f"Error against the margin at test time:\n\n{tables.result_table(sweep)}\n")
-    print(reports.details(asked))
+    try:
+        if options.predictions:
+            write_predictions(options.predictions, stack([found for found, _ in scored.values()]))
+        if options.result:
+            write_results(options.result, asked, sweep=sweep)
+        if options.figures:
+            draw(options, listed, [scored[margin] for margin in margins], sweep)
+    finally:  # where a file cannot be written, the table is not lost
+        print(f"{tables.result_table(asked)}\n")
+        if sweep:
+            print(f"Error against the margin at test time:\n\n{tables.result_table(sweep)}\n")
+        print(reports.details(asked))
 
 
 def draw(options: Namespace, listed: Listed, asked: Sequence[tuple[Predictions, Facts]], sweep: list[Facts]) -> None:
@@ -126,14 +128,16 @@ def run_table(options: Namespace) -> int:
     network = load_network(options) if listed else (None, {})
     scored = {name: score_network(options, network, part, margins) for name, part in listed.items()}
     results = {(name, margin): result for name in scored for margin, (_, result) in scored[name].items()}
-    if options.predictions:
-        out = Path(options.predictions)
-        for name, found in scored.items():
-            write_predictions(out.with_stem(f"{out.stem}-{name}"), stack([part for part, _ in found.values()]))
-    if options.result:
-        write_results(options.result, list(results.values()), absent=absent)
-    print(f"{tables.paper_table(options.what, results, absent)}\n")
-    print(reports.details(list(results.values())) if results else "Nothing was scored.")
+    try:
+        if options.predictions:
+            out = Path(options.predictions)
+            for name, found in scored.items():
+                write_predictions(out.with_stem(f"{out.stem}-{name}"), stack([part for part, _ in found.values()]))
+        if options.result:
+            write_results(options.result, list(results.values()), absent=absent)
+    finally:  # as above
+        print(f"{tables.paper_table(options.what, results, absent)}\n")
+        print(reports.details(list(results.values())) if results else "Nothing was scored.")
     return 0 if results else 1
 
 

@@ -97,6 +97,15 @@ def test_a_data_set_is_scored_at_every_margin_with_a_card_that_names_what_was_us
         assert fact in text
 
 
+@pytest.mark.parametrize("command", ["aflw2000", "table1"])
+def test_a_file_that_cannot_be_written_takes_no_result(command, weights, data, tmp_path, capsys):
+    options = [command, "--weights", str(weights), "--data-dir", str(data), "--allow-missing"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        evaluate.main([*options, "--predictions", str(tmp_path / "file/p.csv")])
+    assert "| AFLW2000" in capsys.readouterr().out
+
+
 def test_images_left_out_cannot_be_overlooked(weights, data, tmp_path, capsys):
     listed = load_data_set("aflw2000", data)
     for path in listed.records["path"][[0, 34]]:
