@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from media import NOISE, noisy_video, read_rgb, read_video, write_image, write_video
+from media import NOISE, noisy_video, read_rgb, read_video, with_gap, write_image, write_video
 from PIL import Image
 
 from data_loaders import crop
@@ -98,6 +98,13 @@ def test_it_is_said_that_only_the_first_frame_of_an_image_is_used(tmp_path, caps
         assert np.abs(frame.image.astype(int) - NOISE).mean() < 10
     pages[0].save(tmp_path / "b.gif", save_all=True, append_images=pages[1:], duration=100)
     assert len(read(tmp_path / "b.gif")) == 2  # a GIF is read as a video
+
+
+def test_an_image_whose_decoder_warns_is_named(tmp_path, capfd):
+    write_image(tmp_path / "a.jpg").write_bytes(with_gap(cv2.imencode(".jpg", NOISE)[1].tobytes()))
+    assert read(tmp_path / "a.jpg")[0].image is not None
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path / 'a.jpg'}: damaged, some of its pixels are wrong: Corrupt JPEG data")
 
 
 def test_frames_of_a_gif_that_cannot_be_read_are_counted(tmp_path):

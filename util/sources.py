@@ -18,7 +18,7 @@ from data_loaders import read_image, views_of
 from util.detectors import Found
 from util.errors import InputError, refuse_undecoded
 from util.figures import draw_pose, save_image
-from util.images import SUFFIXES, UNREAD, files_below, frames_in
+from util.images import SUFFIXES, UNREAD, decoder_messages, files_below, frames_in
 from util.lists import Box, RowError, check_box, known_end, parse_box, read_rows, spelling_hint
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
@@ -171,7 +171,10 @@ def read_frames(sources: Iterable[Source]) -> Iterator[Frame]:
             yield from _read_video(source)
             continue
         try:
-            image = read_image(source.path)
+            with decoder_messages() as printed:
+                image = read_image(source.path)
+            if printed:
+                print(f"{source.path}: damaged, some of its pixels are wrong: {'; '.join(printed)}", file=sys.stderr)
             if (frames := frames_in(source.path)) > 1:
                 print(f"{source.path}: only the first of its {frames:,} frames is used", file=sys.stderr)
             yield Frame(source, None, image)
