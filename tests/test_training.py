@@ -349,6 +349,16 @@ def test_losses_that_are_not_of_the_checkpoint_are_left_out(begun, trained, cont
     assert not begun.unfinished_file.exists()
 
 
+@pytest.mark.parametrize("losses", [[], [{"yaw": 0.1, "pitch": 0.1, "roll": 0.1}]])
+def test_a_run_cannot_become_shorter_than_it_is(begun, trained, losses):
+    model, done = trained[0], int(trained[0].optimizer.iterations)
+    begun.save_unfinished(model, done - len(losses), losses)
+    before = begun.record_file.read_bytes()
+    with pytest.raises(InputError, match=f"--epochs is {done - 1}, and this run has begun more"):
+        begun.resume(model, {**RECORD, "steps_per_epoch": 1, "options": {"epochs": done - 1}})
+    assert begun.record_file.read_bytes() == before
+
+
 def test_every_resume_is_recorded(begun, trained):
     begun.save(trained[0], 1, last=True)
     steps = int(trained[0].optimizer.iterations)

@@ -162,6 +162,8 @@ class RunFolder:
         if _hashes(begun["lists"]) != _hashes(record["lists"]):
             raise InputError(f"the lists are not those that {self.path} started with; put those back to resume it")
         epoch, losses = self._load_checkpoint(model, record["steps_per_epoch"])
+        if epoch + bool(losses) > (asked := record["options"]["epochs"]):
+            raise InputError(f"--epochs is {asked}, and this run has begun more: its last checkpoint is beyond that")
         if not losses:
             self.unfinished_file.unlink(missing_ok=True)
             if (copy := self._kept(epoch)) and not copy.exists():  # the run ended before it could
