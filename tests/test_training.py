@@ -330,7 +330,7 @@ def test_a_folder_in_which_a_run_was_killed_before_its_record_is_free(tmp_path):
 
 def test_a_run_that_was_stopped_in_an_epoch_goes_on_there(begun, trained):
     model, done = trained[0], int(trained[0].optimizer.iterations)
-    losses = [{"yaw": 0.1}] * (done - 1)
+    losses = [dict.fromkeys(AXES, 0.1)] * (done - 1)
     begun.save_unfinished(model, 1, losses)
     assert begun._saved() == f"{begun.checkpoint} holds the run up to step {done - 1} of epoch 2"
     again, steps = RunFolder(begun.path), {**RECORD, "steps_per_epoch": 1}
@@ -338,6 +338,15 @@ def test_a_run_that_was_stopped_in_an_epoch_goes_on_there(begun, trained):
     assert again._saved() == begun._saved()
     again.save(model, done, last=True)
     assert not again.unfinished_file.exists() and again._saved().endswith(f"up to epoch {done}")
+
+
+@pytest.mark.parametrize("content", ['{"steps": %d, "losses": [{"zaw": 1.0}]}', "{"])
+def test_a_damaged_record_of_an_unfinished_epoch_is_named(begun, trained, content):
+    model, done = trained[0], int(trained[0].optimizer.iterations)
+    begun.save_unfinished(model, 0, [dict.fromkeys(AXES, 0.1)])
+    begun.unfinished_file.write_text(content.replace("%d", str(done)))
+    with pytest.raises(InputError, match=r"or unfinished\.json, .*, is missing or damaged; start a new run"):
+        begun.resume(model, {**RECORD, "steps_per_epoch": done + 1})
 
 
 @pytest.mark.parametrize("content", ['{"steps": 999, "losses": [{"yaw": 1.0}]}', '{"steps": 2, "losses": 5}', "[", "5"])

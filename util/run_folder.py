@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data_loaders import AXES
 from util.errors import InputError
 from util.locks import locked
 from util.protocol import MALFORMED
@@ -200,7 +201,10 @@ class RunFolder:
         """All steps that the checkpoint beside unfinished.json has done, and the losses; none where it is damaged."""
         try:
             facts = json.loads(self.unfinished_file.read_text(encoding="utf-8"))
-            return int(facts["steps"]), [{name: float(loss) for name, loss in each.items()} for each in facts["losses"]]
+            losses = [{name: float(loss) for name, loss in each.items()} for each in facts["losses"]]
+            if any(not each.keys() >= {*AXES} for each in losses):
+                raise ValueError("a step without the loss of every axis")
+            return int(facts["steps"]), losses
         except (OSError, *MALFORMED):
             return 0, []
 
@@ -346,7 +350,8 @@ def _load(
     if not done or (done - len(begun)) % steps:
         raise InputError(
             f"{checkpoint} has done {done} steps, which is not a whole number of epochs of {steps} steps: it is of "
-            "another run, or the training list or the images present have changed since"
+            "another run, or the training list or the images present have changed since, or unfinished.json, which a "
+            "run has beside it that was stopped in an epoch, is missing or damaged"
         )
     return (done - len(begun)) // steps, begun
 
