@@ -35,8 +35,8 @@ RULES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "positive": lambda mean, local, angle: np.maximum(mean, 0),
 }
 FOOTNOTE = (
-    "Grad-CAM: of the output of self-attention. Each map is stretched on its own, from its lowest value (Grad-CAM: "
-    "from 0) to its highest. γ is the gate of self-attention: near 0, attention hardly changes the answer."
+    "Grad-CAM (--cam {rule}): of the output of self-attention. Each map is stretched on its own, from its lowest value "
+    "(Grad-CAM: from 0) to its highest. γ is the gate of self-attention: near 0, attention hardly changes the answer."
 )
 
 KINDS = ("gradcam", "attention", "cell", "regions")  # the rows of a panel
@@ -172,7 +172,8 @@ class Explanations:
                 f"{copy.stem}{copy.suffix.replace('.', '-')}{at}-face{face.number}.png"
             )
             titles, images = zip(*(tile for row in tiles.values() for tile in row.values()), strict=True)
-            panel = figures.panel(images, titles, len(AXES), title=f"{name}, face {face.number}", footnote=FOOTNOTE)
+            title, footnote = f"{name}, face {face.number}", FOOTNOTE.format(rule=self.rule)
+            panel = figures.panel(images, titles, len(AXES), title=title, footnote=footnote)
             figures.save_image(panel, target)
             if self.singles:
                 for kind, row in tiles.items():
