@@ -19,7 +19,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -129,6 +129,15 @@ def row_writer(stream: TextIO, form: str, fields: tuple[str, ...]) -> Callable[[
     writer = csv.DictWriter(stream, fields, lineterminator="\n")
     writer.writeheader()
     return writer.writerows
+
+
+@contextmanager
+def naming(file: str) -> Iterator[None]:
+    """Give an error of the system that names no file, as a full disk's, the name of one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or file) from error
 
 
 # --- The script -------------------------------------------------------------------------------------------------------
@@ -266,6 +275,7 @@ def run(options: argparse.Namespace) -> int:
     faces, problems, stopped = 0, Counter[str](), 0
     with ExitStack() as stack:
         stream = sys.stdout
+        stack.enter_context(naming(options.out or "standard output"))
         if options.out:
             Path(options.out).parent.mkdir(parents=True, exist_ok=True)
             stream = stack.enter_context(open(options.out, "w", encoding="utf-8", newline=""))

@@ -437,6 +437,13 @@ def test_the_script_reads_a_network_from_its_file(weights, model, tmp_path):
     assert done.stderr == "faces: 1, images without a face: 0\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_said_with_the_name_of_the_output(weights, tmp_path):
+    command = [write_image(tmp_path / "a.png"), "--weights", weights, *BOX_OPTION, "--out", "/dev/full"]
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        predict.main([*map(str, command)])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -184,6 +184,12 @@ def test_a_config_is_refused_by_its_announced_size(tmp_path):
     refused(tmp_path / "bomb.keras", r"config\.json announces 16,777,217 bytes; at most 16,777,216 are read")
 
 
+def test_weights_are_refused_by_their_announced_size(model, tmp_path, monkeypatch):
+    model.save(tmp_path / "bomb.keras")
+    monkeypatch.setattr(weight_files, "LARGEST_WEIGHTS", 100_000)
+    refused(tmp_path / "bomb.keras", r"its model\.weights\.h5 announces [\d,]+ bytes; at most 100,000 are read")
+
+
 def test_a_changed_bit_is_noticed(model, tmp_path):
     model.save(tmp_path / "bit.keras")
     content = bytearray((tmp_path / "bit.keras").read_bytes())
