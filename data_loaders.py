@@ -9,7 +9,7 @@ Run it to check a data folder, or to fetch the published lists into it first:
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
@@ -340,7 +340,6 @@ class Share:
 
 
 WHOLE = Share()
-TOGETHER = 4  # images that a thread reads one after the other
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -492,18 +491,13 @@ def batches_per_epoch(listed: Listed, batch_size: int) -> int:
 def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int) -> Iterator[Result]:
     """`function` of every job, in order, at most `ahead` jobs in advance.  OpenCV releases the GIL while it works."""
     jobs = iter(jobs)
-    groups = iter(lambda: list(islice(jobs, TOGETHER)), [])  # the threads meet less often
     with ThreadPoolExecutor(workers) as pool:
-
-        def start() -> Iterator[Future[list[Result]]]:
-            return (pool.submit(lambda group: [function(job) for job in group], group) for group in groups)
-
-        pending = deque(islice(start(), max(1, ahead // TOGETHER)))
+        pending = deque(pool.submit(function, job) for job in islice(jobs, ahead))
         try:
             while pending:
-                results = pending.popleft().result()
-                pending.extend(islice(start(), 1))
-                yield from results
+                result = pending.popleft().result()
+                pending.extend(pool.submit(function, job) for job in islice(jobs, 1))
+                yield result
         finally:
             pool.shutdown(cancel_futures=True)
 
