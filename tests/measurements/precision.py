@@ -7,7 +7,6 @@ and in the precision that --mixed-precision chooses on this machine; the two see
 """
 
 import sys
-import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ BEGIN, END = "<!-- precision -->", "<!-- /precision -->"
 STEPS, BATCH, PART = 150, 16, 50
 
 
-def train(precision: str, seed: int, listed: Listed) -> tuple[np.ndarray, float]:
-    """The loss of every step, summed over the axes, and the median time of a step in seconds."""
+def train(precision: str, seed: int, listed: Listed) -> np.ndarray:
+    """The loss of every step, summed over the axes."""
     from rafa_model import build_rafa_net
     from util.backend import keras
     from util.precision import computing_in, loss_scale_for
@@ -37,20 +36,18 @@ def train(precision: str, seed: int, listed: Listed) -> tuple[np.ndarray, float]
     with computing_in(precision):
         model = build_rafa_net("tiny", weights=None)
         scale = loss_scale_for(compile_rafa_net(model), precision)
-    step, losses, seconds = training_step(model, loss_scale=scale), [], []
+    step, losses = training_step(model, loss_scale=scale), []
     for crops, true in islice(training_batches(listed, BATCH, 0.5, seed, 1), STEPS):
-        start = time.perf_counter()
         found = step(crops, true)
         losses.append(sum(float(found[axis]) for axis in AXES))
-        seconds.append(time.perf_counter() - start)
-    return np.array(losses), float(np.median(seconds))
+    return np.array(losses)
 
 
-def row(name: str, runs: list[tuple[np.ndarray, float]]) -> list[Any]:
-    """Mean losses of the parts of a run, over the seeds, with their standard deviation, and the time of a step."""
-    parts = np.array([losses.reshape(-1, PART).mean(axis=1) for losses, _ in runs])  # (seeds, parts)
+def row(name: str, runs: list[np.ndarray]) -> list[Any]:
+    """Mean losses of the parts of a run, over the seeds, with their standard deviation."""
+    parts = np.array([losses.reshape(-1, PART).mean(axis=1) for losses in runs])  # (seeds, parts)
     cells = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(parts.mean(0), parts.std(0, ddof=1), strict=True)]
-    return [name, len(runs), *cells, f"{1000 * np.median([seconds for _, seconds in runs]):.0f} ms"]
+    return [name, len(runs), *cells]
 
 
 def main() -> None:
@@ -68,18 +65,14 @@ def main() -> None:
     ensure_data_set(options.data_dir)
     listed = limited(load_data_set("synthetic-train", options.data_dir), options.images)
     half = choose_precision(True, {})
-    runs: dict[str, list[tuple[np.ndarray, float]]] = {"float32": [], half: []}
+    runs: dict[str, list[np.ndarray]] = {"float32": [], half: []}
     for seed in range(options.seeds):
         for precision, found in runs.items():
             found.append(train(precision, seed, listed))
-            losses, seconds = found[-1]
-            print(
-                f"{precision}, seed {seed}: {losses.reshape(-1, PART).mean(axis=1).round(4)}, {seconds:.3f} s",
-                flush=True,
-            )
+            print(f"{precision}, seed {seed}: {found[-1].reshape(-1, PART).mean(axis=1).round(4)}", flush=True)
     parts = [f"Loss, steps {end - PART + 1} to {end}" for end in range(PART, STEPS + 1, PART)]
     rows = [row(name.removeprefix("mixed_"), found) for name, found in runs.items()]
-    table = tables.table(["Precision", "Seeds", *parts, "A step"], rows)
+    table = tables.table(["Precision", "Seeds", *parts], rows)
     document = Path(options.document)
     before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
