@@ -143,7 +143,7 @@ def checked(saved: dict[str, Any], run_dir: str) -> dict[str, Any]:
     parser = option_definitions()
 
     def refuse(message: str) -> NoReturn:
-        raise InputError(f"{run_dir}/run.json does not hold this script's options: {message}")
+        raise InputError(f"{run_dir}/run.json does not hold this script's options: {' '.join(message.split())}")
 
     parser.error = refuse  # type: ignore[method-assign]
     defaults, given = vars(parser.parse_args([])), list[str]()

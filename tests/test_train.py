@@ -216,6 +216,7 @@ def test_options_cannot_change_on_resume(tmp_path, main, capsys):
         {"test_lists": [{}, "angles.txt"]},
         {"synthetic": "other"},
         {"bogus": 1},
+        {"two\nlines": False},
         {"--epochs": 1},
         {"seed": ...},
         {"learning_rate": float("nan")},
@@ -226,7 +227,7 @@ def test_a_record_with_other_options_is_not_resumed(change, main, tmp_path):
     saved = vars(runpy.run_path(SCRIPT)["parse_options"]([])) | change
     saved = {name: value for name, value in saved.items() if value is not ...}
     (tmp_path / "run.json").write_text(json.dumps({"options": saved, "lists": [], "suite": "0.2.0"}))
-    name = next(iter(change)).replace("_", ".")
+    name = next(iter(change)).replace("_", ".").replace("\n", " ")
     with pytest.raises(InputError, match=f"does not hold this script's options: (see|argument|unrec).*{name}"):
         main(["--run-dir", str(tmp_path), "--resume"])
 
