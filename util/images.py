@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from util import LARGEST_IMAGE
 from util.errors import InputError
 
-LARGEST_IMAGE = 200_000_000  # pixels: those of the largest phone sensors; decoding takes about 6 bytes for each
 SUFFIXES = (".avif", ".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 UNREAD = (".arw", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jxl", ".nef", ".psd", ".raf")  # images, but not OpenCV's
 HEADERS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "PPM", "JPEG2000", "SUN")  # Pillow's readers
