@@ -137,7 +137,9 @@ def naming(file: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, error.filename or file) from error
+        if error.filename or not error.errno:
+            raise
+        raise OSError(error.errno, error.strerror, file) from error
 
 
 # --- The script -------------------------------------------------------------------------------------------------------
