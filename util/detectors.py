@@ -107,8 +107,9 @@ class HaarDetector(Detector):
         """The cascades' own squares, one per face."""
         small, zoom = _shrunk(image)
         grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
-        least = max(24, round(self.smallest * min(grey.shape)))  # the cascades were trained on 20 and 24 pixels
-        found = self._upright(grey, least) or [face for turn in TURNS for face in self._turned(grey, least, turn)]
+        smallest = max(24, round(self.smallest * min(grey.shape)))  # the cascades were trained on 20 and 24 pixels
+        found = self._upright(grey, smallest)
+        found = found or [face for turn in TURNS for face in self._turned(grey, smallest, turn)]
         return [
             Detection(kind, (x / zoom, y / zoom, side / zoom), sure)
             for kind, (x, y, side), sure in _one_per_face(found)
