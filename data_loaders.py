@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from util.errors import InputError, first_three
-from util.images import announced_shape, read_image
+from util.errors import InputError
+from util.images import read_image
 from util.lists import (
     PATH_LENGTH,
     ListFile,
@@ -246,60 +246,8 @@ def image_path(listed: Listed, record: np.void) -> Path:
     return listed.data_dir / record["path"]
 
 
-def keep_present(listed: Listed, allow_missing: bool = False) -> Listed:
-    """Skip the listed images that are absent, where that is allowed, and do what `keep_fitting` does.
-
-    Raises:
-        InputError: absent images without `allow_missing`, no image at all, and what `keep_fitting` refuses.
-    """
-    present = np.array([image_path(listed, record).is_file() for record in listed.records])
-    if present.all():
-        return keep_fitting(listed)
-    absent = listed.records["path"][~present]
-    if not (allow_missing and present.any()):
-        source = f", from {listed.data_set.source}" if listed.data_set.source else ""
-        skip = "; to skip missing images: --allow-missing" if present.any() else ""
-        raise InputError(
-            f"{listed.data_set.title}: {len(absent):,} of {len(present):,} listed images are not in {listed.data_dir} "
-            f"({first_three(absent)}); expected {listed.data_set.layout} in this folder{source}{skip}"
-        )
-    return keep_fitting(replace(listed, records=listed.records[present], missing=len(absent)))
-
-
-def keep_fitting(listed: Listed) -> Listed:
-    """Reject rows of the published lists whose box does not fit its image; only the images' headers are read.
-
-    Raises:
-        InputError: such a row in your own lists (file and line), no row that fits, an image of too many pixels.
-    """
-    problems = list(in_parallel(lambda record: misfit(listed, record), listed.records, 8, 64))
-    bad = {str(record["path"]): error for record, error in zip(listed.records, problems, strict=True) if error}
-    if not bad:
-        return listed
-    if not listed.published or len(bad) == len(problems):
-        path, error = next(iter(bad.items()))
-        raise InputError(f"{_row_of(listed, path)}: {error}")
-    rejected = {reason: list(paths) for reason, paths in listed.rejected.items()}
-    for path, error in bad.items():
-        rejected.setdefault(error.reason, []).append(path)
-    usable = tuple(path for path in listed.usable if path not in bad)
-    fits = np.array([error is None for error in problems])
-    return replace(listed, records=listed.records[fits], rejected=rejected, usable=usable)
-
-
-def misfit(listed: Listed, record: np.void) -> RowError | None:
-    """Why the box of a record does not fit its image; None where it does, or where the image cannot be read."""
-    path = image_path(listed, record)
-    shape = announced_shape(path)
-    if shape is None or _box_error(record, shape) is None:
-        return None
-    try:
-        return _box_error(record, read_image(path).shape)  # EXIF may have turned it
-    except InputError:
-        return None
-
-
-def _box_error(record: np.void, shape: tuple[int, ...]) -> RowError | None:
+def box_error(record: np.void, shape: tuple[int, ...]) -> RowError | None:
+    """Why the box of a record does not fit an image of this shape; None where it does."""
     try:
         check_box((record["row"], record["column"], record["size"]), *shape[:2])
     except RowError as error:
@@ -307,7 +255,7 @@ def _box_error(record: np.void, shape: tuple[int, ...]) -> RowError | None:
     return None
 
 
-def _row_of(listed: Listed, path: str) -> str:
+def row_of(listed: Listed, path: str) -> str:
     """Where the box of an image comes from, for messages."""
     file = listed.files[0].path
     return f"{file}, line {line_of(file, path)}, {path}"
@@ -383,8 +331,8 @@ def listed_image(listed: Listed, record: np.void) -> np.ndarray:
         InputError: it cannot be read, or the box does not fit it.
     """
     image = read_image(image_path(listed, record))
-    if error := _box_error(record, image.shape):
-        raise InputError(f"{_row_of(listed, record['path'])}: {error}")
+    if error := box_error(record, image.shape):
+        raise InputError(f"{row_of(listed, record['path'])}: {error}")
     return image
 
 

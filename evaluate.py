@@ -21,10 +21,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_loaders import BIWI_SPLITS, DATA_SETS, Listed, find_list, image_path, keep_present, load_data_set, read_lists
+from data_loaders import BIWI_SPLITS, DATA_SETS, Listed, find_list, image_path, load_data_set, read_lists
 from util import figures, inference, metrics, plots, pretrained, protocol, reports, tables
 from util.comparison import compared, comparison_card, pairs_of
-from util.data_folder import note_damage
+from util.data_folder import keep_present, note_damage
 from util.errors import InputError
 from util.inference import predict_listed
 from util.predictions import ROLL_SIGNS, Predictions, aligned, stack, write_predictions

@@ -25,13 +25,12 @@ from data_loaders import (
     Listed,
     Share,
     batches_per_epoch,
-    keep_present,
     limited,
     load_data_set,
     read_lists,
 )
 from util import protocol, tables
-from util.data_folder import note_damage
+from util.data_folder import keep_present, note_damage
 from util.distribution import all_devices, this_machine
 from util.errors import InputError
 from util.inference import predict_listed
@@ -192,7 +191,7 @@ def load_lists(options: argparse.Namespace) -> list[Listed]:
         else:
             listed = load_data_set(name, options.data_dir)
         listed = keep_present(listed, options.allow_missing)
-        listed = note_damage(limited(listed, options.limit) if options.limit else listed)
+        listed = note_damage(limited(listed, options.limit))
         rejected = "".join(f", {len(paths):,} rejected: {reason}" for reason, paths in listed.rejected.items())
         absent = f", {listed.missing:,} images absent" if listed.missing else ""
         print(f"{part:5}  {listed.data_set.title}, {listed.split}: {len(listed.records):,} images{rejected}{absent}")

@@ -16,7 +16,6 @@ from data_loaders import (
     BIWI_SPLITS,
     SPLIT_FRAMES,
     angles_of,
-    keep_present,
     limited,
     load_data_set,
     rotation_matrix,
@@ -316,72 +315,6 @@ def test_an_unknown_or_empty_split_is_refused(folder, biwi):
         (biwi / file).write_text("\n".join(rows_of(biwi / file)[:2]))
     with pytest.raises(InputError, match="the test part of the split 16-8 is empty"):
         load_data_set("biwi", biwi, "16-8")
-
-
-# --- Absent images ---
-
-
-def test_absent_images_are_an_error_unless_they_may_be_skipped(folder):
-    assert keep_present(read(folder)).missing == 0
-    (folder / "AFLW2000/image00003.png").unlink()
-    with pytest.raises(
-        InputError, match=r"1 of 7 listed images are not in .* \(AFLW2000/image00003.png\).*--allow-missing"
-    ):
-        keep_present(read(folder))
-    kept = keep_present(read(folder), allow_missing=True)
-    assert (len(kept.records), kept.missing) == (6, 1)
-    assert "AFLW2000/image00003.png" not in kept.records["path"]
-
-
-def test_a_folder_without_any_listed_image_is_an_error_in_any_case(folder):
-    for path in (folder / "AFLW2000").iterdir():
-        path.unlink()
-    with pytest.raises(InputError, match=r"7 of 7 listed images .*image00002.png, \.\.\.\)") as raised:
-        keep_present(read(folder), allow_missing=True)
-    assert "--allow-missing" not in str(raised.value)
-
-
-# --- Boxes that do not fit their images ---
-
-
-@pytest.mark.parametrize(
-    ("box", "reason"),
-    [
-        ("90 0 60 60", "box outside its image: .*90 rows and 100 columns; got row 90, column 0, size 60"),
-        ("0 -60 60 60", "box outside its image"),
-        ("0 0 100000 100000", "box of over 4 times its image.*; got the size 100000"),
-    ],
-)
-def test_a_box_that_does_not_fit_its_image_is_refused_by_file_and_line_before_any_work(box, reason, folder):
-    rows = rows_of(folder / "crop.txt")
-    rows[3] = f"./AFLW2000/image00003.png\t{box}"
-    (folder / "crop.txt").write_text("\n".join(["", *rows]))
-    with pytest.raises(InputError, match=rf"crop\.txt, line 5, AFLW2000/image00003\.png: {reason}"):
-        keep_present(read(folder))
-    with pytest.raises(InputError, match=rf"crop\.txt, line 5, .*{reason}"):
-        list(data_loaders.scoring_batches(read(folder), 4, 0.2, 1))
-
-
-def test_rows_of_the_published_lists_whose_box_does_not_fit_are_rejected_by_reason(folder, publish):
-    boxes = [f"./AFLW2000/image{n:05d}.png\t{row} 0 60 60" for n, row in enumerate((0, 89, 90, 500, 0, 0, 0))]
-    angles = [f"./AFLW2000/image{n:05d}.png\t0\t0\t0" for n in range(7)]
-    write_lists(folder, boxes, angles, ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt"))
-    publish(folder, "aflw2000")
-    kept = keep_present(load_data_set("aflw2000", folder))
-    assert kept.rejected == {"box outside its image": ["AFLW2000/image00002.png", "AFLW2000/image00003.png"]}
-    assert kept.usable == tuple(kept.records["path"]) and len(kept.usable) == 5  # 1 reaches over the border
-
-
-def test_a_box_is_judged_by_the_image_as_exif_turns_it(folder):
-    from PIL import Image
-
-    turned = Image.Exif()
-    turned[0x112] = 6
-    (folder / "AFLW2000/image00001.png").unlink()
-    Image.new("RGB", (300, 50)).save(folder / "AFLW2000/image00001.png", "JPEG", exif=turned)
-    rows = rows_of(folder / "crop.txt")
-    (folder / "crop.txt").write_text("\n".join([rows[0], "AFLW2000/image00001.png\t250 10 40 40", *rows[2:]]))
-    assert len(keep_present(read(folder)).records) == 7
 
 
 # --- Fewer images ---

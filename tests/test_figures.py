@@ -238,27 +238,24 @@ def test_images_and_boxes_of_any_size_are_drawn(shape, box):
 def test_the_hottest_cell_has_the_brightest_colour_and_the_map_covers_the_image():
     heat = np.zeros((7, 7))
     heat[1, 5] = 1
-    drawn = figures.overlay_heat(np.zeros((147, 217, 3), np.uint8), heat, alpha=1)
+    drawn = figures.overlay_heat(np.zeros((147, 217, 3), np.uint8), heat)
     row, column = np.unravel_index(drawn.sum(axis=-1, dtype=int).argmax(), (147, 217))
     assert (row, column) == (21 + 10, 5 * 31 + 15), "the middle of the cell"
-    assert drawn[row, column].tolist() == [252, 255, 164], "the last colour of inferno, RGB"
+    assert drawn[row, column].tolist() == [126, 128, 82], "half of the last colour of inferno, RGB"
 
 
 @pytest.mark.parametrize("level", [0, 0.5, 1])
 @pytest.mark.parametrize("shape", [(7, 7), (1, 1), (500, 500)])
 def test_in_a_constant_map_nothing_is_hot(level, shape):
-    drawn = figures.overlay_heat(GREY, np.full(shape, level), alpha=0.5)
+    drawn = figures.overlay_heat(GREY, np.full(shape, level))
     assert (drawn <= GREY).all()
     assert np.ptp(drawn.reshape(-1, 3), axis=0).max() == 0
 
 
-def test_alpha_is_the_share_of_the_map():
+def test_a_map_replaces_half_of_the_image():
     heat = np.linspace(0, 1, 49).reshape(7, 7)
-    colours = figures.overlay_heat(np.zeros_like(NOISE), heat, alpha=1)
-    np.testing.assert_array_equal(figures.overlay_heat(NOISE, heat, alpha=0), NOISE)
-    np.testing.assert_array_equal(figures.overlay_heat(NOISE, heat, alpha=1), colours)
-    expected = 0.25 * colours.astype(float) + 0.75 * NOISE
-    np.testing.assert_allclose(figures.overlay_heat(NOISE, heat, alpha=0.25), expected, atol=1)
+    over_black, over_white = (figures.overlay_heat(np.full_like(NOISE, level), heat).astype(int) for level in (0, 255))
+    np.testing.assert_allclose(over_white - over_black, 127.5, atol=1)
 
 
 def test_region_heat_by_hand():
@@ -277,7 +274,7 @@ def test_region_heat_keeps_the_sum_of_the_weights(shape):
 
 
 def test_regions_are_drawn_where_their_weight_is():
-    drawn = figures.overlay_regions(np.zeros((80, 80, 3), np.uint8), (0.1, 0.8, 0.1), CELLS, alpha=1)
+    drawn = figures.overlay_regions(np.zeros((80, 80, 3), np.uint8), (0.1, 0.8, 0.1), CELLS)
     quarters = drawn.sum(axis=-1, dtype=int).reshape(2, 40, 2, 40).mean(axis=(1, 3))
     assert quarters.argmax() == 1
 
@@ -285,7 +282,7 @@ def test_regions_are_drawn_where_their_weight_is():
 def test_attention_is_drawn_over_its_cell_and_marks_the_one_that_asks():
     weights = np.full(49, 0.01)
     weights[3 * 7 + 5] = 0.5
-    plain, marked = (figures.overlay_attention(np.zeros((70, 70, 3), np.uint8), weights, cell, 1) for cell in (None, 9))
+    plain, marked = (figures.overlay_attention(np.zeros((70, 70, 3), np.uint8), weights, cell) for cell in (None, 9))
     row, column = np.unravel_index(plain.sum(axis=-1, dtype=int).argmax(), (70, 70))
     assert (row // 10, column // 10) == (3, 5)
     assert middle_of((plain != marked).any(axis=-1)) == pytest.approx((24.5, 14.5), abs=0.6), "of cell (1, 2)"

@@ -277,7 +277,7 @@ def test_a_head_without_hair_is_as_wide_on_the_left_as_on_the_right(empty_room):
     _, facts = turned(head_renderer.Identity(style="bald"), empty_room, (0, 0, 0))
     columns = np.flatnonzero(facts["mask"].any(axis=0))  # from ear to ear
     assert columns[0] + columns[-1] == pytest.approx(299, abs=2)
-    ears = head_shape._ear(head_renderer.Identity(), -1).points, head_shape._ear(head_renderer.Identity(), 1).points
+    ears = head_shape.ear_of(head_renderer.Identity(), -1).points, head_shape.ear_of(head_renderer.Identity(), 1).points
     assert ears[0][..., 0].max() < 0 < ears[1][..., 0].min()
 
 

@@ -1,4 +1,4 @@
-"""Checking a data folder, and fetching the published lists into it."""
+"""What of the lists is in a data folder: absent, misfit and damaged images, and fetching the published lists."""
 
 import http.client
 import itertools
@@ -10,11 +10,20 @@ from pathlib import Path
 import numpy as np
 
 import data_loaders
-from data_loaders import DATA_SETS, PAPER_DATA_SETS, Listed, image_path, keep_fitting, load_data_set
+from data_loaders import (
+    DATA_SETS,
+    PAPER_DATA_SETS,
+    Listed,
+    box_error,
+    image_path,
+    in_parallel,
+    load_data_set,
+    row_of,
+)
 from util.annotations import LEAST_OVERLAP, TOLERANCE, compare
 from util.errors import InputError, first_three
-from util.images import SUFFIXES, decode_all, files_below, warnings_are_seen
-from util.lists import PUBLISHED_BLOBS, blob_id
+from util.images import SUFFIXES, announced_shape, decode_all, files_below, read_image, warnings_are_seen
+from util.lists import PUBLISHED_BLOBS, RowError, blob_id
 from util.provenance import written_whole
 from util.script import option_parser, progress
 
@@ -61,8 +70,61 @@ def _download(address: str) -> bytes:
         raise InputError(f"{address} could not be downloaded: {error}; {mend}") from error
 
 
-# --- Damaged images ---------------------------------------------------------------------------------------------------
+# --- What of a list is there, and whole -------------------------------------------------------------------------------
 UNSEEN = "on this system a decoder's warnings cannot be seen: images may be damaged without a word"
+
+
+def keep_present(listed: Listed, allow_missing: bool = False) -> Listed:
+    """Skip the listed images that are absent, where that is allowed, and do what `keep_fitting` does.
+
+    Raises:
+        InputError: absent images without `allow_missing`, no image at all, and what `keep_fitting` refuses.
+    """
+    present = np.array([image_path(listed, record).is_file() for record in listed.records])
+    if present.all():
+        return keep_fitting(listed)
+    absent = listed.records["path"][~present]
+    if not (allow_missing and present.any()):
+        source = f", from {listed.data_set.source}" if listed.data_set.source else ""
+        skip = "; to skip missing images: --allow-missing" if present.any() else ""
+        raise InputError(
+            f"{listed.data_set.title}: {len(absent):,} of {len(present):,} listed images are not in {listed.data_dir} "
+            f"({first_three(absent)}); expected {listed.data_set.layout} in this folder{source}{skip}"
+        )
+    return keep_fitting(replace(listed, records=listed.records[present], missing=len(absent)))
+
+
+def keep_fitting(listed: Listed) -> Listed:
+    """Reject rows of the published lists whose box does not fit its image; only the images' headers are read.
+
+    Raises:
+        InputError: such a row in your own lists (file and line), no row that fits, an image of too many pixels.
+    """
+    problems = list(in_parallel(lambda record: _misfit(listed, record), listed.records, 8, 64))
+    bad = {str(record["path"]): error for record, error in zip(listed.records, problems, strict=True) if error}
+    if not bad:
+        return listed
+    if not listed.published or len(bad) == len(problems):
+        path, error = next(iter(bad.items()))
+        raise InputError(f"{row_of(listed, path)}: {error}")
+    rejected = {reason: list(paths) for reason, paths in listed.rejected.items()}
+    for path, error in bad.items():
+        rejected.setdefault(error.reason, []).append(path)
+    usable = tuple(path for path in listed.usable if path not in bad)
+    fits = np.array([error is None for error in problems])
+    return replace(listed, records=listed.records[fits], rejected=rejected, usable=usable)
+
+
+def _misfit(listed: Listed, record: np.void) -> RowError | None:
+    """Why the box of a record does not fit its image; None where it does, or where the image cannot be read."""
+    path = image_path(listed, record)
+    shape = announced_shape(path)
+    if shape is None or box_error(record, shape) is None:
+        return None
+    try:
+        return box_error(record, read_image(path).shape)  # EXIF may have turned it
+    except InputError:
+        return None
 
 
 def note_damage(listed: Listed) -> Listed:

@@ -5,8 +5,7 @@ Arrays in, a new array out.  Throughout:
 - image: (rows, columns, 3) RGB uint8, never changed in place;
 - angles: (3,) yaw, pitch, roll in radians, in the signs of the lists (see `data_loaders`);
 - centre: (2,) x (to the right), y (down) in pixels; whole numbers are the middles of pixels;
-- box: (3,) row, column, size in pixels, as in the lists; it may reach beyond the image;
-- alpha: in [0, 1], how much of a map's colour replaces the image.
+- box: (3,) row, column, size in pixels, as in the lists; it may reach beyond the image.
 
 Each axis of the head has the colour of the angle that turns the head about it.  This keeps the usual order of head-pose
 drawings (red to the right, green down, blue along the nose), with orange for red.
@@ -176,14 +175,17 @@ def _row_width(words: Words, size: int) -> float:
 
 
 # --- Maps -------------------------------------------------------------------------------------------------------------
-def overlay_heat(image: np.ndarray, heat: np.ndarray, alpha: float = 0.5) -> np.ndarray:
+HEAT_SHARE = 0.5  # how much of a map's colour replaces the image
+
+
+def overlay_heat(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Lay a heat map, (any, any) in [0, 1], over the whole of an image; a constant map is drawn as nothing hot."""
     rows, columns = image.shape[:2]
     heat = heat.astype(float) if np.ptp(heat) > 0 else np.zeros(heat.shape)
     heat = cv2.resize(heat, (columns, rows), interpolation=cv2.INTER_CUBIC)
     levels = np.clip(heat * 255, 0, 255).round().astype(np.uint8)  # cubic interpolation overshoots
     coloured = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]  # even in lightness, colour-blind safe
-    return cv2.addWeighted(coloured, alpha, image, 1 - alpha, 0)
+    return cv2.addWeighted(coloured, HEAT_SHARE, image, 1 - HEAT_SHARE, 0)
 
 
 def region_heat(weights: ArrayLike, boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -204,14 +206,12 @@ def region_heat(weights: ArrayLike, boxes: np.ndarray, shape: tuple[int, ...]) -
     return np.einsum("n,nr,nc->rc", weights / areas, down, across, optimize=True)
 
 
-def overlay_regions(image: np.ndarray, weights: ArrayLike, boxes: np.ndarray, alpha: float = 0.5) -> np.ndarray:
+def overlay_regions(image: np.ndarray, weights: ArrayLike, boxes: np.ndarray) -> np.ndarray:
     """Lay the weights of regions (see `region_heat`) over an image, stretched from the lowest to the highest."""
-    return overlay_heat(image, _stretched(region_heat(weights, boxes, image.shape[:2])), alpha)
+    return overlay_heat(image, _stretched(region_heat(weights, boxes, image.shape[:2])))
 
 
-def overlay_attention(
-    image: np.ndarray, weights: np.ndarray, cell: int | None = None, alpha: float = 0.5
-) -> np.ndarray:
+def overlay_attention(image: np.ndarray, weights: np.ndarray, cell: int | None = None) -> np.ndarray:
     """Lay one row of a self-attention matrix, or a mean of rows, over an image, stretched as in `overlay_regions`.
 
     Args:
@@ -219,7 +219,7 @@ def overlay_attention(
         cell: the one whose row it is, to be marked.
     """
     side = round(len(weights) ** 0.5)
-    canvas = overlay_heat(image, _stretched(weights.reshape(side, side)), alpha)
+    canvas = overlay_heat(image, _stretched(weights.reshape(side, side)))
     if cell is not None:
         scale = np.array(canvas.shape[1::-1]) / side
         corner = np.array(divmod(cell, side)[::-1]) * scale

@@ -11,16 +11,16 @@ from util.head_shape import (
     JAW_TURNS,
     Grid,
     Identity,
-    _blob,
-    _columns,
-    _even_rows,
-    _grid_normals,
-    _hairline,
-    _loft,
-    _mix,
-    _noise,
-    _relief,
-    _soft,
+    blend,
+    bump,
+    column_angles,
+    edge,
+    even_rows,
+    grain,
+    grid_normals,
+    hairline_of,
+    loft,
+    relief_of,
 )
 
 SEAM = 6.95  # y of the line where the lips meet
@@ -29,21 +29,21 @@ EYE = (3.38, 0.04)  # distance from the middle, y
 
 def skin(identity: Identity, rng: np.random.Generator, rows: int = 300, columns: int = 364) -> tuple[Grid, np.ndarray]:
     """The skin, and the 68 landmarks on it, (68, 3)."""
-    t, angle = _even_rows(identity, rows), _columns(columns)
-    points = _loft(identity, t, angle)
+    t, angle = even_rows(identity, rows), column_angles(columns)
+    points = loft(identity, t, angle)
     colours = np.empty_like(points)
     colours[:] = identity.skin
     face = np.s_[np.searchsorted(points[:, 0, 1], -4.5) :, np.searchsorted(angle, -1.57) : np.searchsorted(angle, 1.57)]
     turned = np.abs(angle[face[1]]).astype(np.float32)
     x, y, z = (np.ascontiguousarray(points[face][..., axis]) for axis in range(3))
     colours[face] = _face_colours(identity, x, y, turned, rng)
-    colours *= (1 - 0.35 * _soft(points[..., 1] - 11.3, 0.8) + 0.02 * _noise(rng, (rows, columns), (6, 6)))[..., None]
+    colours *= (1 - 0.35 * edge(points[..., 1] - 11.3, 0.8) + 0.02 * grain(rng, (rows, columns), (6, 6)))[..., None]
     if identity.style != "bald":  # so that nothing shines through where the hair is thin
-        _mix(colours, np.array(identity.hair) * 0.6, _soft(_hairline(identity, angle) - points[..., 1] - 0.4, 0.4))
+        blend(colours, np.array(identity.hair) * 0.6, edge(hairline_of(identity, angle) - points[..., 1] - 0.4, 0.4))
     landmarks = _landmarks(identity, x, y, angle[face[1]].astype(np.float32))
-    points[face][..., 2] = z + _relief(identity, x, y) * np.clip(np.cos(turned) * 1.6, 0, 1)
+    points[face][..., 2] = z + relief_of(identity, x, y) * np.clip(np.cos(turned) * 1.6, 0, 1)
     _express(identity, points)
-    return Grid(points, _grid_normals(points), colours), points[face].reshape(-1, 3)[landmarks]
+    return Grid(points, grid_normals(points), colours), points[face].reshape(-1, 3)[landmarks]
 
 
 def _lid_heights(identity: Identity) -> tuple[float, float]:
@@ -78,16 +78,16 @@ def _express(identity: Identity, points: np.ndarray) -> None:
     side, half = np.abs(x), 2.6 * identity.mouth_width
     if dropped > 0:
         width = 0.24 + 2.5 * np.clip(side / half - 0.6, 0, 1.6) ** 2
-        below, forward = _soft(y - SEAM, width), np.clip(z + 1, 0, None)
+        below, forward = edge(y - SEAM, width), np.clip(z + 1, 0, None)
         within = np.clip(1 - (side / half) ** 2, 0, 1) * np.clip(1 - np.abs(y - SEAM) / 0.13, 0, 1)
         points[low][..., 1] += dropped * below * forward
         points[low][..., 2] -= (
             dropped * below * np.clip(y - 1, 0, None) * np.clip(forward / 6, 0, 1) + 8 * dropped * within
         )
     if identity.smile:
-        corner = identity.smile * _blob(side, y, half, SEAM, 1.5, 1.3)
+        corner = identity.smile * bump(side, y, half, SEAM, 1.5, 1.3)
         points[low] += np.stack([0.4 * np.sign(x) * corner, -0.45 * corner, -0.3 * corner], axis=-1)
-        points[low][..., 2] += 0.25 * max(identity.smile, 0) * _blob(side, y, 3.9, 3.8, 1.3, 1.1)
+        points[low][..., 2] += 0.25 * max(identity.smile, 0) * bump(side, y, 3.9, 3.8, 1.3, 1.1)
     rise = identity.raised * np.exp(-(((height + 2.2) / 1.3) ** 2)) * (height < 2)
     points[..., 1] -= (rise[:, None] * np.clip(points[..., 2] / 4, 0, 1)).astype(np.float32)
 
@@ -99,29 +99,29 @@ def _paint_eyes(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.nd
     dark_skin = np.array(identity.skin) * 0.62
     u, (upper, lower) = (side - EYE[0]) / (1.33 * identity.eye_size), _lid_heights(identity)
     bow, v = np.clip(1 - u**2, 0, None), y - EYE[1]
-    socket = 0.22 * _blob(side, y, EYE[0] - 0.3, -0.45, 1.7, 0.75) + 0.25 * _blob(side, v, 3.2, 0.9, 1.2, 0.35)
-    _mix(colours, dark_skin, socket)
+    socket = 0.22 * bump(side, y, EYE[0] - 0.3, -0.45, 1.7, 0.75) + 0.25 * bump(side, v, 3.2, 0.9, 1.2, 0.35)
+    blend(colours, dark_skin, socket)
     inside = np.minimum(v + upper * bow, lower * bow - v)
     crease = v + (0.3 + 0.55 * identity.eye_size) * bow
-    _mix(colours, dark_skin * 0.8, 0.6 * np.clip(1 - np.abs(crease) / 0.1, 0, 1) * (bow > 0.1))
-    _mix(colours, (40, 26, 22), np.clip(1.2 - np.abs(v + upper * bow) / 0.09, 0, 1) * (np.abs(u) < 1.03))  # lashes
-    _mix(colours, dark_skin * 0.9, 0.6 * np.clip(1 - np.abs(v - lower * bow) / 0.08, 0, 1) * (np.abs(u) < 1))
-    eye = _soft(inside, 0.1) * (np.abs(u) < 1)
+    blend(colours, dark_skin * 0.8, 0.6 * np.clip(1 - np.abs(crease) / 0.1, 0, 1) * (bow > 0.1))
+    blend(colours, (40, 26, 22), np.clip(1.2 - np.abs(v + upper * bow) / 0.09, 0, 1) * (np.abs(u) < 1.03))  # lashes
+    blend(colours, dark_skin * 0.9, 0.6 * np.clip(1 - np.abs(v - lower * bow) / 0.08, 0, 1) * (np.abs(u) < 1))
+    eye = edge(inside, 0.1) * (np.abs(u) < 1)
     white = np.array((238, 234, 230)) * (0.78 + 0.22 * identity.lids)
-    _mix(colours, white, eye)
+    blend(colours, white, eye)
     gaze = identity.gaze
     across, along = side - EYE[0] - gaze[0] * np.sign(x), v + 0.06 - gaze[1]
     radius = np.hypot(across, along)
-    _mix(colours, np.array(identity.iris) * 0.5, eye * _soft(0.68 - radius, 0.1))
-    _mix(colours, identity.iris, eye * _soft(0.56 - radius, 0.14))
-    _mix(colours, (12, 10, 10), eye * _soft(0.26 - radius, 0.08))
-    _mix(colours, (30, 22, 20), 0.22 * eye * np.clip(1 - (v + upper * bow) / 0.35, 0, 1))  # the lid's shadow
+    blend(colours, np.array(identity.iris) * 0.5, eye * edge(0.68 - radius, 0.1))
+    blend(colours, identity.iris, eye * edge(0.56 - radius, 0.14))
+    blend(colours, (12, 10, 10), eye * edge(0.26 - radius, 0.08))
+    blend(colours, (30, 22, 20), 0.22 * eye * np.clip(1 - (v + upper * bow) / 0.35, 0, 1))  # the lid's shadow
     glint = np.hypot(across * np.sign(x) + 0.2, along + 0.2)
-    _mix(colours, (255, 255, 255), eye * _soft(0.12 - glint, 0.06))
+    blend(colours, (255, 255, 255), eye * edge(0.12 - glint, 0.06))
     arch = y + 2.12 - identity.arch * (side - 3.6) ** 2 + 0.12 * np.clip(side - 2, 0, 3)
     thick = 0.36 * identity.brows * np.clip((6.4 - side) / 3, 0, 1)
-    brow = _soft(thick - np.abs(arch), 0.3) * _soft(side - 1.5, 0.7) * _soft(6.0 - side, 0.6)
-    _mix(colours, hair * 0.6, 0.8 * brow)
+    brow = edge(thick - np.abs(arch), 0.3) * edge(side - 1.5, 0.7) * edge(6.0 - side, 0.6)
+    blend(colours, hair * 0.6, 0.8 * brow)
 
 
 def _paint_mouth(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
@@ -132,20 +132,20 @@ def _paint_mouth(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.n
     lips = np.where(d < 0, 0.72 * identity.lips * bow + d, 0.9 * identity.lips * shape - d)
     red = skin * (0.86, 0.6, 0.6) + (14, 0, 2)
     red += identity.makeup * (np.array(identity.lipstick) - red)
-    _mix(colours, red, (0.75 + 0.25 * identity.makeup) * _soft(lips, 0.2) * (np.abs(x) < half))
-    _mix(colours, skin * 0.45, 0.5 * np.clip(1 - np.abs(d) / 0.12, 0, 1) * shape)
+    blend(colours, red, (0.75 + 0.25 * identity.makeup) * edge(lips, 0.2) * (np.abs(x) < half))
+    blend(colours, skin * 0.45, 0.5 * np.clip(1 - np.abs(d) / 0.12, 0, 1) * shape)
     gap = 0.03 + np.clip(identity.opening, 0, 0.12)
-    inner = _soft(gap - np.abs(d), 0.06) * _soft(shape - 0.06, 0.1)
-    _mix(colours, (48, 18, 18), inner)
+    inner = edge(gap - np.abs(d), 0.06) * edge(shape - 0.06, 0.1)
+    blend(colours, (48, 18, 18), inner)
     if identity.opening > 0.15:
-        _mix(
+        blend(
             colours,
             (226, 218, 204),
-            inner * _soft(min(identity.teeth, 0.2 / identity.opening) - (d + 0.12), 0.03) * _soft(shape - 0.35, 0.3),
+            inner * edge(min(identity.teeth, 0.2 / identity.opening) - (d + 0.12), 0.03) * edge(shape - 0.35, 0.3),
         )
-        _mix(colours, (150, 76, 76), 0.7 * inner * _soft(d - 0.06, 0.05))
-    nostril = _blob(np.abs(x), y, 0.68 * identity.nose_width, 4.68, 0.34, 0.2)
-    _mix(colours, (45, 22, 18), np.clip(1.4 * nostril, 0, 1))
+        blend(colours, (150, 76, 76), 0.7 * inner * edge(d - 0.06, 0.05))
+    nostril = bump(np.abs(x), y, 0.68 * identity.nose_width, 4.68, 0.34, 0.2)
+    blend(colours, (45, 22, 18), np.clip(1.4 * nostril, 0, 1))
 
 
 def _paint_beard(
@@ -153,29 +153,29 @@ def _paint_beard(
 ) -> None:
     """Stubble, moustache, goatee or full beard; none on the lips."""
     side = np.abs(x)
-    grain = identity.beard * (0.75 + 0.5 * rng.random(x.shape, np.float32))
-    lips = _soft(np.hypot(x / (2.7 * identity.mouth_width), (y - 7.0) / (0.85 * identity.lips)) - 1, 0.25)
+    hairs = identity.beard * (0.75 + 0.5 * rng.random(x.shape, np.float32))
+    lips = edge(np.hypot(x / (2.7 * identity.mouth_width), (y - 7.0) / (0.85 * identity.lips)) - 1, 0.25)
     if identity.beard_kind == "moustache":
-        where = _soft(0.75 - np.abs(y - 5.75 - 0.09 * side**2), 0.4) * _soft(3.1 - side, 0.6)
+        where = edge(0.75 - np.abs(y - 5.75 - 0.09 * side**2), 0.4) * edge(3.1 - side, 0.6)
     elif identity.beard_kind == "goatee":
-        where = _soft(3.1 - np.hypot(side, 0.75 * (y - 8.4)), 0.7)
+        where = edge(3.1 - np.hypot(side, 0.75 * (y - 8.4)), 0.7)
     else:
-        where = _soft(y - 5.6 + 2.6 * _soft(side - 3.2, 2), 1.2) * _soft(np.radians(86) - turned, 0.25)
+        where = edge(y - 5.6 + 2.6 * edge(side - 3.2, 2), 1.2) * edge(np.radians(86) - turned, 0.25)
     dense = 0.45 if identity.beard_kind == "stubble" else 1.0
-    _mix(colours, np.array(identity.hair) * 0.9, np.clip(dense * where * lips * grain, 0, 0.95))
+    blend(colours, np.array(identity.hair) * 0.9, np.clip(dense * where * lips * hairs, 0, 0.95))
 
 
 def _paint_age(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     """Folds beside the nose (deeper with a smile), lines on the forehead and bags below the eyes."""
     side, skin = np.abs(x), np.array(identity.skin)
     fold = side - 1.65 - 0.5 * (y - 4.3)
-    depth = (0.1 + 0.35 * identity.age + 0.2 * max(identity.smile, 0)) * _soft(y - 4.6, 0.8) * _soft(7.6 - y, 1.0)
+    depth = (0.1 + 0.35 * identity.age + 0.2 * max(identity.smile, 0)) * edge(y - 4.6, 0.8) * edge(7.6 - y, 1.0)
     weight = depth * np.exp(-((fold / 0.22) ** 2))
     if identity.age > 0.3:
-        lines = np.clip(np.sin(y * 6.5 + 0.4 * np.cos(x)) - 0.55, 0, 1) * _soft(-3 - y, 0.6) * _soft(5.5 - side, 1.5)
-        bags = _blob(side, y - 1.0 + 0.12 * (side - 3.3) ** 2, 3.3, 0, 1.5, 0.16)
+        lines = np.clip(np.sin(y * 6.5 + 0.4 * np.cos(x)) - 0.55, 0, 1) * edge(-3 - y, 0.6) * edge(5.5 - side, 1.5)
+        bags = bump(side, y - 1.0 + 0.12 * (side - 3.3) ** 2, 3.3, 0, 1.5, 0.16)
         weight = weight + identity.age * (0.5 * lines + 0.35 * bags)
-    _mix(colours, skin * 0.55, np.clip(weight, 0, 0.8))
+    blend(colours, skin * 0.55, np.clip(weight, 0, 0.8))
 
 
 def _face_colours(
@@ -190,12 +190,12 @@ def _face_colours(
     def band(top: float, bottom: float) -> slice:
         return slice(*np.searchsorted(height, (top, bottom)).tolist())
 
-    _mix(colours, skin * (1.0, 0.72, 0.7), identity.blush * _blob(side, y, 4.2, 3.6, 1.8, 1.6))
-    hollows = 0.3 * _blob(side, y, 1.75, 4.3, 0.3, 0.7) + 0.5 * _blob(x, y, 0, 5.0, 1.4, 0.3)
-    _mix(colours, skin * 0.55, hollows + 0.3 * _blob(x, y, 0, 8.7, 1.8, 0.4))
+    blend(colours, skin * (1.0, 0.72, 0.7), identity.blush * bump(side, y, 4.2, 3.6, 1.8, 1.6))
+    hollows = 0.3 * bump(side, y, 1.75, 4.3, 0.3, 0.7) + 0.5 * bump(x, y, 0, 5.0, 1.4, 0.3)
+    blend(colours, skin * 0.55, hollows + 0.3 * bump(x, y, 0, 8.7, 1.8, 0.4))
     if identity.freckles:
-        spots = _noise(rng, x.shape, (3, 3)) - 1.3
-        _mix(colours, skin * (0.72, 0.6, 0.5), identity.freckles * np.clip(spots, 0, 1) * _soft(7 - y, 4))
+        spots = grain(rng, x.shape, (3, 3)) - 1.3
+        blend(colours, skin * (0.72, 0.6, 0.5), identity.freckles * np.clip(spots, 0, 1) * edge(7 - y, 4))
     _paint_age(identity, colours, x, y)
     if identity.beard:
         low = band(1.5, 13)

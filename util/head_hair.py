@@ -6,13 +6,13 @@ from util.head_shape import (
     SECTIONS,
     Grid,
     Identity,
-    _ellipsoid,
-    _even_rows,
-    _grid_normals,
-    _hairline,
-    _loft,
-    _mix,
-    _noise,
+    blend,
+    ellipsoid,
+    even_rows,
+    grain,
+    grid_normals,
+    hairline_of,
+    loft,
 )
 
 # How thick the hair lies on the skull, cm.
@@ -36,7 +36,7 @@ def hair(identity: Identity, rng: np.random.Generator) -> list[Grid]:
         for sign in (-1, 1):
             parts.extend(_locks(identity, rng, 18, sign * 1.15, 0.22, identity.hair_length + 5, 0.3))
     if style == "bun" and free:
-        points, normals, _ = _ellipsoid((0, -6.5, -11.0), (3.0, 2.8, 2.8), 0.0, 90, 130)
+        points, normals, _ = ellipsoid((0, -6.5, -11.0), (3.0, 2.8, 2.8), 0.0, 90, 130)
         parts.append(Grid(points, normals, _strands(identity, points.shape[:2], rng)))
     if style == "ponytail" and free:
         parts.append(_ponytail(identity, rng))
@@ -50,7 +50,7 @@ def hair(identity: Identity, rng: np.random.Generator) -> list[Grid]:
 
 def _strands(identity: Identity, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Hair colours: streaks that run down the columns of the grid."""
-    streaks = 0.15 * _noise(rng, shape, (70, 1.6)) + 0.12 * _noise(rng, shape, (150, 10))
+    streaks = 0.15 * grain(rng, shape, (70, 1.6)) + 0.12 * grain(rng, shape, (150, 10))
     light = 1 + np.clip(streaks, -0.45, 0.6)
     return (np.array(identity.hair, np.float32) * light[..., None]).astype(np.float32)
 
@@ -58,22 +58,22 @@ def _strands(identity: Identity, shape: tuple[int, ...], rng: np.random.Generato
 def _hair_cap(identity: Identity, rng: np.random.Generator, rows: int = 224, columns: int = 300) -> Grid:
     """The hair on the skull: a shell over the skin, cut off at the hairline."""
     style, angle, curls = identity.style, np.linspace(-np.pi, np.pi, columns), identity.style in CURLS
-    points = _loft(identity, _even_rows(identity, rows), angle)
-    ragged = _noise(rng, (2, columns), (2, 4))[0] * (0.3 if style == "fringe" else 0.12)
-    depth = _hairline(identity, angle) + ragged * (1 + 3 * identity.loose) - points[..., 1]
-    lumps = _noise(rng, depth.shape, (9, 9) if curls else (40, 26)) * (0.1 if curls else 0.05 + 0.12 * identity.loose)
+    points = loft(identity, even_rows(identity, rows), angle)
+    ragged = grain(rng, (2, columns), (2, 4))[0] * (0.3 if style == "fringe" else 0.12)
+    depth = hairline_of(identity, angle) + ragged * (1 + 3 * identity.loose) - points[..., 1]
+    lumps = grain(rng, depth.shape, (9, 9) if curls else (40, 26)) * (0.1 if curls else 0.05 + 0.12 * identity.loose)
     thick = min(THICKNESS[style], 0.5) if identity.headwear not in ("", "headband") else THICKNESS[style]
     thickness = thick * (0.3 + 0.7 * np.clip(depth / 3.5, 0, 1)) * (1 + lumps)
     across = points[..., 0] - 3.5 * identity.parting
     parted = (np.abs(identity.parting) > 0.15) * np.exp(-((across / 0.35) ** 2)) * (points[..., 2] > -5)
-    points = points + _grid_normals(points) * (thickness * (1 - 0.5 * parted))[..., None]
+    points = points + grid_normals(points) * (thickness * (1 - 0.5 * parted))[..., None]
     colours = _strands(identity, depth.shape, rng) * (0.75 + 0.25 * np.clip(depth / 1.5, 0, 1))[..., None]
     if curls:
         colours *= (1 + 0.25 * np.clip(lumps * 6, -1.5, 1.5))[..., None]
     if style == "shaved":
-        _mix(colours, identity.skin, np.full(depth.shape, 0.45))
-    _mix(colours, np.array(identity.skin) * 0.7, 0.7 * parted)
-    return Grid(points, _grid_normals(points), colours, depth > 0.35 * np.abs(_noise(rng, depth.shape, (14, 1.5))))
+        blend(colours, identity.skin, np.full(depth.shape, 0.45))
+    blend(colours, np.array(identity.skin) * 0.7, 0.7 * parted)
+    return Grid(points, grid_normals(points), colours, depth > 0.35 * np.abs(grain(rng, depth.shape, (14, 1.5))))
 
 
 def _hair_curtain(
@@ -87,18 +87,18 @@ def _hair_curtain(
     wave = 0.25 * np.sin(angle * 9 + identity.seed % 7 + 2.5 * s)
     if wavy:
         wave = wave + (0.1 + 0.5 * s) * np.sin(y * 1.3 + 3 * np.sin(angle * 4 + identity.seed % 7))
-    strands = 0.12 * _noise(rng, (rows, columns), (90, 4))
+    strands = 0.12 * grain(rng, (rows, columns), (90, 4))
     radius = 8.3 + (1.8 if wavy else 1.1) * np.sin(np.pi * np.clip(s * 0.8, 0, 1)) + wave + strands
     points = np.stack([radius * np.sin(angle), y + 0 * angle, -1.2 + (radius + 1.6) * np.cos(angle)], axis=-1)
     points = points.astype(np.float32)
-    normals, colours = _grid_normals(points), _strands(identity, points.shape[:2], rng)
-    ends = (0.05 + 0.05 * identity.loose) * _noise(rng, (2, columns), (2, 3))[0]
+    normals, colours = grid_normals(points), _strands(identity, points.shape[:2], rng)
+    ends = (0.05 + 0.05 * identity.loose) * grain(rng, (2, columns), (2, 3))[0]
     kept = (s < 0.92 + ends) & np.ones(columns, bool)
     inside = Grid(points - normals * 0.5, -normals, colours * 0.45, kept)
     return Grid(points, normals, colours, kept), inside
 
 
-def _around(y: np.ndarray, angle: np.ndarray, lift: np.ndarray) -> np.ndarray:
+def around_skull(y: np.ndarray, angle: np.ndarray, lift: np.ndarray) -> np.ndarray:
     """Points that stand off the skull, or off the column below it, by `lift` cm: three arrays → (..., 3)."""
     width, front, back = (np.interp(np.minimum(y, 5.0), SECTIONS[:, 0], SECTIONS[:, k]) for k in (1, 2, 3))
     x = (width + lift) * np.sin(angle)
@@ -112,14 +112,14 @@ def _locks(
     """Locks that fall from the hairline round the angle `middle`, across the face or in front of the shoulders."""
     rows, across = max(30, int(length * 8)), np.linspace(-1, 1, 5)
     s, root = np.linspace(0, 1, rows)[:, None], np.clip(rng.normal(middle, spread, count), -1.6, 1.6)
-    top = _hairline(identity, root) - rng.uniform(0.5, 2.5, count)
+    top = hairline_of(identity, root) - rng.uniform(0.5, 2.5, count)
     y = top + length * rng.uniform(0.5, 1.05, count) * s
     wave = rng.uniform(0, 0.08, count) * np.sin(s * rng.uniform(3, 14, count) + rng.uniform(0, 6, count)) * (s + 0.2)
     angle = root + rng.normal(0, 0.35, count) * s**1.5 + wave
     lift = 0.35 + THICKNESS[identity.style] * 0.5 + rng.uniform(0, 1.1, count) * np.sin(np.pi * s) ** 2
     taper = rng.uniform(0.5, 1.5, count) * width * (1 - s**3) / 9
     turned = (angle[..., None] + taper[..., None] * across).reshape(rows, -1)
-    points = _around(np.repeat(y, 5, axis=1), turned, np.repeat(lift, 5, axis=1))
+    points = around_skull(np.repeat(y, 5, axis=1), turned, np.repeat(lift, 5, axis=1))
     round_off = np.tile(0.4 * across, count)
     out, along = np.sin(turned) + round_off * np.cos(turned), np.cos(turned) - round_off * np.sin(turned)
     normals = np.stack([out, 0 * out, along], axis=-1) / np.sqrt(1 + round_off**2)[:, None]
@@ -142,7 +142,7 @@ def _ponytail(identity: Identity, rng: np.random.Generator, rows: int = 154, col
     """Hair tied together behind, which falls down the neck or over a shoulder."""
     s, turn = np.linspace(0, 1, rows)[:, None], np.linspace(-np.pi, np.pi, columns)
     swing, height, fall = rng.uniform(-9, 9), rng.uniform(-8, 0), identity.hair_length
-    radius = 0.9 + 1.6 * np.sin(np.pi * np.clip(s * 0.85 + 0.05, 0, 1)) + 0.12 * _noise(rng, (rows, columns), (60, 4))
+    radius = 0.9 + 1.6 * np.sin(np.pi * np.clip(s * 0.85 + 0.05, 0, 1)) + 0.12 * grain(rng, (rows, columns), (60, 4))
     x = swing * s**2 + radius * np.cos(turn)
     y = height + fall * s**1.4 + radius * np.sin(turn) * 0.5
     z = -9.5 - 4.5 * np.sin(np.pi * np.clip(s * 1.1, 0, 1)) + abs(swing) * 0.9 * s**2 - radius * np.sin(turn)

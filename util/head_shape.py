@@ -203,28 +203,28 @@ class Surface(NamedTuple):
     colours: np.ndarray
 
 
-def _blob(x: np.ndarray, y: np.ndarray | float, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
+def bump(x: np.ndarray, y: np.ndarray | float, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
     """A Gaussian bump of height 1 at (cx, cy)."""
     return np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
 
 
-def _soft(distance: np.ndarray, width: float | np.ndarray) -> np.ndarray:
+def edge(distance: np.ndarray, width: float | np.ndarray) -> np.ndarray:
     """0 below, 1 above zero, with an edge of the given width."""
     return np.clip(distance / width + 0.5, 0, 1)
 
 
-def _mix(colours: np.ndarray, target: np.ndarray | tuple[float, ...], weight: np.ndarray) -> None:
+def blend(colours: np.ndarray, target: np.ndarray | tuple[float, ...], weight: np.ndarray) -> None:
     """Blend (rows, columns, 3) colours towards a target by (rows, columns) weights, in place."""
     colours += (np.asarray(target, np.float32) - colours) * weight[..., None].astype(np.float32)
 
 
-def _loft(identity: Identity, t: np.ndarray, angle: np.ndarray) -> np.ndarray:
+def loft(identity: Identity, t: np.ndarray, angle: np.ndarray) -> np.ndarray:
     """Skull and jaw without features: t (rows) 0..1 from crown to chin, angle (columns) from the face → (r, c, 3)."""
     from scipy.interpolate import PchipInterpolator
 
     knots = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(SECTIONS[:, [0, 2]], axis=0).T) + 0.3)])
     y, width, front, back, middle = PchipInterpolator(knots / knots[-1], SECTIONS)(t).T[..., None]
-    width = width * (1 + (identity.jaw - 1) * _soft(y - 6, 8))
+    width = width * (1 + (identity.jaw - 1) * edge(y - 6, 8))
     sine, cosine = np.sin(angle), np.cos(angle)
     x = width * np.sign(sine) * np.abs(sine) ** 0.92
     z = middle + np.where(cosine > 0, front - middle, back - middle) * np.abs(cosine) ** 0.92
@@ -240,11 +240,11 @@ def _relief_tables() -> tuple[np.ndarray, np.ndarray]:
     line = (-2.4, -1, 0, 1.26, 2.53, 3.4, 4.0, 4.5, 4.9, 5.5), (0, 0.25, 0.7, 1.6, 2.55, 2.95, 2.75, 1.9, 0.85, 0)
     height = PchipInterpolator(*line, extrapolate=False)(y)
     half_width = np.interp(y, (-1, 0, 1.3, 2.5, 3.6, 4.5, 5.3), (0.8, 0.75, 0.85, 1.0, 1.3, 1.45, 1.3))
-    nose = np.nan_to_num(height) * np.exp(-((side / half_width) ** 2.4)) + 0.5 * _blob(side, y, 1.3, 4.2, 0.5, 0.55)
-    face = 0.9 * _blob(side, y, 0, 7.0, 2.3, 1.3) - 0.1 * _blob(side, y, 0, 6.95, 2.2, 0.12)  # lips
-    face += 0.5 * _blob(side, y, 0, 10.4, 1.7, 1.0) - 0.45 * _blob(side, y, 0, 8.9, 1.8, 0.55)  # chin
-    face += 0.4 * _blob(side, y, 4.6, 3.0, 1.6, 1.6) + 0.3 * _blob(side, y, 3.4, 0.05, 0.9, 0.45)  # cheeks, eyeballs
-    face -= 0.25 * _blob(side, y, 0, 5.6, 0.35, 0.5)  # the groove below the nose
+    nose = np.nan_to_num(height) * np.exp(-((side / half_width) ** 2.4)) + 0.5 * bump(side, y, 1.3, 4.2, 0.5, 0.55)
+    face = 0.9 * bump(side, y, 0, 7.0, 2.3, 1.3) - 0.1 * bump(side, y, 0, 6.95, 2.2, 0.12)  # lips
+    face += 0.5 * bump(side, y, 0, 10.4, 1.7, 1.0) - 0.45 * bump(side, y, 0, 8.9, 1.8, 0.55)  # chin
+    face += 0.4 * bump(side, y, 4.6, 3.0, 1.6, 1.6) + 0.3 * bump(side, y, 3.4, 0.05, 0.9, 0.45)  # cheeks, eyeballs
+    face -= 0.25 * bump(side, y, 0, 5.6, 0.35, 0.5)  # the groove below the nose
     face += _missing_relief(side, y, nose + face)
     fine = (side.shape[1] * 5, side.shape[0] * 5)
     tables = [
@@ -258,7 +258,7 @@ def _missing_relief(side: np.ndarray, y: np.ndarray, relief: np.ndarray) -> np.n
     from scipy.interpolate import RBFInterpolator
 
     points = FACE_POINTS * (-1, 1, 1)
-    rows = _loft(Identity(), np.linspace(0, 1, 2000), np.radians(np.linspace(0, 90, 200))).astype(float)
+    rows = loft(Identity(), np.linspace(0, 1, 2000), np.radians(np.linspace(0, 90, 200))).astype(float)
     rows = rows[np.searchsorted(rows[:, 0, 1], points[:, 1])]
     ground = [np.interp(x, row[:, 0], row[:, 2]) for x, row in zip(points[:, 0], rows, strict=True)]
     cells = np.round((points[:, :2] - (0, -6)) / 0.1).astype(int)
@@ -267,20 +267,20 @@ def _missing_relief(side: np.ndarray, y: np.ndarray, relief: np.ndarray) -> np.n
     places, missing = np.concatenate([places, places * (-1, 1)]), np.tile(np.append(missing, 0 * RELIEF_ENDS[:, 0]), 2)
     places, first = np.unique(places, axis=0, return_index=True)
     spread = RBFInterpolator(places, missing[first], smoothing=0.02)
-    return spread(np.stack([side.ravel(), y.ravel()], axis=1)).reshape(side.shape) * _soft(y + 3.2, 2.2)
+    return spread(np.stack([side.ravel(), y.ravel()], axis=1)).reshape(side.shape) * edge(y + 3.2, 2.2)
 
 
-def _relief(identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def relief_of(identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """How far the features stand out of the face (cm along z)."""
     side, row = np.abs(x) * 50 + 2, (y + 6) * 50 + 2  # pixels of the tables, whose corner's centre is at 2, 2
     nose, face = _relief_tables()
     relief = cv2.remap(nose, side / np.float32(identity.nose_width), row, cv2.INTER_LINEAR) * identity.nose_height
     relief += cv2.remap(face, side, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    relief += 0.5 * (identity.lips - 1) * _blob(x, y, 0, 7.0, 2.4, 0.9)
-    return relief + 1.2 * (identity.cheeks - 1) * _blob(np.abs(x), y, 4.6, 5.0, 1.9, 2.6)
+    relief += 0.5 * (identity.lips - 1) * bump(x, y, 0, 7.0, 2.4, 0.9)
+    return relief + 1.2 * (identity.cheeks - 1) * bump(np.abs(x), y, 4.6, 5.0, 1.9, 2.6)
 
 
-def _grid_normals(points: np.ndarray) -> np.ndarray:
+def grid_normals(points: np.ndarray) -> np.ndarray:
     """Outward unit normals of a (rows, columns, 3) grid: rows run down, columns from the nape round the face."""
     down, along = np.empty_like(points), np.empty_like(points)  # differences; their lengths do not matter
     down[1:-1], down[0], down[-1] = points[2:] - points[:-2], points[1] - points[0], points[-1] - points[-2]
@@ -291,33 +291,33 @@ def _grid_normals(points: np.ndarray) -> np.ndarray:
     return normals / np.sqrt(np.einsum("...i,...i", normals, normals) + 1e-18)[..., None]
 
 
-def _columns(count: int) -> np.ndarray:
+def column_angles(count: int) -> np.ndarray:
     """Angles round the head, closer together on the face, where the detail is."""
     u = np.linspace(-np.pi, np.pi, count)
     return u - 0.45 * np.sin(u)
 
 
-def _even_rows(identity: Identity, count: int) -> np.ndarray:
+def even_rows(identity: Identity, count: int) -> np.ndarray:
     """Values of t that cut the profile (with its nose) and the cheek into even steps."""
     t = np.linspace(0, 1, 1500)
-    line = _loft(identity, t, np.radians([0.0, 8.0, 40.0]))
-    line[:, :, 2] += _relief(identity, line[..., 0].copy(), line[..., 1].copy())
-    line[..., 1] += 0.9 * identity.opening * _soft(line[..., 1] - 6.95, np.array([0.24, 0.24, 1.2]))  # open mouth
+    line = loft(identity, t, np.radians([0.0, 8.0, 40.0]))
+    line[:, :, 2] += relief_of(identity, line[..., 0].copy(), line[..., 1].copy())
+    line[..., 1] += 0.9 * identity.opening * edge(line[..., 1] - 6.95, np.array([0.24, 0.24, 1.2]))  # open mouth
     steps = np.linalg.norm(np.diff(line, axis=0), axis=-1).mean(axis=1) + 1e-4
     length = np.concatenate([[0], np.cumsum(steps)])
     return np.interp(np.linspace(0, length[-1], count), length, t)
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: tuple[float, float]) -> np.ndarray:
+def grain(rng: np.random.Generator, shape: tuple[int, ...], sigma: tuple[float, float]) -> np.ndarray:
     """Smooth noise of standard deviation 1 whose grains have the size sigma (rows, columns)."""
     coarse = [max(2, round(length / s) + 1) for length, s in zip(shape, sigma, strict=True)]
     noise = cv2.resize(rng.standard_normal(coarse, np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
     return noise / noise.std()
 
 
-def _hairline(identity: Identity, angle: np.ndarray) -> np.ndarray:
+def hairline_of(identity: Identity, angle: np.ndarray) -> np.ndarray:
     """How low (y) the hair grows at each angle from the face."""
-    forehead = _soft(np.radians(60) - np.abs(angle), 0.5)
+    forehead = edge(np.radians(60) - np.abs(angle), 0.5)
     drop = {"fringe": 3.6, "full": 0.6, "swept": 0.8, "receding": -2.8}.get(identity.style, 0.0) + identity.hairline
     if identity.style in ("shaved", "receding"):
         drop = min(drop, 0.5)
@@ -325,7 +325,7 @@ def _hairline(identity: Identity, angle: np.ndarray) -> np.ndarray:
     return (np.interp(np.degrees(np.abs(angle)), HAIRLINE_ANGLE, HAIRLINE) + fall).astype(np.float32)
 
 
-def _ellipsoid(
+def ellipsoid(
     centre: tuple[float, ...], radii: tuple[float, ...], turn: float, rows: int, columns: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points and normals of an ellipsoid turned by `turn` radians about the vertical axis, and its unit ball."""
@@ -337,21 +337,21 @@ def _ellipsoid(
     return (ball * radii) @ spin.T + np.array(centre), normals @ spin.T, ball
 
 
-def _ear(identity: Identity, sign: int) -> Grid:
+def ear_of(identity: Identity, sign: int) -> Grid:
     """One ear: a flat ellipsoid whose back edge stands off, its hollow painted."""
-    points, normals, ball = _ellipsoid((sign * 7.7, 2.2, -2.5), (0.6, 3.1, 1.8), -sign * 0.5, 90, 80)
+    points, normals, ball = ellipsoid((sign * 7.7, 2.2, -2.5), (0.6, 3.1, 1.8), -sign * 0.5, 90, 80)
     colours = np.empty(points.shape, np.float32)
     colours[:] = np.array(identity.skin) * (1.0, 0.9, 0.88)
     outward = sign * ball[..., 0] > 0
     rim = np.hypot(ball[..., 1] * 1.1, ball[..., 2])
     hollow = outward * (
-        0.6 * _blob(ball[..., 2], ball[..., 1], 0.15, 0.05, 0.4, 0.45) + 0.3 * _blob(rim, 0, 0.7, 0, 0.1, 1)
+        0.6 * bump(ball[..., 2], ball[..., 1], 0.15, 0.05, 0.4, 0.45) + 0.3 * bump(rim, 0, 0.7, 0, 0.1, 1)
     )
-    _mix(colours, np.array(identity.skin) * 0.42, hollow)
+    blend(colours, np.array(identity.skin) * 0.42, hollow)
     return Grid(points, normals, colours)
 
 
-def _glasses(identity: Identity) -> Iterator[Grid]:
+def glasses_of(identity: Identity) -> Iterator[Grid]:
     """Two rims, the bridge and the arms, as tubes; dark lenses, or the light that clear ones throw back."""
     turn, tube, r = np.linspace(-np.pi, np.pi, 420)[:, None], np.linspace(-np.pi, np.pi, 14), identity.rim
     parts = []
@@ -380,7 +380,7 @@ def _lens(identity: Identity, cx: float) -> Grid:
     points = np.stack([x, 0.35 + 1.85 * v, 9.9 - 0.06 * x**2], axis=-1)
     normals = np.stack([0.12 * x, 0 * x, np.ones_like(x)], axis=-1)
     streak, inside = np.abs(u + 0.8 * v + 0.3) < 0.12, u**2 + v**2 < 1
-    colours = np.array((26, 26, 30)) + (110 * _soft(-0.1 - v, 1.6) * _soft(0.6 - np.abs(u + 0.4 * v), 0.5))[..., None]
+    colours = np.array((26, 26, 30)) + (110 * edge(-0.1 - v, 1.6) * edge(0.6 - np.abs(u + 0.4 * v), 0.5))[..., None]
     if not identity.dark_lenses:
         colours = np.full(points.shape, 235.0)
     kept = inside if identity.dark_lenses else inside & streak & (v < 0.4)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from util.head_hair import THICKNESS, _around
-from util.head_shape import Grid, Identity, _ellipsoid, _even_rows, _grid_normals, _loft, _noise
+from util.head_hair import THICKNESS, around_skull
+from util.head_shape import Grid, Identity, ellipsoid, even_rows, grain, grid_normals, loft
 
 
 def headwear(identity: Identity, rng: np.random.Generator) -> list[Grid]:
@@ -14,14 +14,14 @@ def headwear(identity: Identity, rng: np.random.Generator) -> list[Grid]:
     if kind == "headphones":
         return _headphones(identity)
     around, backwards = np.linspace(-np.pi, np.pi, 400), kind == "cap" and rng.random() < 0.25
-    skull = _loft(identity, _even_rows(identity, 300), around)
+    skull = loft(identity, even_rows(identity, 300), around)
     low = rng.uniform(-0.8, 0.8)
     kept, lift = _extent(identity, rng, skull[..., 1], around, -1 if backwards else 1, low)
-    shell = _swollen(skull, lift * (1 + 0.05 * _noise(rng, lift.shape, (30, 30))))
+    shell = _swollen(skull, lift * (1 + 0.05 * grain(rng, lift.shape, (30, 30))))
     colours = _cloth(identity, rng, lift.shape)
     if kind == "beanie":
         colours *= (1 + 0.12 * np.sin(around * 75))[:, None]
-    parts = [Grid(shell, _grid_normals(shell), colours, kept)]
+    parts = [Grid(shell, grid_normals(shell), colours, kept)]
     if kind == "cap":
         parts.extend(_brim(identity, rng, low, np.radians(68), rng.uniform(5, 7.5), backwards))
     if kind == "hat":
@@ -65,10 +65,10 @@ def _cloth(identity: Identity, rng: np.random.Generator, shape: tuple[int, int])
     colours[:] = identity.cloth
     kind = rng.random()
     if kind < 0.35:
-        spots = _noise(rng, shape, (8, 8)) > 0.6
+        spots = grain(rng, shape, (8, 8)) > 0.6
         stripes = np.arange(shape[0])[:, None] % 40 < rng.integers(5, 30)
         colours[np.broadcast_to(stripes, shape) if kind < 0.2 else spots] = rng.uniform(10, 245, 3)
-    return colours * (1 + 0.08 * _noise(rng, shape, (12, 40)) + 0.05 * _noise(rng, shape, (2, 2)))[..., None]
+    return colours * (1 + 0.08 * grain(rng, shape, (12, 40)) + 0.05 * grain(rng, shape, (2, 2)))[..., None]
 
 
 def _brim(
@@ -77,7 +77,7 @@ def _brim(
     """A brim seen from above and from below: in front (or behind), or all round if half is pi."""
     whole = half == np.pi
     r, angle = np.linspace(0, width, int(width * 10))[:, None], np.linspace(-half, half, 620 if whole else 240)
-    base = _around(np.full(angle.shape, -5.2 + low), angle, np.full(angle.shape, 0.7))
+    base = around_skull(np.full(angle.shape, -5.2 + low), angle, np.full(angle.shape, 0.7))
     reach = r * (1 if whole else np.clip(1.05 - (angle / half) ** 2, 0, 1))
     out = np.stack([np.sin(angle), 0 * angle, np.cos(angle)], axis=-1) if whole else np.array((0.0, 0, 1))
     points = base + reach[..., None] * out
@@ -88,7 +88,7 @@ def _brim(
         points[..., 1] += 0.02 * points[..., 0] ** 2
     if backwards:
         points = points * (-1, 1, -1)
-    normals = _grid_normals(points)
+    normals = grid_normals(points)
     normals = normals * -np.sign(normals[..., 1:2] + 1e-9)  # upwards
     colours = _cloth(identity, rng, points.shape[:2])
     return Grid(points, normals, colours), Grid(points + np.array((0, 0.2, 0)), -normals, colours * 0.6)
@@ -97,10 +97,10 @@ def _brim(
 def _drape(identity: Identity, rng: np.random.Generator, opening: float) -> tuple[Grid, Grid]:
     """Cloth round the neck, open in front by an angle, seen from outside and from inside."""
     s, angle = np.linspace(0, 1, 160)[:, None], np.linspace(opening, 2 * np.pi - opening, 520)
-    folds = 0.35 * _noise(rng, (160, 520), (60, 14))
-    points = _around(9.5 + 7.5 * s + 0 * angle, angle, 0.9 + 2.5 * s**2 + folds * s)
+    folds = 0.35 * grain(rng, (160, 520), (60, 14))
+    points = around_skull(9.5 + 7.5 * s + 0 * angle, angle, 0.9 + 2.5 * s**2 + folds * s)
     points[..., 2] -= 1.0 * (1 - s) * (np.cos(angle) > 0) * np.cos(angle)
-    normals, colours = _grid_normals(points), _cloth(identity, rng, (160, 520))
+    normals, colours = grid_normals(points), _cloth(identity, rng, (160, 520))
     return Grid(points, normals, colours), Grid(points - 0.3 * normals, -normals, colours * 0.5)
 
 
@@ -108,7 +108,7 @@ def _headphones(identity: Identity) -> list[Grid]:
     """A bow over the head and two cups on the ears."""
     parts = []
     for sign in (-1, 1):
-        points, normals, _ = _ellipsoid((sign * 8.6, 1.3, -1.4), (1.5, 3.4, 3.2), 0.0, 110, 150)
+        points, normals, _ = ellipsoid((sign * 8.6, 1.3, -1.4), (1.5, 3.4, 3.2), 0.0, 110, 150)
         parts.append(Grid(points, normals, np.full(points.shape, np.array(identity.cloth, np.float32))))
     over, tube = np.linspace(-1.65, 1.65, 420)[:, None], np.linspace(-np.pi, np.pi, 30)
     out = np.stack([np.sin(over), -np.cos(over), 0 * over], axis=-1)

@@ -44,7 +44,7 @@ def _card_facts(card: Facts) -> dict[str, str]:
     weights, file = card["weights"], card["predictions"]
     facts = {
         "paper protocol": "yes" if card["paper_protocol"] else "no: " + "; ".join(card["departures"]),
-        "images": _images_text(card["images"]),
+        "images": _counts_text(card["images"]),
         "lists": "; ".join(map(list_text, card["lists"])) or "unknown: none was given (--truth)",
         "crops": "; ".join(dict.fromkeys((card["boxes"], card["crop"], card["channel_order"]))),
         "angles": f"{card['units']}; roll sign: {card['roll_sign']}; wrap: {card['wrap']}",
@@ -59,7 +59,7 @@ def _card_facts(card: Facts) -> dict[str, str]:
     return facts | made_facts(card["made"]) | {"notes": "; ".join(card["notes"]) or "none"}
 
 
-def _images_text(images: Facts) -> str:
+def _counts_text(images: Facts) -> str:
     """Every count of images; the rejected ones by reason."""
     rejected = "".join(f" ({number:,} rejected: {reason})" for reason, number in images["rejected"].items())
     keys = ("expected", "listed", "usable", "found", "scored")

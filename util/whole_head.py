@@ -6,7 +6,7 @@ import numpy as np
 
 from util.head_face import skin
 from util.head_hair import hair
-from util.head_shape import Grid, Identity, Surface, _columns, _ear, _glasses, _grid_normals, _hairline, _soft
+from util.head_shape import Grid, Identity, Surface, column_angles, ear_of, edge, glasses_of, grid_normals, hairline_of
 from util.headwear import headwear
 
 
@@ -16,13 +16,13 @@ def head_surface(identity: Identity) -> tuple[Surface, np.ndarray]:
     rng = np.random.default_rng(identity.seed)
     face, landmarks = skin(identity, rng)
     if identity.style != "bald" and identity.headwear != "headscarf":  # what lies deep under hair is never seen
-        hairline = _hairline(identity, _columns(face.points.shape[1]))
+        hairline = hairline_of(identity, column_angles(face.points.shape[1]))
         face = face._replace(kept=face.points[..., 1] > hairline - 2.5)
-    parts = [face, _ear(identity, -1), _ear(identity, 1)]
+    parts = [face, ear_of(identity, -1), ear_of(identity, 1)]
     parts.extend(hair(identity, rng))
     parts.extend(headwear(identity, rng))
     if identity.glasses:
-        parts.extend(_glasses(identity))
+        parts.extend(glasses_of(identity))
     stretch = np.array([identity.width, identity.length, identity.depth])
     points, normals, colours = _flat(parts)
     return Surface(points * stretch[:, None].astype(np.float32), normals, colours), (landmarks * stretch).T
@@ -47,6 +47,6 @@ def neck_surface(identity: Identity, relative: np.ndarray, rows: int = 80, colum
     lower = (around * (6.3, 1, 5.8) + (0, 15.8, -4.0)) @ relative.T
     points = upper + (lower - upper) * s[..., None]
     points -= around * (0.5 * np.sin(np.pi * s))[..., None]
-    colours = np.array(identity.skin) * (0.55 + 0.4 * _soft(s - 0.55, 0.7))[..., None] * np.ones((1, columns, 1))
-    layers = points, _grid_normals(points), colours
+    colours = np.array(identity.skin) * (0.55 + 0.4 * edge(s - 0.55, 0.7))[..., None] * np.ones((1, columns, 1))
+    layers = points, grid_normals(points), colours
     return Surface(*(layer.reshape(-1, 3).T.astype(np.float32) for layer in layers))

@@ -15,7 +15,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data_loaders import AXES, Listed, image_path, keep_present, load_data_set, read_image
+from data_loaders import AXES, Listed, image_path, load_data_set, read_image
+from util.data_folder import keep_present
 from util.detectors import MAPPINGS, SAME_FACE, Detector, HaarDetector, Square, YuNetDetector, overlap
 from util.lists import Box
 from util.script import number, option_parser, progress, run_script

@@ -19,9 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from explanations import with_parts
 from scipy.stats import rankdata
 
-from data_loaders import AXES, Listed, crop, keep_present, load_data_set, views_of
+from data_loaders import AXES, Listed, crop, load_data_set, views_of
 from synthetic_heads import random_angles
 from util import pretrained
+from util.data_folder import keep_present
 from util.head_renderer import random_identity, render_head
 from util.inference import mean_of_views, predict_angles
 from util.metrics import Columns, summarise
