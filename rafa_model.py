@@ -310,7 +310,8 @@ def build_rafa_net(backbone: str = "resnet50", weights: str | Path | None = "ima
 
     Args:
         backbone: "resnet50", the paper's, or a smaller one of BACKBONES.
-        weights: "imagenet" (ResNet-50 through `keras.applications`, conv5 copied into every branch); a file:
+        weights: "imagenet" (ResNet-50 through `keras.applications`, conv5 copied into every branch); "synthetic" (the
+            residual layers of the suite's own weights, for the backbone "small"; random axis heads); a file:
             `.keras` or `.weights.h5` of a RAFA-Net with this backbone, or ResNet-50's ImageNet weights without the
             top in `keras.applications`' `.h5` form; or None for random ones.
 

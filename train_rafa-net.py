@@ -2,7 +2,7 @@
 
 python train_rafa-net.py                 protocol 1: 300W-LP, scored on AFLW2000
 python train_rafa-net.py --protocol 2    BIWI, 16 videos to train and 8 to test
-python train_rafa-net.py --synthetic     synthetic heads and a tiny network: from nothing to a table in minutes
+python train_rafa-net.py --synthetic     synthetic heads and a small network: from nothing to a table in minutes
 python train_rafa-net.py --synthetic full    the suite's own weights, by a recipe of their own, in under two hours
 python train_rafa-net.py --run-dir DIR --resume
 """
@@ -41,9 +41,9 @@ from util.script import number, option_parser, progress, run_script, stops_held_
 from util.training import ExpectedTime, Losses, PaperRecipe, refuse_diverged, training_step, watch
 
 # What --synthetic changes: smaller network, fewer epochs, larger batches.
-SYNTHETIC = {"weights": "none", "batch_size": 32, "watch_every": 0}
-DEMO = SYNTHETIC | {"backbone": "tiny", "epochs": 15, "decay_every": 11, "data_dir": "data/synthetic"}
-FULL = SYNTHETIC | {"backbone": "small", "epochs": 24, "data_dir": "data/synthetic-full"}
+SYNTHETIC = {"backbone": "small", "batch_size": 32, "watch_every": 0}
+DEMO = SYNTHETIC | {"weights": "synthetic", "epochs": 6, "decay_every": 4, "data_dir": "data/synthetic"}
+FULL = SYNTHETIC | {"weights": "none", "epochs": 24, "data_dir": "data/synthetic-full"}
 FULL["cache"] = 0.0  # its augmentation uses the whole of every image
 FULL_HEADS = {"train": 16_000, "test": 400, "per_person": 1}
 ADDED_OPTIONS = {"mixed_precision", "xla", "cache"}  # which the run.json of an older run lacks
@@ -57,7 +57,7 @@ def option_definitions() -> argparse.ArgumentParser:
     run.add_argument("--protocol", type=int, choices=(1, 2), default=1, help="1: 300W-LP → AFLW2000; 2: BIWI")
     run.add_argument("--split", choices=tuple(BIWI_SPLITS), help="BIWI split of protocol 2 (default: 16-8)")
     demo, full = (", ".join(f"{key.replace('_', ' ')} {value}" for key, value in each.items()) for each in (DEMO, FULL))
-    text = "synthetic heads, drawn on first use, with other defaults. demo: the paper's recipe on a tiny network "
+    text = "synthetic heads, drawn on first use, with other defaults. demo: the paper's recipe on a small network "
     text += f"({demo}). full: the recipe of the suite's own weights ({full}) (default: demo)"
     run.add_argument("--synthetic", nargs="?", const="demo", choices=("demo", "full"), help=text)
     run.add_argument("--train-lists", nargs=2, metavar=("CROP", "ANGLES"), help="your own lists to train on")
@@ -70,7 +70,8 @@ def option_definitions() -> argparse.ArgumentParser:
     network = parser.add_argument_group("network")
     text = "the paper's, or a smaller one"
     network.add_argument("--backbone", choices=("resnet50", "small", "tiny"), default="resnet50", help=text)
-    network.add_argument("--weights", default="imagenet", help="to start from: imagenet, none, or a file")
+    text = "to start from: imagenet or synthetic, which leave the axis heads random, none, or a file"
+    network.add_argument("--weights", default="imagenet", help=text)
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--epochs", type=number(int, 1), default=100, metavar="N", help="passes over the training list")
     recipe.add_argument("--batch-size", type=number(int, 1), default=16, metavar="N", help="images per step")

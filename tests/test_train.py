@@ -278,7 +278,7 @@ def test_the_defaults_are_the_papers_and_synthetic_changes_its_own():
     expected |= {"train_margin": 0.5, "test_margin": 0.2, "backbone": "resnet50", "weights": "imagenet"}
     assert {name: paper[name] for name in expected} == expected
     synthetic = vars(parse(["--synthetic", "--epochs", "100"]))
-    assert (synthetic["epochs"], synthetic["backbone"], synthetic["weights"]) == (100, "tiny", "none")
+    assert (synthetic["epochs"], synthetic["backbone"], synthetic["weights"]) == (100, "small", "synthetic")
 
 
 def test_help_answers_without_tensorflow():

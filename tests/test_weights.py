@@ -12,6 +12,7 @@ import pytest
 
 from data_loaders import AXES
 from rafa_model import build_rafa_net, load_rafa_net
+from util import pretrained
 from util import weights as weight_files
 from util.backend import keras
 from util.errors import InputError
@@ -288,6 +289,22 @@ def test_imagenet_weights_reach_the_trunk_and_every_branch_by_name(tmp_path):
             np.testing.assert_array_equal(found, expected)
     with pytest.raises(InputError, match="do not fit the backbone 'tiny'"):
         build_rafa_net("tiny", weights=path)
+
+
+def test_synthetic_weights_reach_the_residual_layers_and_leave_the_axis_heads_random():
+    whole, started, random = (build_rafa_net("small", weights) for weights in (pretrained.FILE, "synthetic", None))
+
+    def equal(first, second, name):
+        pairs = zip(first.get_layer(name).get_weights(), second.get_layer(name).get_weights(), strict=True)
+        return [np.array_equal(*pair) for pair in pairs]
+
+    for name in ("conv1_conv", "conv3_block2_2_bn", *(f"{axis}_conv5_block1_1_conv" for axis in AXES)):
+        assert all(equal(started, whole, name))
+    for name in ("yaw_bn", "pitch"):
+        assert not any(equal(started, whole, name)[:2])
+    assert all(equal(started, random, "roll_bn")), "as an untrained network has them"
+    with pytest.raises(InputError, match="backbone 'small', this network has 'tiny': give the backbone 'small'"):
+        build_rafa_net("tiny", "synthetic")
 
 
 def test_imagenet_layers_that_find_no_place_are_refused(tmp_path, monkeypatch):

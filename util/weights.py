@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from data_loaders import AXES
+from util import pretrained
 from util.backend import keras
 from util.errors import InputError
 from util.provenance import written_whole
@@ -30,7 +31,7 @@ def load_into(model: keras.Model, weights: str | Path, stems: dict[int, str]) ->
     """Load weights into a RAFA-Net.
 
     Args:
-        weights: "imagenet", or a file (see `rafa_model.build_rafa_net`).
+        weights: "imagenet", "synthetic", or a file (see `rafa_model.build_rafa_net`).
         stems: as for `backbone_of`.
 
     Raises:
@@ -45,8 +46,17 @@ def load_into(model: keras.Model, weights: str | Path, stems: dict[int, str]) ->
             )
         _copy_imagenet(model, weights)
         return
+    if weights == pretrained.NAME:
+        fresh = [(each, each.get_weights()) for each in model.layers if not _BACKBONE_LAYER.fullmatch(each.name)]
+        load_into(model, pretrained.FILE, stems)
+        for layer, values in fresh:
+            layer.set_weights(values)
+        return
     if (held := backbone_of(weights, stems)) != backbone:
-        raise InputError(f"{weights} holds a RAFA-Net with the backbone {held!r}, this network has {backbone!r}")
+        mend = f"give the backbone {held!r}, other weights, or 'none'"
+        raise InputError(
+            f"{weights} holds a RAFA-Net with the backbone {held!r}, this network has {backbone!r}: {mend}"
+        )
     if Path(weights).suffix == ".keras":  # a .weights.h5 file does not describe its layers
         _check_layers(model, Path(weights))
     _fill_with_nan(model)

@@ -2,8 +2,8 @@
 
     python tests/measurements/effects.py
 
-Trains the tiny network on synthetic heads by the demonstration's recipe, once for each seed and way of training, and
-scores it on held-out heads.  The seeds' numbers go to doc/effects.json; runs that are in it already are not repeated.
+Trains the tiny network on synthetic heads by the paper's recipe, once for each seed and way of training, and scores it
+on held-out heads.  The seeds' numbers go to doc/effects.json; runs that are in it already are not repeated.
 A difference is paired by seed; its 95% interval is that of Student's t over the seeds.
 """
 
@@ -27,7 +27,7 @@ from util.provenance import ROOT, environment, write_text
 from util.script import number, option_parser, run_script
 
 RECIPE = runpy.run_path(str(ROOT / "train_rafa-net.py"))["parse_options"](["--synthetic"])
-EPOCHS, BATCH, RATE, DECAY_EVERY = RECIPE.epochs, RECIPE.batch_size, RECIPE.learning_rate, RECIPE.decay_every
+EPOCHS, BATCH, RATE, DECAY_EVERY = 15, RECIPE.batch_size, RECIPE.learning_rate, 11
 MARGIN, TEST_MARGIN = RECIPE.train_margin, RECIPE.test_margin
 BEGIN, END = "<!-- effects -->", "<!-- /effects -->"
 
@@ -63,7 +63,7 @@ def keras3_averages(layer: Any, mean: Any, variance: Any, n: Any, step: Any) -> 
 
 
 def train(variant: str, seed: int, listed: Listed) -> Any:
-    """A network trained by the demonstration's recipe, but for the variant."""
+    """A network trained by the paper's recipe, but for the variant."""
     from rafa_model import BatchNormalization, build_rafa_net
     from util.backend import keras
     from util.keras224 import count_steps

@@ -17,8 +17,9 @@ EPOCHS = 3
 
 def options(data_dir, run_dir) -> list[str]:
     """A run of three epochs, two steps each, every one of them saved."""
-    sizes = ["--epochs", str(EPOCHS), "--batch-size", "8", "--limit", "16", "--keep-every", "1", "--workers", "2"]
-    return ["--synthetic", *sizes, "--data-dir", str(data_dir), "--run-dir", str(run_dir)]
+    network = ["--synthetic", "--backbone", "tiny", "--weights", "none", "--keep-every", "1", "--workers", "2"]
+    sizes = ["--epochs", str(EPOCHS), "--batch-size", "8", "--limit", "16"]
+    return [*network, *sizes, "--data-dir", str(data_dir), "--run-dir", str(run_dir)]
 
 
 def resume_options(run_dir) -> list[str]:
