@@ -115,18 +115,28 @@ def test_a_training_on_other_data_is_not_the_papers_protocol():
         assert card["departures"] == ["the network was not trained on the published lists of 300W-LP"]
     part = card_of(listed, found, weights={"trained_by": run | {"all_images": False}})
     assert part["departures"] == ["the training left images out"]
+    for start, papers in (
+        ("imagenet", True),
+        ("none", True),
+        ("r50.h5", True),
+        ("synthetic", False),
+        ("a.keras", False),
+    ):
+        card = card_of(listed, found, weights={"trained_by": run | {"started_from": start}})
+        expected = [] if papers else [f"the network did not start from ImageNet's weights but from {start}"]
+        assert card["departures"] == expected
 
 
 @pytest.mark.parametrize(("setting", "whole"), [({}, True), ({"allow_missing": True}, False), ({"limit": 5}, False)])
 def test_a_run_record_says_whether_the_training_left_images_out(setting, whole, tmp_path):
     training = {"path": "lists/train.txt", "published": False}
     run = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [[training], []]}
-    run["options"] = {"seed": 1, "allow_missing": False, "limit": 0} | setting
+    run["options"] = {"seed": 1, "weights": "synthetic", "allow_missing": False, "limit": 0} | setting
     (tmp_path / "run.json").write_text(json.dumps(run))
     (tmp_path / "w.keras").write_text("w")
     trained_by = protocol.weights_facts(tmp_path / "w.keras", "tiny")["trained_by"]
     assert trained_by["all_images"] is whole
-    assert (trained_by["seed"], trained_by["lists"]) == (1, [training])
+    assert (trained_by["seed"], trained_by["lists"], trained_by["started_from"]) == (1, [training], "synthetic")
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def weights_facts(path: str | Path, backbone: str) -> Facts:
                 raise ValueError(f"a mean pose of {pose}")
             trained_by = {key: run[key] for key in ("command", "date", "commit", "hardware")} | {
                 "seed": run["options"]["seed"],
+                "started_from": str(run["options"].get("weights") or "none"),
                 "lists": run["lists"][0],
                 "all_images": not (run["options"]["allow_missing"] or run["options"]["limit"]),
                 "mean_pose": pose,
@@ -227,6 +228,9 @@ def _departures(
             reasons.append("the network was not trained on the published lists of 300W-LP")
         if not run["all_images"]:
             reasons.append("the training left images out")
+        start = run.get("started_from", "none")
+        if start == "synthetic" or start.endswith((".keras", ".weights.h5")):
+            reasons.append(f"the network did not start from ImageNet's weights but from {start}")
     if (views := (weights or {}).get("views", 1)) > 1:
         reasons.append(f"the mean of {views} views of each face")
     return reasons

@@ -90,7 +90,8 @@ def made_facts(made: Facts) -> dict[str, str]:
 def _trained_by_text(run: Facts | None) -> str:
     if run is None:
         return "unknown: no run.json beside the weights"
-    return "{command} ({date}, commit {commit})".format(**run)
+    start = run.get("started_from", "none")
+    return "{command} ({date}, commit {commit})".format(**run) + (f", starting from {start}" if start != "none" else "")
 
 
 # --- doc/results.md ---------------------------------------------------------------------------------------------------
