@@ -122,7 +122,7 @@ def backbone_of(path: str | Path, stems: dict[int, str]) -> str:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; weights are 'imagenet', 'none', or a file")
+        raise InputError(f"{path}: no such file; weights are 'imagenet', 'synthetic', 'none', or a file")
     if path.suffix != ".keras" and not path.name.endswith(".weights.h5"):
         raise InputError(f"{path}: weights are read from .keras or .weights.h5 files of this suite, nothing else")
     try:
