@@ -306,10 +306,12 @@ def crop(image: np.ndarray, row: int, column: int, size: int, margin: float) -> 
     grow = int(int(size) * float(np.float32(margin)))
     top, left, side = int(row) - grow, int(column) - grow, int(size) + 2 * grow
     inside = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]  # nothing, beside the image
-    above, before = max(-top, 0), max(-left, 0)
-    square = np.zeros((side, side, 3), np.uint8)
-    square[above : above + inside.shape[0], before : before + inside.shape[1]] = inside
-    return cv2.resize(square, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
+    if inside.shape != (side, side, 3):
+        above, before = max(-top, 0), max(-left, 0)
+        square = np.zeros((side, side, 3), np.uint8)
+        square[above : above + inside.shape[0], before : before + inside.shape[1]] = inside
+        inside = square
+    return cv2.resize(inside, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
 VIEWS = {1: (0.0,), 6: (0.0, -0.1, 0.1)}  # crops of a face that are predicted → what is added to their margin
@@ -437,9 +439,12 @@ def batches_per_epoch(listed: Listed, batch_size: int) -> int:
 
 
 def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int) -> Iterator[Result]:
-    """`function` of every job, in order, at most `ahead` jobs in advance.  OpenCV releases the GIL while it works."""
+    """`function` of every job, in order, at most `ahead` jobs in advance.
+
+    OpenCV releases the GIL while it works; its own threads, which would wait for work on the same cores, are off.
+    """
     jobs = iter(jobs)
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         pending = deque(pool.submit(function, job) for job in islice(jobs, ahead))
         try:
             while pending:
