@@ -107,29 +107,42 @@ def _take(batches: Iterator[Any]) -> None:
 
 # --- Training steps ---------------------------------------------------------------------------------------------------
 def steps(rounds: int, slow: bool) -> str:
-    """One update in float32 by network and batch size."""
-    from rafa_model import build_rafa_net
+    """One update by network, batch size, and precision."""
     from util.backend import tf
-    from util.training import compile_rafa_net, training_step
+    from util.precision import choose_precision
 
-    cards, rows = tf.config.list_physical_devices("GPU"), []
+    cards, rows, rng = tf.config.list_physical_devices("GPU"), [], np.random.default_rng(0)
     device = "GPU" if cards else "CPU"
     for backbone in ("small", "resnet50") if slow else ("small",):
-        model = build_rafa_net(backbone, weights=None)
-        compile_rafa_net(model)
-        step, rng = training_step(model), np.random.default_rng(0)
         tasks = {}
-        for size in BATCH_SIZES:
-            crops, true = random_crops(rng, size), labels(rng.normal(0, 0.3, (size, 3)))
-            tasks[str(size)] = lambda step=step, crops=crops, true=true: step(crops, true)["yaw"].numpy()
+        for precision, sizes in (("float32", BATCH_SIZES), (choose_precision(True, {}), (BATCH,))):
+            step = _compiled_step(backbone, precision)
+            for size in sizes:
+                batch = random_crops(rng, size), labels(rng.normal(0, 0.3, (size, 3)))
+                tasks[precision.removeprefix("mixed_"), size] = lambda step=step, batch=batch: step(*batch)
         few = rounds if backbone == "small" else max(2, rounds // 3)
-        for size, seconds in alternated(tasks, few).items():
-            rows.append([backbone, device, size, spread(seconds * 1e3, 0), spread(int(size) / seconds, 1)])
+        seconds = alternated(tasks, few)
+        for (precision, size), found in seconds.items():
+            ratio = "1" if precision == "float32" else spread(found / seconds["float32", size], 2)
+            rows.append([backbone, device, precision, size, spread(found * 1e3, 0), spread(size / found, 1), ratio])
     if not cards:
-        rows.append(["both", "GPU", "all", NOT_HERE, NOT_HERE])
+        rows.append(["both", "GPU", "all", "all", *[NOT_HERE] * 3])
     left = "" if slow else "\n\nresnet50 was left out."
-    text = table(["Network", "Device", "Batch", "ms a step", "Images a second"], rows) + left
-    return f"{text}\n\n{_waiting(step, backbone, rounds)}"
+    columns = ["Network", "Device", "Precision", "Batch", "ms a step", "Images a second", "/ float32"]
+    return f"{table(columns, rows)}{left}\n\n{_waiting(_compiled_step(backbone, 'float32'), backbone, rounds)}"
+
+
+def _compiled_step(backbone: str, precision: str) -> Callable[..., Any]:
+    """A training step of a network with random weights, which ends when the update has been computed."""
+    from rafa_model import build_rafa_net
+    from util.precision import computing_in, loss_scale_for
+    from util.training import compile_rafa_net, training_step
+
+    with computing_in(precision):
+        model = build_rafa_net(backbone, weights=None)
+        scale = loss_scale_for(compile_rafa_net(model), precision)
+    step = training_step(model, loss_scale=scale)
+    return lambda crops, true: step(crops, true)["yaw"].numpy()
 
 
 def _waiting(step: Callable[..., Any], backbone: str, rounds: int) -> str:
@@ -141,7 +154,7 @@ def _waiting(step: Callable[..., Any], backbone: str, rounds: int) -> str:
             start = time.perf_counter()
             crops, true = next(batches)
             waited.append(time.perf_counter() - start)
-            step(crops, true)["yaw"].numpy()
+            step(crops, true)
             whole.append(time.perf_counter() - start)
     share = 100 * np.array(waited[1:]) / np.array(whole[1:])
     return f"Share of a step of {BATCH} in which {backbone} waits for images from the disk: {spread(share, 2)} %."
@@ -150,22 +163,18 @@ def _waiting(step: Callable[..., Any], backbone: str, rounds: int) -> str:
 # --- Profile ----------------------------------------------------------------------------------------------------------
 def profile(rounds: int, slow: bool) -> str:
     """The ten kinds of operations that take most of a training step, by TensorFlow's profiler."""
-    from rafa_model import build_rafa_net
     from util.backend import tf
-    from util.training import compile_rafa_net, training_step
 
     from tensorflow.tsl.profiler.protobuf import xplane_pb2  # isort: skip  (after TensorFlow's greeting is held back)
 
     backbone = "resnet50" if slow else "small"
-    model = build_rafa_net(backbone, weights=None)
-    compile_rafa_net(model)
-    step, rng = training_step(model), np.random.default_rng(0)
+    step, rng = _compiled_step(backbone, "float32"), np.random.default_rng(0)
     batch = random_crops(rng, BATCH), labels(rng.normal(0, 0.3, (BATCH, 3)))
     step(*batch)
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
             for _ in range(rounds):
-                step(*batch)["yaw"].numpy()
+                step(*batch)
         space = xplane_pb2.XSpace()
         space.ParseFromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
     spent, calls = Counter[str](), Counter[str]()
@@ -340,7 +349,7 @@ def scoring(rounds: int, slow: bool) -> str:
 
 SECTIONS: dict[str, tuple[str, Callable[[int, bool], str]]] = {
     "images": ("Images into batches", images),
-    "steps": ("Training steps, float32", steps),
+    "steps": ("Training steps", steps),
     "profile": ("What a training step spends its time on", profile),
     "start": ("From the start to the first update", start),
     "predict": ("Prediction", predict),
