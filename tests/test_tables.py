@@ -105,3 +105,10 @@ def test_the_papers_table_is_printed_whole_with_its_footnote(result):
     assert "†" not in second
     assert rows_of(second)[2] == ["RGB-D", "DeepHeadPose", "5.32", "4.76", "-", "-"]
     assert len(rows_of(second)) == 2 + 10 + 2
+
+
+def test_an_angle_that_rounds_to_zero_has_no_minus():
+    row = {"path": "a.jpg", "mae": 1.0, "true": [-0.04, 0.0, -10.0], "predicted": [-0.01, -0.06, -0.0]}
+    assert tables.worst_table({"worst": [row]}).splitlines()[-1] == (
+        "| a.jpg | 1.0 | +0.0 → +0.0 | +0.0 → -0.1 | -10.0 → +0.0 |"
+    )

@@ -143,7 +143,8 @@ def worst_table(result: Facts) -> str:
     rows = []
     for row in result["worst"]:
         pairs = zip(row["true"], row["predicted"], strict=True)
-        rows.append([row["path"], f"{row['mae']:.1f}", *(f"{true:+.1f} → {found:+.1f}" for true, found in pairs)])
+        cells = [f"{true:+.1f} → {found:+.1f}".replace("-0.0", "+0.0") for true, found in pairs]
+        rows.append([row["path"], f"{row['mae']:.1f}", *cells])
     axes = [f"{axis.capitalize()}, true → predicted (°)" for axis in AXES]
     return table(["Worst images", "Mean error (°)", *axes], rows)
 
