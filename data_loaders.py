@@ -443,8 +443,9 @@ def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers:
 
     OpenCV releases the GIL while it works; its own threads, which would wait for work on the same cores, are off.
     """
-    jobs = iter(jobs)
-    with ThreadPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    jobs, opencv_threads = iter(jobs), cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    with ThreadPoolExecutor(workers) as pool:
         pending = deque(pool.submit(function, job) for job in islice(jobs, ahead))
         try:
             while pending:
@@ -453,6 +454,7 @@ def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers:
                 yield result
         finally:
             pool.shutdown(cancel_futures=True)
+            cv2.setNumThreads(opencv_threads)
 
 
 if __name__ == "__main__":

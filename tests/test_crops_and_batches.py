@@ -186,3 +186,13 @@ def test_fewer_images_than_a_batch_make_one_smaller_batch(folder):
     listed = read(folder)
     assert [data_loaders.batches_per_epoch(listed, size) for size in (1, 2, 7, 8)] == [7, 3, 1, 1]
     assert [len(crops) for crops, _ in take(listed, 2, batch_size=16)] == [7, 7]
+
+
+def test_opencvs_own_threads_are_off_while_ours_work():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        assert list(data_loaders.in_parallel(lambda _: cv2.getNumThreads(), range(3), 2, 2)) == [1, 1, 1]
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
