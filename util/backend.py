@@ -1,6 +1,7 @@
 """Keras and TensorFlow, imported without TensorFlow's start-up messages: `from util.backend import keras, tf`."""
 
 import contextlib
+import faulthandler
 import gc
 import os
 import sys
@@ -19,6 +20,8 @@ def _held_back_stderr() -> Iterator[None]:
     # EPYC with AVX2, a step of ResNet-50 takes two thirds of the time with it.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     stderr = os.dup(2)
+    if aborts_are_told := not faulthandler.is_enabled():
+        faulthandler.enable(stderr)  # an abort would take what is held back with it
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
@@ -28,28 +31,26 @@ def _held_back_stderr() -> Iterator[None]:
             os.write(stderr, held.read())
             raise
         finally:
+            if aborts_are_told:
+                faulthandler.disable()
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
 
 
 @contextlib.contextmanager
-def _out_of_garbage_collections() -> Iterator[None]:
-    """No garbage collection searches what is imported in the block: not meanwhile, not later, and not at the exit.
-
-    Nothing of it is garbage, and searching it took 30% of the time of `predict.py` with one photograph.
-    """
+def _no_garbage_collections() -> Iterator[None]:
+    """Search nothing for garbage in the block, which imports: there is none, and the search takes half a second."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         if enabled:
             gc.enable()
 
 
-with _held_back_stderr(), _out_of_garbage_collections():
+with _held_back_stderr(), _no_garbage_collections():
     import keras
     import keras_self_attention
     import tensorflow as tf

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import io
 import math
 import os
@@ -152,6 +153,8 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         state = f": {stop}" if str(stop) else ""
         print(f"stopped by {'SIGTERM' if isinstance(stop, Terminated) else 'Ctrl-C'}{state}", file=sys.stderr)
         sys.exit(stop_status(stop))
+    finally:
+        gc.freeze()  # else Python searches all of TensorFlow for garbage before it ends: 0.9 s
 
 
 def _print_every_symbol() -> None:
