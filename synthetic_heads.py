@@ -198,7 +198,13 @@ def _manifest(data_dir: str | Path) -> dict[str, Any]:
 def ensure_data_set(
     data_dir: str | Path, train: int = 1000, test: int = 200, seed: int = 0, per_person: int = PER_PERSON
 ) -> None:
-    """`write_data_set`, unless data_dir already holds the whole of this data set."""
+    """`write_data_set`, unless data_dir already holds the whole of this data set.
+
+    One that was begun, or that another version of this program drew, is drawn again.
+
+    Raises:
+        InputError: data_dir holds another whole data set of this version, or files that this program did not write.
+    """
     wanted = {"train": train, "test": test, "seed": seed, "per_person": per_person}
     if _is_whole(data_dir, wanted):
         return
@@ -209,8 +215,15 @@ def ensure_data_set(
 
 def _is_whole(data_dir: str | Path, wanted: dict[str, int]) -> bool:
     manifest = _manifest(data_dir)
-    same = manifest.get("version") == VERSION and wanted.items() <= manifest["arguments"].items()
-    return bool(same and manifest["complete"])
+    if manifest.get("version") != VERSION or not manifest["complete"]:
+        return False
+    drawn = {name: manifest["arguments"].get(name) for name in wanted}
+    if drawn != wanted:
+        given, expected = (", ".join(f"{name} {value}" for name, value in each.items()) for each in (drawn, wanted))
+        raise InputError(
+            f"{data_dir} holds other synthetic heads ({given}); expected {expected}: give another folder, or delete it"
+        )
+    return True
 
 
 # --- Contact sheet ----------------------------------------------------------------------------------------------------

@@ -185,19 +185,20 @@ def test_people_of_the_test_part_are_not_in_training(monkeypatch):
     assert len(people) == len(set(people)) == 80
 
 
-def test_a_whole_set_is_kept_and_anything_else_is_drawn_again(data_set, tmp_path, monkeypatch):
+def test_a_whole_set_is_kept_and_one_begun_or_of_another_version_drawn_again(data_set, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(synthetic_heads, "_draw_data_set", lambda *_, workers, **options: drawn.append(options))
     synthetic_heads.ensure_data_set(data_set, **SMALL)
     assert not drawn
-    for change in ({"seed": 1}, {"train": 10}, {"test": 4}):
-        synthetic_heads.ensure_data_set(data_set, **{**SMALL, **change})
+    for change in ({"seed": 1}, {"train": 10}, {"test": 4}, {"per_person": 2}):
+        ((name, value),) = change.items()
+        with pytest.raises(InputError, match=f"holds other synthetic heads .* expected .*{name} {value}"):
+            synthetic_heads.ensure_data_set(data_set, **{**SMALL, **change})
     manifest = json.loads((data_set / synthetic_heads.MANIFEST).read_text())
     for change in ({"complete": False}, {"version": synthetic_heads.VERSION - 1}):
         (tmp_path / synthetic_heads.MANIFEST).write_text(json.dumps({**manifest, **change}))
         synthetic_heads.ensure_data_set(tmp_path, **SMALL)
-    everyone = {**SMALL, "per_person": synthetic_heads.PER_PERSON}
-    assert drawn == [{**everyone, "seed": 1}, {**everyone, "train": 10}, {**everyone, "test": 4}, everyone, everyone]
+    assert drawn == [{**SMALL, "per_person": synthetic_heads.PER_PERSON}] * 2
 
 
 def test_a_set_that_another_program_has_drawn_meanwhile_is_not_drawn_again(data_set, tmp_path, monkeypatch):
