@@ -64,7 +64,7 @@ def a_result():
     made = {"command": "evaluate.py aflw2000 --weights w", "date": "2031-05-06", "commit": "c0ffee"}
     made |= {"hardware": "9 cores", "versions": {"numpy": "1"}}
     run = {"command": "train_rafa-net.py", "date": "2030-01-01", "commit": "beef", "hardware": "a GPU", "seed": 77}
-    run["started_from"] = "imagenet"
+    run |= {"started_from": "imagenet", "resumed_by": ["train_rafa-net.py --resume", "train_rafa-net.py --epochs 9"]}
     run |= {"lists": [], "all_images": True, "mean_pose": {"yaw": 1.0, "pitch": 2.0, "roll": 3.0}}
     weights = {"file": "w.keras", "sha256": "ab" * 32, "backbone": "tiny", "trained_by": run}
     found = replace(found, predicted=found.true + np.array([1, -2, 6]))

@@ -132,11 +132,13 @@ def test_a_run_record_says_whether_the_training_left_images_out(setting, whole, 
     training = {"path": "lists/train.txt", "published": False}
     run = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [[training], []]}
     run["options"] = {"seed": 1, "weights": "synthetic", "allow_missing": False, "limit": 0} | setting
+    run["resumed"] = [{"command": "c --resume", "date": "f"}]
     (tmp_path / "run.json").write_text(json.dumps(run))
     (tmp_path / "w.keras").write_text("w")
     trained_by = protocol.weights_facts(tmp_path / "w.keras", "tiny")["trained_by"]
     assert trained_by["all_images"] is whole
     assert (trained_by["seed"], trained_by["lists"], trained_by["started_from"]) == (1, [training], "synthetic")
+    assert trained_by["resumed_by"] == ["c --resume"]
 
 
 @pytest.mark.parametrize(

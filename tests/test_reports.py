@@ -51,7 +51,8 @@ def test_cards_after_the_first_show_only_what_differs(result):
     assert first.splitlines()[0] == "Protocol card: AFLW2000, margin 0.2"
     facts = dict(re.findall(r"^  (.{15}) (.*)$", first, re.MULTILINE))
     assert facts["network        "] == "w.keras (tiny), SHA-256 abababababab…"
-    assert facts["trained by     "] == "train_rafa-net.py (2030-01-01, commit beef), starting from imagenet"
+    begun, resumed = "train_rafa-net.py (2030-01-01, commit beef)", "train_rafa-net.py --epochs 9"
+    assert facts["trained by     "] == f"{begun}, starting from imagenet, resumed by {resumed}"
     assert (
         facts["images         "]
         == "expected 1,947, listed 1,955 (8 rejected: no box), usable 1,947, found 1,947, scored 1,947"

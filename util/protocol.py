@@ -141,6 +141,7 @@ def weights_facts(path: str | Path, backbone: str) -> Facts:
             trained_by = {key: run[key] for key in ("command", "date", "commit", "hardware")} | {
                 "seed": run["options"]["seed"],
                 "started_from": str(run["options"].get("weights") or "none"),
+                "resumed_by": [again["command"] for again in run.get("resumed", [])],
                 "lists": run["lists"][0],
                 "all_images": not (run["options"]["allow_missing"] or run["options"]["limit"]),
                 "mean_pose": pose,

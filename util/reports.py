@@ -90,8 +90,10 @@ def made_facts(made: Facts) -> dict[str, str]:
 def _trained_by_text(run: Facts | None) -> str:
     if run is None:
         return "unknown: no run.json beside the weights"
-    start = run.get("started_from", "none")
-    return "{command} ({date}, commit {commit})".format(**run) + (f", starting from {start}" if start != "none" else "")
+    start, resumed = run.get("started_from", "none"), run.get("resumed_by")
+    text = "{command} ({date}, commit {commit})".format(**run)
+    text += f", starting from {start}" if start != "none" else ""
+    return text + (f", resumed by {resumed[-1]}" if resumed else "")
 
 
 # --- doc/results.md ---------------------------------------------------------------------------------------------------
