@@ -10,6 +10,7 @@ from data_loaders import AXES
 from rafa_model import build_rafa_net
 from util import run_folder, training
 from util.backend import keras, tf
+from util.distribution import LostMachineError
 from util.errors import InputError
 from util.keras224 import BatchNormalization, count_steps
 from util.run_folder import DivergedError, RunFolder
@@ -195,6 +196,13 @@ def test_a_run_that_diverged_is_not_to_be_resumed(tmp_path):
     with pytest.raises(InputError) as caught, run.taken(resume=True):
         raise DivergedError("the loss is nan")
     assert str(caught.value) == "the loss is nan; no epoch was saved"
+
+
+def test_a_run_that_lost_a_machine_has_one_instruction(tmp_path):
+    run = begin(tmp_path)
+    with pytest.raises(InputError) as caught, run.taken(resume=True):
+        raise LostMachineError("start all again with --resume")
+    assert str(caught.value) == "start all again with --resume; no epoch was saved"
 
 
 @pytest.mark.parametrize(("keep_every", "epochs", "checkpoints"), [(0, 100, 2), (5, 100, 22), (5, 4, 2)])

@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable
+import re
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from data_loaders import WHOLE, Share
 from util.errors import InputError
+from util.protocol import MALFORMED
 
 _EXAMPLE = '{"cluster": {"worker": ["first:2222", "second:2222"]}, "task": {"type": "worker", "index": 0}}'
 
@@ -21,14 +24,41 @@ def this_machine() -> Share:
     text = os.environ.get("TF_CONFIG", "")
     if not text:
         return WHOLE
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    with contextlib.suppress(*MALFORMED):
         config = json.loads(text)
-        workers, task = config["cluster"]["worker"], config["task"]
-        share = Share(int(task["index"]), len(workers))
+        workers, task, index = config["cluster"]["worker"], config["task"], config["task"]["index"]
         named = list(config["cluster"]) == ["worker"] and task["type"] == "worker" and isinstance(workers, list)
-        if named and 0 <= share.index < share.count:
-            return share
-    raise InputError(f"TF_CONFIG is {text}; expected all machines, and the index of this one, as in {_EXAMPLE}")
+        if named and all(map(_is_address, workers)) and type(index) is int and 0 <= index < len(workers):
+            return Share(index, len(workers))
+    raise InputError(
+        f"TF_CONFIG is {' '.join(text.split())}; expected all machines as host:port, and the index of this one, a "
+        f"number from 0, as in {_EXAMPLE}"
+    )
+
+
+def _is_address(text: str) -> bool:
+    """Whether it names a host and a port; where none can be, TensorFlow waits for it without a word."""
+    port = re.fullmatch(r"[^\s/]+:([0-9]{1,5})", text)
+    return port is not None and 1 <= int(port[1]) <= 65535
+
+
+@contextlib.contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Ctrl-C ends the process in the block, where native code waits and Python's handlers do not run.
+
+    SIGTERM does not: TensorFlow has a handler of its own, which would stay after the block but is replaced here.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class LostMachineError(InputError):
+    """Another machine of the training ended, or cannot be reached."""
 
 
 class Devices:
@@ -93,7 +123,7 @@ class Devices:
         return self._lost_machines_said(step)
 
     def _lost_machines_said(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function; where another machine is lost, an InputError that says so, after some ten seconds."""
+        """The function; where another machine is lost, it raises LostMachineError, after some ten seconds."""
         from util.backend import tf
 
         lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
@@ -105,7 +135,7 @@ class Devices:
                 if self.machine.count == 1:
                     raise
                 which = f"machine {self.machine.index} of {self.machine.count} (counted from 0)"
-                raise InputError(
+                raise LostMachineError(
                     f"{which} has lost another machine of this training, or its network; end the training on all of "
                     "them, then start all again with --resume"
                 ) from error
@@ -152,14 +182,19 @@ ONE_DEVICE = Devices()
 def all_devices(machine: Share = WHOLE) -> Devices:
     """All GPUs that are visible, of all machines; where there are none, each machine's processors as one device.
 
-    To be called before anything else of TensorFlow; with several machines it waits for the others.
+    To be called before anything else of TensorFlow; with several machines it waits for the others, and Ctrl-C
+    (SIGINT) then ends the process without another line.
     """
     from util.backend import tf
 
     if machine.count > 1:
-        print(f"machine {machine.index} of {machine.count} (counted from 0): waiting for the others", flush=True)
+        print(
+            f"machine {machine.index} of {machine.count} (counted from 0): waiting for the others; Ctrl-C ends it",
+            flush=True,
+        )
         try:
-            return Devices(tf.distribute.MultiWorkerMirroredStrategy(), machine)
+            with _ended_by_ctrl_c():
+                return Devices(tf.distribute.MultiWorkerMirroredStrategy(), machine)
         except (RuntimeError, tf.errors.OpError) as error:
             raise InputError(f"the machines that TF_CONFIG names cannot train together: {error}") from error
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

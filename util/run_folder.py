@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from data_loaders import AXES
+from util.distribution import LostMachineError
 from util.errors import InputError
 from util.locks import locked
 from util.protocol import MALFORMED
@@ -79,7 +80,7 @@ class RunFolder:
             except (InputError, OSError) as error:
                 if self.epochs_saved is None:
                     raise
-                go_on = "" if isinstance(error, DivergedError) else self._go_on()
+                go_on = "" if isinstance(error, DivergedError | LostMachineError) else self._go_on()
                 raise InputError(f"{error_text(error)}; {self._saved()}{go_on}") from error
 
     def _left_behind(self) -> list[Path]:
