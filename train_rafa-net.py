@@ -227,7 +227,11 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
 
     devices = all_devices(machine)
     devices.check(min(options.batch_size, len(train.records)), options.xla)
-    precision = choose_precision(options.mixed_precision, run.record() if options.resume else {})
+    begun = run.record() if options.resume else {}
+    if (before := begun.get("devices", devices.count)) != devices.count:
+        changed = f"the run was started on {before} device(s), and goes on with {devices.count}"
+        print(f"note: {changed}: batch normalisation sees other parts of a batch, so the numbers differ")
+    precision = choose_precision(options.mixed_precision, begun)
     keras.utils.set_random_seed(options.seed)
     recipe = (HeadsRecipe if options.synthetic == "full" else PaperRecipe)(options, train, devices, precision)
     with devices.scope(), computing_in(precision):

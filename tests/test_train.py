@@ -136,6 +136,10 @@ def test_a_run_folder_tells_everything(folder, main, capsys):
     damage = "1 DAMAGED: 3.jpg: the decoder warned"
     assert [part.count(f"note: {damage}") for part in out.split("epoch 1:")] == [2, 2]  # training and test list
     assert [notes[0].startswith(damage) for notes in record["notes"]] == [True, True]
+    assert "the run was started on" not in out
+    (run_dir / "run.json").write_text(json.dumps(record | {"devices": 2}))
+    main(["--run-dir", str(run_dir), "--resume"])
+    assert "note: the run was started on 2 device(s), and goes on with 1: batch normal" in capsys.readouterr().out
 
 
 def test_margins_and_limit_reach_the_batches_and_the_score(folder, main, monkeypatch, capsys):
