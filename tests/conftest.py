@@ -1,5 +1,11 @@
 """Fixtures that several test files share."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -25,6 +31,14 @@ def weights(model, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("weights") / "tiny.keras"
     model.save(path)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def two_devices():
+    """What `two_devices.py` found."""
+    command = [sys.executable, str(Path(__file__).with_name("two_devices.py"))]
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CONFIG": ""}
+    return json.loads(subprocess.run(command, env=hidden, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -85,6 +86,26 @@ def test_several_machines_give_the_losses_of_one_process(count, alone, tmp_path)
         assert_same(found, alone[0])
 
 
+@pytest.mark.parametrize("name", ["mean", "variance"])
+def test_devices_share_the_mean_of_their_moving_averages(name, two_devices):
+    before, after = np.array(two_devices["statistics"][name])
+    assert (before[0] != before[1]).all()
+    np.testing.assert_allclose(after, [before.mean(axis=0)] * 2, rtol=1e-6)
+
+
+def test_a_machine_that_waits_for_the_others_is_ended_by_ctrl_c():
+    code = "from util.distribution import all_devices, this_machine; all_devices(this_machine())"
+    environment = of_machine(0, free_addresses(2))
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+    try:
+        assert b"waiting for the others; Ctrl-C ends it" in process.stdout.readline()
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == -signal.SIGINT
+    finally:
+        process.kill()
+
+
 def test_a_machine_reads_its_part_of_every_batch():
     parts = [Share(index, 3).places(12, 6).tolist() for index in range(3)]
     assert parts == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
@@ -149,6 +170,7 @@ def test_a_training_that_lost_a_machine_ends_and_resumes(folder):
     both[1].kill()
     _, said = both[0].communicate(timeout=200)
     assert both[0].returncode == 2 and "has lost another machine of this training" in said and "Traceback" not in said
+    assert said.count("--resume") == 1
     done = len((folder / "run/metrics.csv").read_text().splitlines()) - 1
     machines = free_addresses(2)
     both = [train(machine, machines, "--resume", "--epochs", done + 1) for machine in range(2)]
@@ -169,11 +191,22 @@ def test_a_training_that_lost_a_machine_ends_and_resumes(folder):
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "ps", "index": 0}}',
         '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}',
+        *(
+            f'{{"cluster": {{"worker": ["a:1", "b:1"]}}, "task": {{"type": "worker", "index": {index}}}}}'
+            for index in ("Infinity", "NaN", "0.9", "true", "false", '"0"', "-1", "null")
+        ),
+        *(
+            f'{{"cluster": {{"worker": ["a:1", "{address}"]}},\n "task": {{"type": "worker", "index": 0}}}}'
+            for address in ("b", "b:", "b:0", "b:65536", "b:-1", "b:x", ":1")
+        ),
     ],
 )
 def test_a_wrong_tf_config_is_refused(text, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(InputError, match=r"TF_CONFIG is .*; expected all machines, and the index of this one, as in"):
+    with pytest.raises(
+        InputError, match=r"^TF_CONFIG is .*; expected all machines as host:port, and the index .* {.*$"
+    ):
         this_machine()
 
 

@@ -82,6 +82,13 @@ def test_a_loss_scale_halves_on_overflow_and_doubles_after_many_good_steps(monke
     assert scale.factor in optimizer.variables  # so it is saved and resumed
 
 
+def test_an_overflow_on_one_of_two_devices_skips_the_step_on_both(two_devices):
+    (kernel, factor, steps), (moved, kept, counted) = two_devices["overflow"]
+    assert kernel == [[[1]], [[1]]] and factor == [FIRST_SCALE / 2] * 2 and steps == [0, 0]
+    np.testing.assert_allclose(moved, [[[0.8]], [[0.8]]], rtol=1e-6)
+    assert kept == factor and counted == [1, 1]
+
+
 def test_xla_changes_no_number():
     found = []
     for xla in (False, True):
