@@ -78,10 +78,11 @@ def main() -> None:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     target = Path(options.out)
     found = sections_of(target.read_text(encoding="utf-8")) if target.is_file() else {}
+    where = machine()  # before the document is written, which changes the working tree
     for name in options.sections or SECTIONS:
         start = time.monotonic()
         text = SECTIONS[name][1](options.rounds, not options.no_slow)
-        found[name] = f"{text}\n\nMeasured in {options.rounds} rounds: {machine()}."
+        found[name] = f"{text}\n\nMeasured in {options.rounds} rounds: {where}."
         write_text(target, written(found))
         print(f"\n{SECTIONS[name][0]} ({time.monotonic() - start:.0f} s)\n\n{text}", flush=True)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -242,6 +243,7 @@ def predict(rounds: int, slow: bool) -> str:
     from rafa_model import build_rafa_net
     from util.inference import predict_angles, predict_listed
 
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # Keras' `predict` traces once for each size of batch
     rng, crops = np.random.default_rng(0), random_crops(np.random.default_rng(0), BATCH)
     rows, rates = [], []
     with tempfile.TemporaryDirectory() as name:
