@@ -17,7 +17,7 @@ kept = Kept()
 kept.itself = kept
 gc.{}()
 import util.backend
-print(gc.isenabled(), gc.get_freeze_count())
+print(gc.isenabled(), gc.get_freeze_count(), len(gc.get_objects(generation=0)) < 100_000)
 """
 
 
@@ -29,7 +29,12 @@ def run(code, **environment):
 @pytest.mark.parametrize(("before", "enabled"), [("enable", True), ("disable", False)])
 def test_tensorflow_is_loaded_in_silence_and_garbage_collected_as_before(before, enabled):
     done = run(PROGRAM.format(before))
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{enabled} 0\nended\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{enabled} 0 True\nended\n", "")
+
+
+def test_what_a_program_froze_before_stays_frozen():
+    done = run("import gc; gc.freeze(); import util.backend; print(gc.get_freeze_count() > 0)")
+    assert done.stdout == "True\n"
 
 
 def test_a_crash_while_tensorflow_is_loaded_says_where(tmp_path):

@@ -46,6 +46,9 @@ def _no_garbage_collections() -> Iterator[None]:
     try:
         yield
     finally:
+        if gc.get_freeze_count() == 0:
+            gc.freeze()
+            gc.unfreeze()  # what was imported counts as old now, and is not searched twice more on its way there
         if enabled:
             gc.enable()
 
