@@ -226,6 +226,7 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
     from util.synthetic_recipe import HeadsRecipe
 
     devices = all_devices(machine)
+    devices.refuse_unlike(started_with(options, train, test))
     devices.check(min(options.batch_size, len(train.records)), options.xla)
     begun = run.record() if options.resume else {}
     if (before := begun.get("devices", devices.count)) != devices.count:
@@ -242,6 +243,7 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
     first_epoch, losses = 0, list[dict[str, float]]()
     if options.resume:
         first_epoch, losses = run.resume(model, record)
+        devices.refuse_unlike({"the checkpoint in --run-dir": (first_epoch, losses)})
         within = f" and step {len(losses)} of {steps}" if losses else ""
         print(f"resume after epoch {first_epoch} of {options.epochs}{within}")
     run.check_disk(model, first_epoch, options.epochs)
@@ -252,7 +254,7 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
 
     step = training_step(model, recipe.losses, devices, loss_scale, options.xla)
     expected = ExpectedTime(steps, options.epochs - first_epoch)
-    batches = recipe.batches(first_epoch, len(losses))
+    batches, average_statistics = recipe.batches(first_epoch, len(losses)), devices.averaging(model)
     for epoch in range(first_epoch, options.epochs):
         start, title, left = time.monotonic(), f"epoch {epoch + 1}/{options.epochs}", steps - len(losses)
         recipe.start_epoch(model, epoch)
@@ -263,23 +265,35 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
                 refuse_diverged(losses[-1], recipe.losses, f"epoch {epoch + 1}, step {len(losses)}")
                 expected.count()
                 if stop():
-                    if not devices.strategy:  # several devices share their statistics at the end of an epoch
-                        run.save_unfinished(model, epoch, losses)
                     break
+            if len(losses) == steps:
+                average_statistics()
+            if stop() and (len(losses) == steps or not devices.strategy):  # several devices differ in an epoch
+                run.save_unfinished(model, epoch, losses)
         seconds, rate = time.monotonic() - start, float(model.optimizer.learning_rate.numpy())
-        devices.average_statistics(model)
-        row = epoch_row(epoch + 1, seconds, rate, losses, recipe.losses)
-        if options.watch_every and machine.index == 0:
-            row |= dict.fromkeys((f"test_{key}" for key in protocol.MAE_KEYS), "")
-            if (epoch + 1) % options.watch_every == 0:
-                row |= watch(recipe.to_score(model), test, options.test_margin, options.workers)
-        run.log(row)
-        run.save(model, epoch + 1, last=epoch + 1 == options.epochs)
+        with run.saving_stops(model, epoch, losses):
+            row = epoch_row(epoch + 1, seconds, rate, losses, recipe.losses)
+            if options.watch_every and machine.index == 0:
+                row |= dict.fromkeys((f"test_{key}" for key in protocol.MAE_KEYS), "")
+                if (epoch + 1) % options.watch_every == 0:
+                    row |= watch(recipe.to_score(model), test, options.test_margin, options.workers)
+        with stops_held_back() as stop:
+            run.log(row)
+            run.save(model, epoch + 1, last=epoch + 1 == options.epochs or stop())
         losses = []
     if machine.index == 0:
         score_run(run, *recipe.finish(model, run), test, options)
     for note in (*train.notes, *test.notes):
         print(f"note: {note}")
+
+
+def started_with(options: argparse.Namespace, train: Listed, test: Listed) -> dict[str, Any]:
+    """What must be the same on all machines of a training, by name."""
+    own = MAY_CHANGE_ON_RESUME - {"epochs", "resume"} | {"train_lists", "test_lists"}
+    facts = {f"--{name.replace('_', '-')}": value for name, value in sorted(vars(options).items()) if name not in own}
+    for name, part in (("the training list", train), ("the test list", test)):
+        facts[name] = ([file.sha256 for file in part.files], part.records["path"].tolist())
+    return facts
 
 
 def run_record(options: argparse.Namespace, train: Listed, test: Listed, steps: int) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def averages(devices):
         x, angle = rng.normal(3, 5, (BATCH, 4)).astype("float32"), rng.normal(size=(BATCH, 1)).astype("float32")
         here = devices.machine.places(BATCH, BATCH)
         step(x[here], {"norm": x[here], "angle": angle[here]})
-    devices.average_statistics(model)
+    devices.averaging(model)()
     weights = dense.kernel.numpy().tolist()
     optimizer.finalize_variable_values(model.trainable_variables)
     return [weights, dense.kernel.numpy().tolist(), norm.moving_mean.numpy().tolist()]

@@ -131,6 +131,7 @@ def test_images_that_memory_holds_are_read_once_and_give_the_same_crops(folder, 
             expected = data_loaders.crop(image, record["row"], record["column"], record["size"], margin)
             np.testing.assert_array_equal(images.crop(index, margin), expected)
         sizes.append(sum(part.nbytes for part, *_ in images.parts.values()))
+    assert all(part.base is None for part, *_ in images.parts.values())  # a view would hold the whole image
     assert len(read_from) == count and sizes[0] == sizes[2] == 1e9 - images.memory > 0
 
     few = data_loaders.KeptImages(listed, 0.5, memory=sizes[0] - 1)

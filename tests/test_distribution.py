@@ -106,6 +106,32 @@ def test_a_machine_that_waits_for_the_others_is_ended_by_ctrl_c():
         process.kill()
 
 
+_STARTED = """
+import signal, sys
+from util.distribution import all_devices, this_machine
+before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+devices = all_devices(this_machine())
+assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+devices.refuse_unlike({"--seed": 1, "the lists": ["a", "b"]})
+print("alike")
+devices.refuse_unlike({"--seed": int(sys.argv[1]), "the lists": ["a", "b"], "--limit": 5 + int(sys.argv[1])})
+"""
+
+
+def test_machines_that_were_not_started_alike_are_all_refused():
+    machines = free_addresses(2)
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    both = [
+        subprocess.Popen([sys.executable, "-c", _STARTED, str(machine)], env=of_machine(machine, machines), **piped)
+        for machine in range(2)
+    ]
+    for process in both:
+        out, said = process.communicate(timeout=200)
+        assert out.endswith("alike\n")
+        assert "InputError: the machines were not started alike, they differ in --seed, --limit; start" in said
+    Devices().refuse_unlike({"--seed": 1})
+
+
 def test_a_machine_reads_its_part_of_every_batch():
     parts = [Share(index, 3).places(12, 6).tolist() for index in range(3)]
     assert parts == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
@@ -190,6 +216,7 @@ def test_a_training_that_lost_a_machine_ends_and_resumes(folder):
         "{}",
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}',
         '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}',
         '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}',
         *(
@@ -198,20 +225,22 @@ def test_a_training_that_lost_a_machine_ends_and_resumes(folder):
         ),
         *(
             f'{{"cluster": {{"worker": ["a:1", "{address}"]}},\n "task": {{"type": "worker", "index": 0}}}}'
-            for address in ("b", "b:", "b:0", "b:65536", "b:-1", "b:x", ":1")
+            for address in ("a:1", "b", "b:", "b:0", "b:65536", "b:-1", "b:x", ":1", "a:b:1", "[a:1", "\\ud800:1")
         ),
     ],
 )
 def test_a_wrong_tf_config_is_refused(text, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(
-        InputError, match=r"^TF_CONFIG is .*; expected all machines as host:port, and the index .* {.*$"
-    ):
+    with pytest.raises(InputError, match=r"^TF_CONFIG is .*; expected all machines as host:port, none twice, .* {.*$"):
         this_machine()
 
 
 def test_tf_config_says_which_machine_this_is(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}')
     assert this_machine() == Share(1, 2)
+    monkeypatch.setenv(
+        "TF_CONFIG", '{"cluster": {"worker": ["[::1]:1", "10.0.0.2:1"]}, "task": {"type": "worker", "index": 0}}'
+    )
+    assert this_machine() == Share(0, 2)
     monkeypatch.delenv("TF_CONFIG")
     assert this_machine() == Share(0, 1)

@@ -148,11 +148,11 @@ def test_several_views_of_a_list_are_their_mean(listed):
 # --- Exported networks ---
 
 
-def onnx_file(path, side=224):
+def onnx_file(path, side=224, number="b", kind="FLOAT"):
     """An ONNX file whose answers are the means of red, green and blue in thousandths of a radian."""
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
-    info, nodes = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    info, nodes, of = onnx.helper.make_tensor_value_info, onnx.helper.make_node, getattr(onnx.TensorProto, kind)
     graph = onnx.helper.make_graph(
         [
             nodes("ReduceMean", ["crop", "places"], ["means"], keepdims=0),
@@ -160,11 +160,11 @@ def onnx_file(path, side=224):
             nodes("Split", ["angles"], list(AXES), axis=1, num_outputs=3),
         ],
         "means",
-        [info("crop", onnx.TensorProto.FLOAT, ["b", side, side, 3])],
-        [info(axis, onnx.TensorProto.FLOAT, ["b", 1]) for axis in reversed(AXES)],
+        [info("crop", of, [number, side, side, 3])],
+        [info(axis, of, [number, 1]) for axis in reversed(AXES)],
         [
             onnx.helper.make_tensor("places", onnx.TensorProto.INT64, [2], [1, 2]),
-            onnx.helper.make_tensor("scale", onnx.TensorProto.FLOAT, [], [1e-3]),
+            onnx.helper.make_tensor("scale", of, [], [1e-3]),
         ],
     )
     opset = onnx.helper.make_opsetid("", 18)
@@ -185,10 +185,10 @@ def test_exported_networks_are_refused_by_name_where_they_cannot_be_used(tmp_pat
     (tmp_path / "damaged.onnx").write_bytes(b"not ONNX")
     with pytest.raises(InputError, match=r"damaged\.onnx is damaged or not an ONNX file"):
         ExportedNetwork(tmp_path / "damaged.onnx")
-    with pytest.raises(
-        InputError, match=r"small\.onnx is not a network of this suite: expected crops \(b, 224, 224, 3\)"
-    ):
-        ExportedNetwork(onnx_file(tmp_path / "small.onnx", side=112))
+    for other in ({"side": 112}, {"number": 1}, {"kind": "DOUBLE"}):
+        expected = r"other\.onnx is not a network of this suite: expected crops \(b, 224, 224, 3\) .*; it takes crop "
+        with pytest.raises(InputError, match=expected):
+            ExportedNetwork(onnx_file(tmp_path / "other.onnx", **other))
     for option in ("--explain", "--export"):
         paths = [str(tmp_path / "a.jpg")] if option == "--explain" else []
         with pytest.raises(InputError, match=rf"means\.onnx is an exported network; {option} needs .* \.keras"):

@@ -106,4 +106,4 @@ def test_one_device_is_left_alone():
     devices = Devices()
     gradients = [tf.constant([3.0])]
     assert devices.clipped_together(gradients, 1.0) is gradients and devices.count == 1
-    devices.average_statistics(None)
+    devices.averaging(None)()

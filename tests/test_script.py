@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,22 @@ def test_a_script_ends_with_the_status_of_its_main_and_a_bug_is_not_hidden():
 
     with pytest.raises(ValueError, match="a bug"):
         script.run_script(bug)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_closed_standard_streams_are_the_null_device():
+    code = (
+        "import sys; from util.script import run_script; run_script(lambda: print('seen', open('README.md').fileno()))"
+    )
+    for closed, seen in (("2>&-", "seen 3\n"), ("<&-", "seen 3\n"), (">&-", ""), (">&- 2>&- <&-", "")):
+        shell = ["sh", "-c", f'"{sys.executable}" -c "$0" {closed}', code]
+        done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, seen, ""), closed
+
+
+def test_a_bar_starts_no_thread(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := io.StringIO())
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    for _ in script.progress(range(2), 2, "reading"):
+        assert not [each for each in threading.enumerate() if type(each).__name__ == "TMonitor"]
+    assert "reading: 100%" in terminal.getvalue()

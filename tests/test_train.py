@@ -17,6 +17,7 @@ from media import with_gap, write_image
 
 from util import training
 from util.errors import InputError
+from util.run_folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = str(ROOT / "train_rafa-net.py")
@@ -105,6 +106,32 @@ def test_a_run_that_is_stopped_in_an_epoch_loses_no_step(last_step, folder, main
     names = [{file.name for file in (folder / run).iterdir()} for run in ("stopped", "whole")]
     assert names[0] == names[1]
     assert (folder / "stopped/predictions.csv").read_bytes() == (folder / "whole/predictions.csv").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "saved"), [("watch", "step 2 of epoch 2"), ("log", "epoch 2;")])
+def test_a_run_that_is_stopped_between_two_epochs_loses_nothing(place, saved, folder, main, monkeypatch):
+    owner, calls = main.__globals__ if place == "watch" else vars(RunFolder), []
+    original = owner[place]
+
+    def stopped_at_the_second(*arguments):
+        calls.append(place)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=f"up to {saved}"):
+        if place == "watch":
+            patch.setitem(owner, place, stopped_at_the_second)
+        else:
+            patch.setattr(RunFolder, place, stopped_at_the_second)
+        main(options(folder, folder / "stopped", "--epochs", "3", "--watch-every", "1"))
+    main(["--run-dir", str(folder / "stopped"), "--resume"])
+    main(options(folder, folder / "whole", "--epochs", "3", "--watch-every", "1"))
+    stopped, whole = rows_of(folder / "stopped"), rows_of(folder / "whole")
+    for row in (*stopped, *whole):
+        row.pop("seconds")
+    assert stopped == whole and all(row["test_mae"] for row in whole)
 
 
 def test_a_run_folder_tells_everything(folder, main, capsys):

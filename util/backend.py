@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
 
@@ -14,14 +15,17 @@ def _held_back_stderr() -> Iterator[None]:
     """Hold back what native code writes to stderr, and show it if something goes wrong.
 
     TensorFlow greets with a dozen lines that no setting turns off; TF_CPP_MIN_LOG_LEVEL=0 still shows what follows.
+    They are shown where another thread may write meanwhile, and where the program has asked for reports of crashes.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow chooses oneDNN itself only on processors with instructions for neural networks.  On one without, an AMD
     # EPYC with AVX2, a step of ResNet-50 takes two thirds of the time with it.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    if threading.active_count() > 1 or faulthandler.is_enabled() or sys.stderr is None:
+        yield
+        return
     stderr = os.dup(2)
-    if aborts_are_told := not faulthandler.is_enabled():
-        faulthandler.enable(stderr)  # an abort would take what is held back with it
+    faulthandler.enable(stderr)  # an abort would take what is held back with it
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
@@ -31,8 +35,7 @@ def _held_back_stderr() -> Iterator[None]:
             os.write(stderr, held.read())
             raise
         finally:
-            if aborts_are_told:
-                faulthandler.disable()
+            faulthandler.disable()
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
@@ -40,7 +43,7 @@ def _held_back_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_garbage_collections() -> Iterator[None]:
-    """Search nothing for garbage in the block, which imports: there is none, and the search takes half a second."""
+    """Search nothing for garbage in the block, which imports: there is next to none, and it takes half a second."""
     enabled = gc.isenabled()
     gc.disable()
     try:

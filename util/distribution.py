@@ -1,12 +1,15 @@
 """One training on several devices: all visible GPUs of this machine, or of all machines that TF_CONFIG names."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 from data_loaders import WHOLE, Share
 from util.errors import InputError
@@ -28,25 +31,26 @@ def this_machine() -> Share:
         config = json.loads(text)
         workers, task, index = config["cluster"]["worker"], config["task"], config["task"]["index"]
         named = list(config["cluster"]) == ["worker"] and task["type"] == "worker" and isinstance(workers, list)
-        if named and all(map(_is_address, workers)) and type(index) is int and 0 <= index < len(workers):
+        different = all(map(_is_address, workers)) and len(set(workers)) == len(workers)
+        if named and different and type(index) is int and 0 <= index < len(workers):
             return Share(index, len(workers))
     raise InputError(
-        f"TF_CONFIG is {' '.join(text.split())}; expected all machines as host:port, and the index of this one, a "
-        f"number from 0, as in {_EXAMPLE}"
+        f"TF_CONFIG is {' '.join(text.split())}; expected all machines as host:port, none twice, and the index of "
+        f"this one, a number from 0, as in {_EXAMPLE}"
     )
 
 
 def _is_address(text: str) -> bool:
     """Whether it names a host and a port; where none can be, TensorFlow waits for it without a word."""
-    port = re.fullmatch(r"[^\s/]+:([0-9]{1,5})", text)
-    return port is not None and 1 <= int(port[1]) <= 65535
+    port = re.fullmatch(r"(?:[^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", text, re.ASCII)
+    return port is not None and text.isascii() and 1 <= int(port[1]) <= 65535
 
 
 @contextlib.contextmanager
 def _ended_by_ctrl_c() -> Iterator[None]:
     """Ctrl-C ends the process in the block, where native code waits and Python's handlers do not run.
 
-    SIGTERM does not: TensorFlow has a handler of its own, which would stay after the block but is replaced here.
+    SIGTERM does not: TensorFlow puts a handler of its own in the place of ours, which the end of the block puts back.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -65,7 +69,7 @@ class Devices:
     """The devices that share a training.  They hold the same weights, and sum their gradients at every step.
 
     Every device normalises its share of a batch with the statistics of that share, and has moving averages of its own,
-    which `average_statistics` makes one.  On one device nothing here does anything.
+    which `averaging` makes one.  On one device nothing here does anything.
 
     Args:
         strategy: from `tf.distribute`; None: one device.
@@ -155,13 +159,13 @@ class Devices:
         clipped, _ = tf.clip_by_global_norm(summed, norm)
         return [gradient / self.count for gradient in clipped]
 
-    def average_statistics(self, model: Any) -> None:
-        """Give all devices the mean of their moving averages.
+    def averaging(self, model: Any) -> Callable[[], None]:
+        """A function that gives all devices the mean of their moving averages.
 
         These are sums over the steps; so their mean is what the devices would hold if they had averaged at every step.
         """
         if not self.strategy:
-            return
+            return lambda: None
         from util.backend import tf
         from util.keras224 import BatchNormalization
 
@@ -173,7 +177,30 @@ class Devices:
             for each, mean in zip(averages, means, strict=True):
                 each.assign(mean)
 
-        self._lost_machines_said(tf.function(lambda: self.strategy.run(average)))()
+        return self._lost_machines_said(tf.function(lambda: self.strategy.run(average)))
+
+    def refuse_unlike(self, facts: dict[str, Any]) -> None:
+        """Compare what every machine was started with, by name; all must call it, with the same names.
+
+        Raises:
+            InputError: on every machine, if a fact is not the same on all; it names those.
+        """
+        if self.machine.count == 1:
+            return
+        from util.backend import tf
+
+        hashes = [list(hashlib.sha256(repr(fact).encode()).digest()) for fact in facts.values()]
+        bits = tf.constant(np.unpackbits(np.array(hashes, np.uint8), axis=1), "float32")
+
+        def shared() -> Any:
+            return self.strategy.reduce("SUM", self.strategy.run(lambda: tf.identity(bits)), axis=None)
+
+        set_on = self._lost_machines_said(tf.function(shared))().numpy()  # (facts, 256) devices
+        if unlike := [name for name, on in zip(facts, set_on, strict=True) if np.any((on > 0) & (on < self.count))]:
+            raise InputError(
+                f"the machines were not started alike, they differ in {', '.join(unlike)}; start all of them with "
+                "the same command, lists and images"
+            )
 
 
 ONE_DEVICE = Devices()
@@ -196,7 +223,11 @@ def all_devices(machine: Share = WHOLE) -> Devices:
             with _ended_by_ctrl_c():
                 return Devices(tf.distribute.MultiWorkerMirroredStrategy(), machine)
         except (RuntimeError, tf.errors.OpError) as error:
-            raise InputError(f"the machines that TF_CONFIG names cannot train together: {error}") from error
+            address = json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"][machine.index]
+            raise InputError(
+                f"the machines that TF_CONFIG names cannot train together: {' '.join(str(error).split())}; is this one "
+                f"reached at {address}, and is that port free?"
+            ) from error
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if len(found) == 1:
         return ONE_DEVICE

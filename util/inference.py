@@ -36,17 +36,27 @@ class ExportedNetwork:
             self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own classes, one for each kind of damage
             raise InputError(f"{path} is damaged or not an ONNX file: {error}") from error
-        inputs, outputs = self.session.get_inputs(), {found.name for found in self.session.get_outputs()}
-        if len(inputs) != 1 or inputs[0].shape[1:] != [CROP_SIZE, CROP_SIZE, 3] or not outputs >= {*AXES}:
-            expected = f"crops (b, {CROP_SIZE}, {CROP_SIZE}, 3) in, {', '.join(AXES)} out"
-            given = f"it takes {[found.shape for found in inputs]} and gives {', '.join(sorted(outputs))}"
-            raise InputError(f"{path} is not a network of this suite: expected {expected}; {given}")
-        self.input = inputs[0].name
+        takes, gives = self.session.get_inputs(), self.session.get_outputs()
+        expected = [("tensor(float)", [CROP_SIZE, CROP_SIZE, 3])], {axis: ("tensor(float)", [1]) for axis in AXES}
+        given = [_each(port) for port in takes], {port.name: _each(port) for port in gives if port.name in AXES}
+        if given != expected:
+            wanted = f"crops (b, {CROP_SIZE}, {CROP_SIZE}, 3) of any number b in, {', '.join(AXES)} (b, 1) out, float32"
+            found = "; ".join(
+                f"it {what} " + ", ".join(f"{port.name} {port.type} {port.shape}" for port in ports)
+                for what, ports in (("takes", takes), ("gives", gives))
+            )
+            raise InputError(f"{path} is not a network of this suite: expected {wanted}; {found}")
+        self.input = takes[0].name
 
     def predict_on_batch(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """{axis: (b, 1)} radians of (b, 224, 224, 3) RGB crops, 0...255, as the Keras model's."""
         found = self.session.run(list(AXES), {self.input: crops.astype(np.float32, copy=False)})
         return dict(zip(AXES, found, strict=True))
+
+
+def _each(port: Any) -> tuple[str, Any]:
+    """Type and shape of what an ONNX network takes or gives for each crop; None where it fixes their number."""
+    return port.type, port.shape[1:] if port.shape and not isinstance(port.shape[0], int) else None
 
 
 def load_network(weights: str | Path) -> Any:

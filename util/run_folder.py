@@ -216,6 +216,15 @@ class RunFolder:
         self._write(model, f"epoch {epoch + 1}, step {len(losses)}")
         self.epochs_saved, self.steps_saved = epoch, len(losses)
 
+    @contextlib.contextmanager
+    def saving_stops(self, model: Any, epoch: int, losses: list[Found]) -> Iterator[None]:
+        """Where Ctrl-C or SIGTERM stops the block, save what `save_unfinished` does."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.save_unfinished(model, epoch, losses)
+            raise
+
     def save(self, model: Any, epoch: int, last: bool) -> None:
         """Save network and optimizer after an epoch (counted from 1).
 
@@ -326,6 +335,9 @@ class FollowersFolder(RunFolder):
     def resume(self, model: Any, record: dict[str, Any]) -> tuple[int, list[Found]]:
         """Load the last checkpoint, as the first machine does."""
         return self._load_checkpoint(model, record["steps_per_epoch"])
+
+    def save_unfinished(self, model: Any, epoch: int, losses: list[Found]) -> None:
+        pass
 
     def save(self, model: Any, epoch: int, last: bool) -> None:
         pass

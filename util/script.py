@@ -74,8 +74,11 @@ def progress(
     """
     from tqdm import tqdm
 
+    class Bar(tqdm):
+        monitor_interval = 0  # no thread beside the bar: util.backend then holds back TensorFlow's greeting
+
     if sys.stderr.isatty():
-        yield from tqdm(items, title, total, unit=f" {unit}s", dynamic_ncols=True)
+        yield from Bar(items, title, total, unit=f" {unit}s", dynamic_ncols=True)
         return
     of, tenth = (f" of {total:,}", -(-total // 10)) if total else ("", 1)
     done, shown = 0, time.monotonic()
@@ -137,6 +140,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
 
     Ctrl-C and SIGTERM raise KeyboardInterrupt in `main`; what `main` puts into it is printed.
     """
+    _open_streams()
     _print_every_symbol()
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -155,6 +159,14 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         sys.exit(stop_status(stop))
     finally:
         gc.freeze()  # else Python searches all of TensorFlow for garbage before it ends: 0.9 s
+
+
+def _open_streams() -> None:
+    """Open the null device for a standard stream that is closed (`2>&-`), else the next file would take its place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w"))
 
 
 def _print_every_symbol() -> None:

@@ -108,14 +108,19 @@ def _take(batches: Iterator[Any]) -> None:
         pass
 
 
+def _device() -> str:
+    """Where TensorFlow computes."""
+    from util.backend import tf
+
+    return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+
+
 # --- Training steps ---------------------------------------------------------------------------------------------------
 def steps(rounds: int, slow: bool) -> str:
     """One update by network, batch size, and precision."""
-    from util.backend import tf
     from util.precision import choose_precision
 
-    cards, rows, rng = tf.config.list_physical_devices("GPU"), [], np.random.default_rng(0)
-    device = "GPU" if cards else "CPU"
+    device, rows, rng = _device(), [], np.random.default_rng(0)
     for backbone in ("small", "resnet50") if slow else ("small",):
         tasks = {}
         for precision, sizes in (("float32", BATCH_SIZES), (choose_precision(True, {}), (BATCH,))):
@@ -127,11 +132,10 @@ def steps(rounds: int, slow: bool) -> str:
         for (precision, size), found in seconds.items():
             ratio = "1" if precision == "float32" else spread(found / seconds["float32", size], 2)
             rows.append([backbone, device, precision, size, spread(found * 1e3, 0), spread(size / found, 1), ratio])
-    if not cards:
+    if device == "CPU":
         rows.append(["both", "GPU", "all", "all", *[NOT_HERE] * 3])
-    left = "" if slow else "\n\nresnet50 was left out."
     columns = ["Network", "Device", "Precision", "Batch", "ms a step", "Images a second", "/ float32"]
-    return f"{table(columns, rows)}{left}\n\n{_waiting(_compiled_step(backbone, 'float32'), backbone, rounds)}"
+    return f"{table(columns, rows)}\n\n{_waiting(_compiled_step(backbone, 'float32'), backbone, rounds)}"
 
 
 def _compiled_step(backbone: str, precision: str) -> Callable[..., Any]:
@@ -245,7 +249,7 @@ def predict(rounds: int, slow: bool) -> str:
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # Keras' `predict` traces once for each size of batch
     rng, crops = np.random.default_rng(0), random_crops(np.random.default_rng(0), BATCH)
-    rows, rates = [], []
+    device, rows, rates = _device(), [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         listed = write_images(folder)
@@ -260,7 +264,7 @@ def predict(rounds: int, slow: bool) -> str:
             seconds = alternated(tasks, rounds)
             for size in ("1", "16"):
                 ratio = spread(seconds[f"keras {size}"] / seconds[size], 2)
-                rows.append([backbone, size, spread(seconds[size] * 1e3, 1), ratio])
+                rows.append([backbone, device, size, spread(seconds[size] * 1e3, 1), ratio])
             every = random_crops(rng, IMAGES)
             tasks = {
                 "evaluate": lambda model=model: predict_listed(model, listed, 0.2, 2),
@@ -273,8 +277,9 @@ def predict(rounds: int, slow: bool) -> str:
         model = build_rafa_net("small", weights=None)
         model.save_weights(folder / "small.weights.h5")
         scripts = _scripts(folder, rounds)
-    columns = ["Network", "Crops", "ms", "Times the speed of Keras' `predict`"]
-    text = table(columns, [*rows, ["both, on a GPU", "1, 16", NOT_HERE, NOT_HERE]])
+    if device == "CPU":
+        rows.append(["both", "GPU", "1, 16", NOT_HERE, NOT_HERE])
+    text = table(["Network", "Device", "Crops", "ms", "Times the speed of Keras' `predict`"], rows)
     columns = ["Network", "`evaluate.py`, images a second", "The network alone, crops in memory", "Share"]
     text += "\n\n" + table(columns, rates)
     return text + "\n\n" + table(["Script, from start to end", "s", "/ `import tensorflow`"], scripts)
