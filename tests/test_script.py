@@ -160,9 +160,7 @@ def test_a_script_ends_with_the_status_of_its_main_and_a_bug_is_not_hidden():
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 def test_closed_standard_streams_are_the_null_device():
-    code = (
-        "import sys; from util.script import run_script; run_script(lambda: print('seen', open('README.md').fileno()))"
-    )
+    code = "from util.script import run_script; run_script(lambda: print('seen', open('README.md').fileno()))"
     for closed, seen in (("2>&-", "seen 3\n"), ("<&-", "seen 3\n"), (">&-", ""), (">&- 2>&- <&-", "")):
         shell = ["sh", "-c", f'"{sys.executable}" -c "$0" {closed}', code]
         done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, check=False)

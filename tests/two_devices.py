@@ -35,11 +35,11 @@ def statistics(devices):
     batch = np.float32([[0, 1], [2, 5], [10, 0], [50, 7]])
     training_step(model, SQUARED, devices)(batch, {"y": batch})
     averages = {"mean": norm.moving_mean, "variance": norm.moving_variance}
-    before = {name: on_each(devices, average) for name, average in averages.items()}
-    average = devices.averaging(model)
+    before = {name: on_each(devices, variable) for name, variable in averages.items()}
+    average_statistics = devices.averaging(model)
     for _ in range(7):  # TensorFlow warns on stderr where each call traces again
-        average()
-    return {name: [before[name], on_each(devices, average)] for name, average in averages.items()}
+        average_statistics()
+    return {name: [before[name], on_each(devices, variable)] for name, variable in averages.items()}
 
 
 def overflow(devices):
