@@ -18,19 +18,21 @@ import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_loaders import BIWI_SPLITS, DATA_SETS, Listed, find_list, image_path, load_data_set, read_lists
-from util import figures, inference, metrics, plots, pretrained, protocol, reports, tables
-from util.comparison import compared, comparison_card, pairs_of
-from util.data_folder import keep_present, note_damage
-from util.errors import InputError
-from util.inference import predict_listed
-from util.predictions import ROLL_SIGNS, Predictions, aligned, stack, write_predictions
-from util.protocol import Facts, paper_rows, write_results
-from util.provenance import environment, sha256, write_text
-from util.script import HelpFormatter, number, option_parser, run_script
+from rafa.datasets.check import keep_present, note_damage
+from rafa.datasets.lists import Listed, find_list, image_path, load_data_set, read_lists
+from rafa.datasets.sets import BIWI_SPLITS, DATA_SETS
+from rafa.files import environment, sha256, write_text
+from rafa.media import panels
+from rafa.net import inference
+from rafa.score import metrics, plots, protocol, reports, tables
+from rafa.score.comparison import compared, comparison_card, pairs_of
+from rafa.score.predictions import ROLL_SIGNS, Predictions, aligned, predict_listed, stack, write_predictions
+from rafa.score.protocol import Facts, paper_rows, write_results
+from rafa.script import HelpFormatter, InputError, number, option_parser, run_script
 
 SWEEP = tuple(round(0.05 * step, 2) for step in range(11))
 OUR_MARGIN = 0.2  # where the paper has no row
@@ -64,18 +66,19 @@ def has_lists(name: str, data_dir: str) -> bool:
 
 
 def load_network(options: Namespace) -> tuple[Any, Facts]:
-    """The network of --weights, and what its cards say of it.  TensorFlow is loaded here, after all else is checked."""
+    """The network of --weights as a function from crops to angles, and what its cards say; TensorFlow is loaded here."""
     model = inference.load_network(options.weights)
+    predict = partial(inference.predict_angles, model, fill=True)
     weights = protocol.weights_facts(options.weights, model.name.removeprefix("rafa_net_")) | {"views": options.views}
-    return model, {"weights": weights, "made": environment(options.command), "worst": options.worst}
+    return predict, {"weights": weights, "made": environment(options.command), "worst": options.worst}
 
 
 def score_network(options: Namespace, network: tuple[Any, Facts], listed: Listed, margins: Iterable[float]) -> Scored:
     """One pass over the images for each margin."""
-    model, facts = network
+    predict, facts = network
     scored = {}
     for margin in dict.fromkeys(margins):
-        found = predict_listed(model, listed, margin, options.workers, options.views)
+        found = predict_listed(predict, listed, margin, options.workers, options.views)
         scored[margin] = found, protocol.score(listed, found, options.rounds, options.seed, **facts)
     return scored
 
@@ -109,7 +112,7 @@ def draw(options: Namespace, listed: Listed, asked: Sequence[tuple[Predictions, 
     for found, result in asked:
         name = f"{options.what}-{result['card']['margin']:g}"
         plots.draw_error_by_angle(folder / f"{name}-error-by-angle.png", found, result["card"])
-        figures.draw_worst(folder / f"{name}-worst.png", listed, result)
+        panels.draw_worst(folder / f"{name}-worst.png", listed, result, tables.heading(result["card"]))
     if sweep:
         paper = {row["margin"]: f": MAE {row['mae'][-1]:.2f}" for row in paper_rows(listed)} or {0.2: "", 0.3: ""}
         marked = [(0.0, "released code"), *((margin, f"paper{mae}") for margin, mae in sorted(paper.items()))]
@@ -262,7 +265,7 @@ def parse_options(arguments: list[str] | None = None) -> Namespace:
 def add_network_options(parser: ArgumentParser, name: str) -> None:
     """Options of the commands that run a network."""
     what, table = parser.add_argument_group("what to score"), name.startswith("table")
-    text = f"the network: .keras, .weights.h5, .onnx (exported), or {pretrained.NAME} for the suite's own weights"
+    text = f"the network: .keras, .weights.h5, .onnx (exported), or {inference.SYNTHETIC} for the suite's own weights"
     what.add_argument("--weights", required=True, metavar="FILE", help=text)
     text = "6: score the mean of three margins and their mirror images, which is not the paper's protocol"
     what.add_argument("--views", type=int, choices=(1, 6), default=1, help=text)
@@ -328,7 +331,7 @@ def add_score_options(parser: ArgumentParser, with_result: bool = True) -> Group
 def check_options(parser: ArgumentParser, options: Namespace) -> None:
     """What argparse cannot judge one by one; an option without effect is an error."""
     if "weights" in options:
-        options.weights = pretrained.weights_file(options.weights)
+        options.weights = inference.weights_file(options.weights)
     if "truth" not in options:
         return
     for name, truth in (("lists", "lists"), ("angle_unit", "lists"), ("split", "biwi")):

@@ -25,18 +25,30 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from data_loaders import AXES, rotation_matrix
-from util import pretrained
-from util.detectors import SMALLEST_FACE, SURE, Detector, HaarDetector, YuNetDetector
-from util.errors import InputError
-from util.explain import RULES, Explanations
-from util.figures import STYLES
-from util.inference import NETWORK_BATCH, CalledDirectly, is_exported, load_network, mean_of_views, predict_angles
-from util.predictions import ROLL_SIGNS
-from util.script import drop_output, number, option_parser, progress, run_script, stop_status
-from util.sources import DrawnCopies, FindBoxes, Frame, ListedBoxes, Source, cut_faces, find_sources, read_frames
-from util.tracking import smoothed
+from data_loaders import mean_of_views
+from rafa.files import ROOT, sha256
+from rafa.media.detectors import SMALLEST_FACE, SURE, Detector, HaarDetector, YuNetDetector
+from rafa.media.drawing import STYLES
+from rafa.media.panels import Explanations
+from rafa.media.sources import DrawnCopies, FindBoxes, Frame, ListedBoxes, Source, cut_faces, find_sources, read_frames
+from rafa.media.tracking import smoothed
+from rafa.net.explain import RULES, Explainer
+from rafa.net.inference import (
+    NETWORK_BATCH,
+    SYNTHETIC,
+    SYNTHETIC_FILE,
+    CalledDirectly,
+    is_exported,
+    load_network,
+    predict_angles,
+    weights_file,
+)
+from rafa.pose import AXES, rotation_matrix
+from rafa.score.predictions import ROLL_SIGNS
+from rafa.score.protocol import read_results
+from rafa.script import InputError, drop_output, number, option_parser, progress, run_script, stop_status
 
+SYNTHETIC_RESULT = ROOT / "pretrained" / "aflw2000.json"  # from `evaluate.py aflw2000 --weights synthetic --result`
 BUFFERED_BYTES = 2**28  # of frames that wait for a full batch
 
 # --- Predicting -------------------------------------------------------------------------------------------------------
@@ -151,9 +163,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     what = "images, folders, globs, videos, cameras (0, /dev/video0; end with Ctrl-C), streams (rtsp://...), pipes (-)"
     add("paths", nargs="*", metavar="PATH", help=what)
     what = "the network: .keras, .weights.h5, .onnx (exported), or the name of the suite's own weights"
-    add("--weights", default=pretrained.NAME, metavar="FILE", help=what)
+    add("--weights", default=SYNTHETIC, metavar="FILE", help=what)
     what = "crops of each face: one, or three margins and their mirror images, whose mean is the answer "
-    what += f"(default: 6 with the weights {pretrained.NAME}, else 1)"
+    what += f"(default: 6 with the weights {SYNTHETIC}, else 1)"
     add("--views", type=int, choices=(1, 6), help=what)
     what = "also output the standard deviation of each angle over six views"
     add("--uncertainty", action="store_true", help=what)
@@ -204,7 +216,7 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     if (options.detector == "yunet") != bool(options.detector_model):
         parser.error("--detector yunet and --detector-model FILE.onnx belong together")
     if options.views is None:
-        options.views = 6 if options.uncertainty or options.weights == pretrained.NAME else 1
+        options.views = 6 if options.uncertainty or options.weights == SYNTHETIC else 1
     if options.uncertainty and options.views == 1:
         parser.error("--uncertainty is the spread over several views; leave --views 1 out")
     if options.box and options.box[2] < 1:
@@ -285,7 +297,9 @@ def run(options: argparse.Namespace) -> int:
         if options.drawn:
             sinks.append(stack.enter_context(closing(DrawnCopies(options.drawn, options.style))))
         if options.explain:
-            sinks.append(Explanations(model, options.explain, tuple(options.cell), options.cam, options.singles))
+            sinks.append(
+                Explanations(Explainer(model), options.explain, tuple(options.cell), options.cam, options.singles)
+            )
         try:
             for frame in frames:
                 write_rows(rows_of(frame, options.roll_sign, options.rotation, options.uncertainty))
@@ -309,18 +323,29 @@ def report(faces: int, problems: Counter[str], unit: str) -> None:
     print(f"faces: {faces:,}, {unit}s without a face: {problems.total():,}", file=sys.stderr)
 
 
+def described() -> str:
+    """One line about the weights: what they were trained on, and their error on real photographs."""
+    error = "not measured"
+    for result in read_results(SYNTHETIC_RESULT) if SYNTHETIC_RESULT.is_file() else []:
+        card, mae = result["card"], result["estimates"]["mae"]
+        if card["weights"] and card["weights"]["sha256"] == sha256(SYNTHETIC_FILE):
+            images = f"{card['images']['scored']:,} photographs of {card['data_set']}"
+            error = f"mean error {mae.value:.1f}° [{mae.low:.1f}, {mae.high:.1f}] on {images}"
+    return f"weights: {SYNTHETIC_FILE.relative_to(ROOT)}, trained on synthetic heads alone; {error}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The script; returns its exit status."""
     options = parse_options(arguments)
-    weights = pretrained.weights_file(options.weights)
-    if options.weights == pretrained.NAME:
-        print(pretrained.described(), file=sys.stderr)
+    weights = weights_file(options.weights)
+    if options.weights == SYNTHETIC:
+        print(described(), file=sys.stderr)
     options.weights = weights
     if is_exported(weights) and (options.explain or options.export):
         what = "--explain needs the layers of a network" if options.explain else "--export needs a network"
         raise InputError(f"{weights} is an exported network; {what} in a .keras or .weights.h5 file")
     if options.export:
-        from util.export import export_checked
+        from rafa.net.export import export_checked
 
         export_checked(options.weights, options.export)
         return 0

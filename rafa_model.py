@@ -26,12 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_loaders import AXES, CHANNEL_MEANS, CROP_SIZE
-from util import weights as weight_files
-from util.backend import keras, keras_self_attention, layers, ops
-from util.errors import InputError
-from util.keras224 import BatchNormalization
-from util.precision import computing_in
+from rafa.net import weights as weight_files
+from rafa.net.backend import computing_in, keras, keras_self_attention, layers, ops
+from rafa.net.keras224 import BatchNormalization
+from rafa.pose import AXES, CHANNEL_MEANS, CROP_SIZE
+from rafa.script import InputError
 
 Tensor = Any  # Keras' symbolic tensors have no public type
 
@@ -206,7 +205,7 @@ def weighted_attention(a: Tensor, axis: str) -> Tensor:
 
 
 def batch_normalisation(x: Tensor, name: str) -> Tensor:
-    """Batch normalisation with the authors' settings, and their moving averages (see `util.keras224`)."""
+    """Batch normalisation with the authors' settings, and their moving averages (see `rafa.net.keras224`)."""
     return BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name)(x)
 
 

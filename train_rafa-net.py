@@ -13,32 +13,26 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from data_loaders import (
-    AXES,
-    BIWI_SPLITS,
-    Listed,
-    Share,
-    batches_per_epoch,
-    limited,
-    load_data_set,
-    read_lists,
-)
-from util import protocol, tables
-from util.data_folder import keep_present, note_damage
-from util.distribution import all_devices, this_machine
-from util.errors import InputError
-from util.inference import predict_listed
-from util.predictions import write_predictions
-from util.provenance import environment, write_text
-from util.run_folder import FollowersFolder, RunFolder
-from util.script import number, option_parser, progress, run_script, stops_held_back
-from util.training import ExpectedTime, Losses, PaperRecipe, refuse_diverged, training_step, watch
+from data_loaders import Share, batches_per_epoch
+from rafa.datasets.check import keep_present, note_damage
+from rafa.datasets.lists import Listed, limited, load_data_set, read_lists
+from rafa.datasets.sets import BIWI_SPLITS
+from rafa.files import environment, write_text
+from rafa.net.inference import predict_angles
+from rafa.pose import AXES
+from rafa.score import protocol, tables
+from rafa.score.predictions import predict_listed, write_predictions
+from rafa.script import InputError, number, option_parser, progress, run_script, stops_held_back
+from rafa.train.devices import all_devices, this_machine
+from rafa.train.recipe import ExpectedTime, Losses, PaperRecipe, refuse_diverged, training_step, watch
+from rafa.train.run_folder import FollowersFolder, RunFolder
 
 # What --synthetic changes: smaller network, fewer epochs, larger batches.
 SYNTHETIC = {"backbone": "small", "batch_size": 32, "watch_every": 0}
@@ -208,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.resume:
         run.refuse_if_used()
     if options.synthetic:
-        from synthetic_heads import ensure_data_set
+        from rafa.heads.dataset import ensure_data_set
 
         ensure_data_set(options.data_dir, **(FULL_HEADS if options.synthetic == "full" else {}))
     train, test = load_lists(options)
@@ -221,9 +215,9 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
     steps = batches_per_epoch(train, options.batch_size)
 
     # TensorFlow is loaded only now, when the options are right and the data is there.
-    from util.backend import keras
-    from util.precision import choose_precision, computing_in, loss_scale_for
-    from util.synthetic_recipe import HeadsRecipe
+    from rafa.heads.recipe import HeadsRecipe
+    from rafa.net.backend import computing_in, keras
+    from rafa.train.devices import choose_precision, loss_scale_for
 
     devices = all_devices(machine)
     devices.refuse_unlike(started_with(options, train, test))
@@ -323,7 +317,7 @@ def epoch_row(
 
 def score_run(run: RunFolder, model: Any, path: Path, test: Listed, options: argparse.Namespace) -> None:
     """Score the network on the test list, write the result into the run folder and print its table."""
-    predictions = predict_listed(model, test, options.test_margin, options.workers)
+    predictions = predict_listed(partial(predict_angles, model, fill=True), test, options.test_margin, options.workers)
     write_predictions(run.path / "predictions.csv", predictions)
     result = protocol.score(test, predictions, weights=protocol.weights_facts(path, options.backbone))
     protocol.write_results(run.path / "result.json", [result])

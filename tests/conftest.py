@@ -9,17 +9,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from small_lists import write_lists
+from helpers.lists import write_lists
 
-from data_loaders import DATA_SETS
-from util import lists
+from rafa.datasets import lists
+from rafa.datasets.sets import DATA_SETS
 
 
 @pytest.fixture(scope="session")
 def model():
     """A tiny RAFA-Net with random weights."""
+    from rafa.net.backend import keras
     from rafa_model import build_rafa_net
-    from util.backend import keras
 
     keras.utils.set_random_seed(3)
     return build_rafa_net("tiny", weights=None)
@@ -36,7 +36,7 @@ def weights(model, tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def two_devices():
     """What `two_devices.py` found."""
-    command = [sys.executable, str(Path(__file__).with_name("two_devices.py"))]
+    command = [sys.executable, str(Path(__file__).parent / "helpers/two_devices.py")]
     hidden = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CONFIG": ""}
     done = subprocess.run(command, env=hidden, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "retracing" not in done.stderr, done.stderr
@@ -52,9 +52,9 @@ def loaded(model, monkeypatch):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that `util.plots` would have written."""
+    """The figures that `rafa.score.plots` would have written."""
     figures = []
-    monkeypatch.setattr("util.plots.save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("rafa.score.plots.save", lambda figure, path: figures.append(figure))
     return figures
 
 

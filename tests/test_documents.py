@@ -135,7 +135,7 @@ def test_the_files_that_readme_lists_are_those_that_there_are():
 
 
 def test_one_version_everywhere():
-    from util.provenance import VERSION
+    from rafa.files import VERSION
 
     citation = text_of("CITATION.cff")
     assert re.search(r'^version: "(.+)"$', citation, re.MULTILINE)[1] == VERSION
@@ -201,7 +201,7 @@ def test_every_package_that_is_imported_is_pinned():
 
 
 def test_exports_name_the_versions_that_checks_use():
-    from util.export import ONNX_PACKAGES
+    from rafa.net.export import ONNX_PACKAGES
 
     assert {package: {version} for package, version in ONNX_PACKAGES.items()}.items() <= pinned(
         "requirements-dev.txt"

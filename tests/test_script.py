@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from util import script
-from util.errors import InputError
-from util.provenance import ROOT
+from rafa import script
+from rafa.files import ROOT
+from rafa.script import InputError
 
 
 def parser():
@@ -100,7 +100,7 @@ def test_an_argument_that_is_not_utf_8_is_refused_before_anything_is_done(capsys
 
 
 def test_a_reader_that_has_read_enough_is_no_error():
-    code = "from util.script import run_script; run_script(lambda: [print(i) for i in range(99999)] and None)"
+    code = "from rafa.script import run_script; run_script(lambda: [print(i) for i in range(99999)] and None)"
     command = f"{sys.executable} -c '{code}' | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.stdout, done.stderr) == ("0\n0\n", "")
@@ -138,7 +138,7 @@ def test_every_help_is_printed_whole_where_the_output_is_not_utf_8(name):
 
 
 def test_a_table_and_an_unreadable_file_name_are_printed_where_the_output_is_not_utf_8():
-    code = "from util.script import run_script; run_script(lambda: print('| γ | +1.0 → +2.0 |', 'ä\\udcff.png'))"
+    code = "from rafa.script import run_script; run_script(lambda: print('| γ | +1.0 → +2.0 |', 'ä\\udcff.png'))"
     narrow, wide = r"\u03b3 | +1.0 \u2192 +2.0 | \xe4\udcff", r"γ | +1.0 → +2.0 | ä\udcff"
     for encoding, text in (("ascii", narrow), ("utf-8", wide)):
         options = {"env": os.environ | {"PYTHONIOENCODING": encoding}, "cwd": ROOT, "capture_output": True}
@@ -160,7 +160,7 @@ def test_a_script_ends_with_the_status_of_its_main_and_a_bug_is_not_hidden():
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 def test_closed_standard_streams_are_the_null_device():
-    code = "from util.script import run_script; run_script(lambda: print('seen', open('README.md').fileno()))"
+    code = "from rafa.script import run_script; run_script(lambda: print('seen', open('README.md').fileno()))"
     for closed, seen in (("2>&-", "seen 3\n"), ("<&-", "seen 3\n"), (">&-", ""), (">&- 2>&- <&-", "")):
         shell = ["sh", "-c", f'"{sys.executable}" -c "$0" {closed}', code]
         done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from sections import SECTIONS
 
-from util.provenance import ROOT, environment, write_text
-from util.script import number, option_parser, run_script
+from rafa.files import ROOT, environment, write_text
+from rafa.script import number, option_parser, run_script
 
 HEAD = """# Performance
 

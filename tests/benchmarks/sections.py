@@ -18,19 +18,12 @@ import cv2
 import numpy as np
 from timing import NOT_HERE, ROOT, alternated, in_child, spread
 
-from data_loaders import (
-    CHANNEL_MEANS,
-    CROP_SIZE,
-    DATA_SETS,
-    Listed,
-    labels,
-    read_lists,
-    scoring_batches,
-    shuffled_epochs,
-    training_batches,
-)
-from synthetic_heads import write_data_set
-from util.tables import table
+from data_loaders import labels, scoring_batches, shuffled_epochs, training_batches
+from rafa.datasets.lists import Listed, read_lists
+from rafa.datasets.sets import DATA_SETS
+from rafa.heads.dataset import write_data_set
+from rafa.pose import CHANNEL_MEANS, CROP_SIZE
+from rafa.score.tables import table
 
 SIDE = 450  # pixels of an image, as in 300W-LP and AFLW2000
 BATCH = 16
@@ -110,7 +103,7 @@ def _take(batches: Iterator[Any]) -> None:
 
 def _device() -> str:
     """Where TensorFlow computes."""
-    from util.backend import tf
+    from rafa.net.backend import tf
 
     return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
 
@@ -118,7 +111,7 @@ def _device() -> str:
 # --- Training steps ---------------------------------------------------------------------------------------------------
 def steps(rounds: int, slow: bool) -> str:
     """One update by network, batch size, and precision."""
-    from util.precision import choose_precision
+    from rafa.train.devices import choose_precision
 
     device, rows, rng = _device(), [], np.random.default_rng(0)
     for backbone in ("small", "resnet50") if slow else ("small",):
@@ -140,9 +133,10 @@ def steps(rounds: int, slow: bool) -> str:
 
 def _compiled_step(backbone: str, precision: str) -> Callable[..., Any]:
     """A training step of a network with random weights, which ends when the update has been computed."""
+    from rafa.net.backend import computing_in
+    from rafa.train.devices import loss_scale_for
+    from rafa.train.recipe import compile_rafa_net, training_step
     from rafa_model import build_rafa_net
-    from util.precision import computing_in, loss_scale_for
-    from util.training import compile_rafa_net, training_step
 
     with computing_in(precision):
         model = build_rafa_net(backbone, weights=None)
@@ -169,7 +163,7 @@ def _waiting(step: Callable[..., Any], backbone: str, rounds: int) -> str:
 # --- Profile ----------------------------------------------------------------------------------------------------------
 def profile(rounds: int, slow: bool) -> str:
     """The ten kinds of operations that take most of a training step, by TensorFlow's profiler."""
-    from util.backend import tf
+    from rafa.net.backend import tf
 
     from tensorflow.tsl.profiler.protobuf import xplane_pb2  # isort: skip  (after TensorFlow's greeting is held back)
 
@@ -208,10 +202,10 @@ def random_crops(rng: np.random.Generator, number: int) -> np.ndarray:
 # --- Start ------------------------------------------------------------------------------------------------------------
 _START = """
 import numpy as np
-from util.backend import keras
+from rafa.net.backend import keras
 imported = time.perf_counter()
 from rafa_model import build_rafa_net
-from util.training import compile_rafa_net, training_step
+from rafa.train.recipe import compile_rafa_net, training_step
 model = build_rafa_net(sys.argv[1], weights=None)
 built = time.perf_counter()
 compile_rafa_net(model)
@@ -244,8 +238,9 @@ def start(rounds: int, slow: bool) -> str:
 # --- Prediction -------------------------------------------------------------------------------------------------------
 def predict(rounds: int, slow: bool) -> str:
     """Crops → angles, evaluate's rate beside the network's own, and the scripts from start to end."""
+    from rafa.net.inference import predict_angles
+    from rafa.score.predictions import predict_listed
     from rafa_model import build_rafa_net
-    from util.inference import predict_angles, predict_listed
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # Keras' `predict` traces once for each size of batch
     rng, crops = np.random.default_rng(0), random_crops(np.random.default_rng(0), BATCH)
@@ -318,8 +313,8 @@ _SCORE = """
 import numpy as np
 from pathlib import Path
 from data_loaders import DATA_SETS, RECORD, Listed, read_lists
-from util import metrics, protocol
-from util.predictions import truth_of
+from rafa.score import metrics, protocol
+from rafa.score.predictions import truth_of
 from dataclasses import replace
 folder, number = Path(sys.argv[1]), int(sys.argv[2])
 names = [f"faces/{index:06d}.jpg" for index in range(number)]

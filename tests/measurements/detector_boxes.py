@@ -1,4 +1,4 @@
-"""Measure how a detector's boxes relate to the published ones: the numbers of `util.detectors.MAPPINGS`.
+"""Measure how a detector's boxes relate to the published ones: the numbers of `rafa.media.detectors.MAPPINGS`.
 
     python tests/measurements/detector_boxes.py --data-dir data
     python tests/measurements/detector_boxes.py --data-dir data --detector-model YUNET.onnx
@@ -15,11 +15,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data_loaders import AXES, Listed, image_path, load_data_set, read_image
-from util.data_folder import keep_present
-from util.detectors import MAPPINGS, SAME_FACE, Detector, HaarDetector, Square, YuNetDetector, overlap
-from util.lists import Box
-from util.script import number, option_parser, progress, run_script
+from rafa.datasets.check import keep_present
+from rafa.datasets.images import read_image
+from rafa.datasets.lists import Box, Listed, image_path, load_data_set
+from rafa.media.detectors import MAPPINGS, SAME_FACE, Detector, HaarDetector, Square, YuNetDetector, overlap
+from rafa.pose import AXES
+from rafa.script import number, option_parser, progress, run_script
 
 FRONTAL = 30  # degrees: the frontal mapping is measured on faces with all three angles below this
 YAWS = ((0, 15), (15, 30), (30, 45), (45, 60), (60, 75), (75, 180))  # degrees

@@ -19,12 +19,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data_loaders import AXES, Listed, batches_per_epoch, labels, load_crop, load_data_set, training_batches
-from util import metrics, tables
-from util.inference import predict_listed
-from util.protocol import MAE_KEYS
-from util.provenance import ROOT, environment, write_text
-from util.script import number, option_parser, run_script
+from data_loaders import batches_per_epoch, labels, load_crop, training_batches
+from rafa.datasets.lists import Listed, load_data_set
+from rafa.files import ROOT, environment, write_text
+from rafa.pose import AXES
+from rafa.score import metrics, tables
+from rafa.score.predictions import predict_listed
+from rafa.score.protocol import MAE_KEYS
+from rafa.script import number, option_parser, run_script
 
 RECIPE = runpy.run_path(str(ROOT / "train_rafa-net.py"))["parse_options"](["--synthetic"])
 EPOCHS, BATCH, RATE, DECAY_EVERY = 15, RECIPE.batch_size, RECIPE.learning_rate, 11
@@ -57,17 +59,17 @@ def filled_batches(listed: Listed, seed: int) -> Iterator[tuple[np.ndarray, dict
 
 
 def keras3_averages(layer: Any, mean: Any, variance: Any, n: Any, step: Any) -> None:
-    """The moving averages of Keras 3, in place of `util.keras224.BatchNormalization._update_averages`."""
+    """The moving averages of Keras 3, in place of `rafa.net.keras224.BatchNormalization._update_averages`."""
     for average, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         average.assign(average * layer.momentum + value * (1 - layer.momentum))
 
 
 def train(variant: str, seed: int, listed: Listed) -> Any:
     """A network trained by the paper's recipe, but for the variant."""
-    from rafa_model import BatchNormalization, build_rafa_net
-    from util.backend import keras
-    from util.keras224 import count_steps
-    from util.training import compile_rafa_net, learning_rate_of, training_step
+    from rafa.net.backend import keras
+    from rafa.net.keras224 import BatchNormalization, count_steps
+    from rafa.train.recipe import compile_rafa_net, learning_rate_of, training_step
+    from rafa_model import build_rafa_net
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
@@ -93,7 +95,7 @@ def train(variant: str, seed: int, listed: Listed) -> Any:
 
 def bias_variances(model: Any) -> None:
     """Take the authors' correction out of every moving variance, which a batch of BATCH images has put in."""
-    from rafa_model import BatchNormalization
+    from rafa.net.keras224 import BatchNormalization
 
     for layer in model.layers:
         if isinstance(layer, BatchNormalization):
@@ -177,7 +179,7 @@ def main() -> None:
     parser.add_argument("--runs", default=str(ROOT / "doc/effects.json"), metavar="FILE", help="the seeds' numbers")
     parser.add_argument("--document", default=str(ROOT / "doc/differences.md"), metavar="FILE", help="gets the table")
     options = parser.parse_args()
-    from synthetic_heads import ensure_data_set
+    from rafa.heads.dataset import ensure_data_set
 
     ensure_data_set(options.data_dir)
     train_list, test = (load_data_set(name, options.data_dir) for name in ("synthetic-train", "synthetic"))

@@ -19,17 +19,19 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data_loaders import AXES, crop
-from util import figures, plots
-from util.colours import AXIS_COLOURS, GREY, Colour
-from util.errors import InputError
-from util.explain import RULES, SIDE, Explainer, explanation_tiles
-from util.head_renderer import random_identity, render_head
-from util.inference import predict_angles
-from util.metrics import summarise
-from util.provenance import ROOT, environment, sha256, write_text, written_whole
-from util.script import number, option_parser, run_script
-from util.tables import table
+from data_loaders import crop
+from rafa.files import ROOT, environment, sha256, write_text, written_whole
+from rafa.heads.renderer import render_head
+from rafa.heads.shape import random_identity
+from rafa.media import drawing as figures
+from rafa.media.panels import explanation_tiles
+from rafa.net.explain import RULES, SIDE, Explainer
+from rafa.net.inference import predict_angles
+from rafa.pose import AXES, AXIS_COLOURS, GREY, Colour
+from rafa.score import plots
+from rafa.score.metrics import summarise
+from rafa.score.tables import table
+from rafa.script import InputError, number, option_parser, run_script
 
 MARGIN = 0.2
 LIMITS = (60, 40, 40)  # degrees of yaw, pitch, roll
@@ -245,8 +247,8 @@ def parse_options() -> argparse.Namespace:
 
 
 def main() -> None:
+    from rafa.net.backend import keras
     from rafa_model import build_rafa_net, load_rafa_net
-    from util.backend import keras
 
     options = parse_options()
     weights, folder = Path(options.weights), Path(options.doc)

@@ -19,17 +19,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from explanations import with_parts
 from scipy.stats import rankdata
 
-from data_loaders import AXES, Listed, crop, load_data_set, views_of
-from synthetic_heads import random_angles
-from util import pretrained
-from util.data_folder import keep_present
-from util.head_renderer import random_identity, render_head
-from util.inference import mean_of_views, predict_angles
-from util.metrics import Columns, summarise
-from util.predictions import angle_errors
-from util.provenance import ROOT, write_text
-from util.script import number, option_parser, progress, run_script
-from util.tables import table
+from data_loaders import crop, mean_of_views, views_of
+from rafa.datasets.check import keep_present
+from rafa.datasets.lists import Listed, load_data_set
+from rafa.files import ROOT, write_text
+from rafa.heads.dataset import random_angles
+from rafa.heads.renderer import render_head
+from rafa.heads.shape import random_identity
+from rafa.net import weights as pretrained
+from rafa.net.inference import predict_angles
+from rafa.pose import AXES, angle_errors
+from rafa.score.metrics import Columns, summarise
+from rafa.score.tables import table
+from rafa.script import number, option_parser, progress, run_script
 
 MARGIN = 0.2
 VIEWS = 6

@@ -15,10 +15,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data_loaders import AXES, Listed, limited, load_data_set, training_batches
-from util import tables
-from util.provenance import ROOT, write_text
-from util.script import number, option_parser, run_script
+from data_loaders import training_batches
+from rafa.datasets.lists import Listed, limited, load_data_set
+from rafa.files import ROOT, write_text
+from rafa.pose import AXES
+from rafa.score import tables
+from rafa.script import number, option_parser, run_script
 
 BEGIN, END = "<!-- precision -->", "<!-- /precision -->"
 STEPS, BATCH, PART = 150, 16, 50
@@ -26,10 +28,10 @@ STEPS, BATCH, PART = 150, 16, 50
 
 def train(precision: str, seed: int, listed: Listed) -> np.ndarray:
     """The loss of every step, summed over the axes."""
+    from rafa.net.backend import computing_in, keras
+    from rafa.train.devices import loss_scale_for
+    from rafa.train.recipe import compile_rafa_net, training_step
     from rafa_model import build_rafa_net
-    from util.backend import keras
-    from util.precision import computing_in, loss_scale_for
-    from util.training import compile_rafa_net, training_step
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
@@ -70,8 +72,8 @@ def main() -> None:
     )
     parser.add_argument("--document", default=str(ROOT / "doc/differences.md"), metavar="FILE", help="gets the table")
     options = parser.parse_args()
-    from synthetic_heads import ensure_data_set
-    from util.precision import choose_precision
+    from rafa.heads.dataset import ensure_data_set
+    from rafa.train.devices import choose_precision
 
     ensure_data_set(options.data_dir)
     listed = limited(load_data_set("synthetic-train", options.data_dir), options.images)

@@ -22,7 +22,7 @@ def main():
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """The data set of `--synthetic` as far as these runs read it: fewer heads, and a manifest that says it is whole."""
-    from synthetic_heads import MANIFEST, write_data_set
+    from rafa.heads.dataset import MANIFEST, write_data_set
 
     folder = tmp_path_factory.mktemp("data") / "synthetic"
     write_data_set(folder, 32, 16, workers=1)

@@ -7,7 +7,7 @@ import pytest
 from file_events import FileEvents
 from tiny_run import FULL_DISKS, options, outcome, resume_options
 
-from util.errors import InputError
+from rafa.script import InputError
 
 MEGABYTES = 96
 

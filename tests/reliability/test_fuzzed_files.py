@@ -8,17 +8,17 @@ import pytest
 from tiny_run import EXAMPLES, SCRIPT
 
 hypothesis = pytest.importorskip("hypothesis")
+from helpers.scores import HEADER, a_result  # noqa: E402
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from scored import HEADER, a_result  # noqa: E402
 
 import evaluate  # noqa: E402
-from data_loaders import read_lists  # noqa: E402
-from synthetic_heads import MANIFEST, _refuse_other_files  # noqa: E402
-from util import protocol  # noqa: E402
-from util.errors import InputError  # noqa: E402
-from util.predictions import read_predictions  # noqa: E402
-from util.run_folder import RunFolder  # noqa: E402
+from rafa.datasets.lists import read_lists
+from rafa.heads.dataset import MANIFEST, _refuse_other_files
+from rafa.score import protocol
+from rafa.score.predictions import read_predictions
+from rafa.script import InputError
+from rafa.train.run_folder import RunFolder
 
 thoroughly = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALUES = st.recursive(

@@ -1,0 +1,1 @@
+"""What the scripts use, by wing: see CONTRIBUTING.md."""

@@ -1,0 +1,119 @@
+"""Plots of errors by angle and by margin, each a PNG file."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rafa.files import written_whole
+from rafa.pose import AXES, AXIS_COLOURS, BLACK, Colour, angle_errors
+from rafa.score.predictions import Predictions
+from rafa.score.protocol import MAE_KEYS
+from rafa.score.tables import heading, title_of
+
+BIN = 10  # degrees
+FEWEST = 10  # errors in a bin that has percentiles; a bin with fewer shows each of them
+SHARES = (5, 25, 50, 75, 95)  # per cent: the bands and the median of a bin
+
+
+def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:
+    """A figure in inches with a canvas of its own: nothing global, so nothing leaks from one plot into the next."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    return FigureCanvasAgg(Figure((width, height), dpi=120, layout=layout, facecolor="white")).figure
+
+
+def save(figure: Any, path: str | Path) -> None:
+    """Write a figure as a PNG file."""
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, format="png", metadata={"Software": None})  # the same plot gives the same bytes
+
+
+def shade(colour: Colour) -> np.ndarray:
+    """A colour as matplotlib takes it."""
+    return np.divide(colour, 255)
+
+
+# --- Error by angle ---------------------------------------------------------------------------------------------------
+def draw_error_by_angle(path: str | Path, predictions: Predictions, card: dict[str, Any]) -> None:
+    """Plot absolute error against true angle: median, 25-75% and 5-95% in each bin, with the number of images below.
+
+    Errors so large that they would squeeze the plot become triangles at its upper edge.
+    """
+    errors = angle_errors(predictions.true, predictions.predicted)
+    bins = [_binned(*pair) for pair in zip(predictions.true.T, errors.T, strict=True)]
+    highest = np.concatenate([spread[:, -1] for _, _, spread, _ in bins])
+    limit = 1.15 * max(np.nanmax(highest) if np.isfinite(highest).any() else errors.max(), 0.1)
+    figure = new_figure(11, 5)
+    plots = figure.subplots(2, 3, sharex="col", sharey="row", height_ratios=(4, 1))
+    for axis, (middles, counts, spread, sparse) in enumerate(bins):
+        (upper, lower), colour = plots[:, axis], shade(AXIS_COLOURS[AXES[axis]])
+        _draw_bands(upper, middles, spread, colour)
+        _draw_singles(upper, predictions.true[sparse, axis], errors[sparse, axis], limit)
+        upper.set(title=AXES[axis], ylim=(0, limit))
+        upper.grid(axis="y", alpha=0.3)
+        lower.bar(middles, counts, 0.94 * BIN, color=colour)
+        lower.set(xlabel=f"true {AXES[axis]} (degrees)", yscale="log")
+    plots[0, 0].set_ylabel("absolute error (degrees)")
+    plots[1, 0].set(ylabel="images", ylim=(0.7, 2 * max(6, *(counts.max() for _, counts, _, _ in bins))))
+    plots[1, 0].yaxis.set_major_formatter("{x:g}")
+    title = f"{heading(card)}, {len(predictions):,} images: error against true angle"
+    figure.suptitle("\n".join(textwrap.wrap(title, 110)))
+    figure.legend(*plots[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    save(figure, path)
+
+
+def _binned(angle: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Middles and counts of the bins, (bins, 5) percentiles (NaN in sparse bins), and which images lie in those."""
+    number = np.floor(angle / BIN).astype(int)
+    bins = np.arange(number.min(), number.max() + 1)
+    parts = [error[number == k] for k in bins]
+    counts = np.array([len(part) for part in parts])
+    few = np.full(len(SHARES), np.nan)
+    spread = np.stack([np.percentile(part, SHARES) if len(part) >= FEWEST else few for part in parts])
+    return BIN * (bins + 0.5), counts, spread, counts[number - bins[0]] < FEWEST
+
+
+def _draw_bands(plot: Any, middles: np.ndarray, spread: np.ndarray, colour: np.ndarray) -> None:
+    for low, high, alpha in ((0, 4, 0.18), (1, 3, 0.45)):
+        tall, label = spread[:, high] - spread[:, low], f"{SHARES[low]}-{SHARES[high]}%"
+        plot.bar(middles, tall, 0.94 * BIN, spread[:, low], color=colour, alpha=alpha, label=label)
+    plot.plot(middles, spread[:, 2], "o-", color=colour, markersize=4, label="median")
+
+
+def _draw_singles(plot: Any, angle: np.ndarray, error: np.ndarray, limit: float) -> None:
+    low = error <= limit
+    plot.plot(angle[low], error[low], ".", color="0.45", label=f"each error in a bin of fewer than {FEWEST}")
+    plot.plot(angle[~low], np.full((~low).sum(), 0.98 * limit), "^", color="black", label=f"one above {limit:.0f}°")
+
+
+# --- Error by margin --------------------------------------------------------------------------------------------------
+def draw_sweep(path: str | Path, results: Sequence[Mapping[str, Any]], marked: Sequence[tuple[float, str]]) -> None:
+    """Plot mean absolute error with its interval against the margin of the test crops.
+
+    Args:
+        results: of one data set, a result for each margin.
+        marked: (margin, label) of margins to name.
+    """
+    margins, card = [result["card"]["margin"] for result in results], results[0]["card"]
+    figure = new_figure(7.5, 4.8)
+    plot = figure.subplots()
+    curves = {**AXIS_COLOURS, "mean of the three": BLACK}
+    for key, (name, colour) in zip(MAE_KEYS, curves.items(), strict=True):
+        value, low, high = np.array([result["estimates"][key][:3] for result in results]).T
+        plot.plot(margins, value, "o-", color=shade(colour), label=name, markersize=4)
+        plot.fill_between(margins, low, high, color=shade(colour), alpha=0.2, linewidth=0)
+    for margin, _ in marked:
+        plot.axvline(margin, color="0.45", linestyle=":", zorder=0)
+    if marked:
+        plot.secondary_xaxis("top").set_xticks(*zip(*marked, strict=True), rotation=25, ha="left", size=9)
+    plot.set(xlabel="margin (share of the box added on each side)", ylabel="mean absolute error (degrees)")
+    plot.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=len(curves), frameon=False)
+    bands = "bands: 95% intervals" if np.isfinite(results[0]["estimates"]["mae"][1]) else "no intervals"
+    title = f"{title_of(card)}, {card['images']['scored']:,} images: error by margin, {bands}"
+    figure.suptitle("\n".join(textwrap.wrap(title, 80)))
+    save(figure, path)

@@ -1,0 +1,361 @@
+"""What was scored, and how: the protocol card, the paper's tables, and result files.
+
+A result is a dict:
+
+    card        what a reader must know to compare: lists, images, crops, signs, weights, versions, command
+    estimates   {metric: `metrics.Estimate`}
+    paper       RAFA-Net's rows in the paper for the same data set, split and margin
+    baseline    {mae_yaw, mae_pitch, mae_roll, mae} of always predicting the mean pose of the training list, or None
+    set_sizes   the same predictions on the sets of AFLW2000 images in use
+    worst       the images with the largest errors
+
+A result file holds a list of them as JSON: an estimate is an object, and null stands for NaN.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rafa.datasets.lists import Listed
+from rafa.datasets.sets import DATA_SETS, SPLIT_FRAMES
+from rafa.files import ROOT, environment, sha256, write_text
+from rafa.pose import AXES, CHANNEL_MEANS, CROP_SIZE, EULER_ORDER
+from rafa.score import metrics
+from rafa.score.predictions import Predictions, read_predictions, truth_of
+from rafa.script import InputError
+
+ROUNDS = 1000  # of the bootstrap
+WORST = 10  # images named in a result
+FEW_CLUSTERS = 20  # below, intervals come with a warning
+RELEASED_BATCH = 16  # the released code scores in batches of 16 and drops the last partial one
+MAE_KEYS = (*(f"mae_{axis}" for axis in AXES), "mae")
+# What reading JSON of any shape may raise.
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+PAPER_DATA = (DATA_SETS["aflw2000"], DATA_SETS["biwi"])
+
+Facts = dict[str, Any]  # of JSON: a card, a result, or a part of one
+
+
+# --- Predictions ------------------------------------------------------------------------------------------------------
+def read_file(path: str, roll_sign: str, listed: Listed | None, common_only: bool) -> tuple[Predictions, Facts]:
+    """A predictions file, and what the card says of it (see `predictions.read_predictions`)."""
+    predictions, left_out = read_predictions(path, roll_sign, truth_of(listed) if listed else None, common_only)
+    notes = [f"LEFT OUT: {left_out:,} rows of the file, not in the lists or without a prediction"] if left_out else []
+    return predictions, {"file": str(path), "sha256": sha256(path), "roll_sign": roll_sign, "notes": notes}
+
+
+def parts_of(predictions: Predictions) -> list[Predictions]:
+    """Predictions by split and margin, each of which is scored separately, in the order of the rows."""
+    rows: dict[tuple[str, str], list[int]] = {}
+    for row, (split, margin) in enumerate(zip(predictions.split, predictions.margin, strict=True)):
+        rows.setdefault((str(split), str(margin)), []).append(row)
+    return [predictions.select(np.array(numbers)) for numbers in rows.values()]
+
+
+def clusters_of(predictions: Predictions) -> tuple[str, np.ndarray | None]:
+    """What a bootstrap resamples: ("persons", names) where all are known, else videos, else ("images", None)."""
+    persons_known = (predictions.person != predictions.video).any()  # where they are not, a video's name stands in
+    if persons_known and (predictions.person != "").all():
+        return "persons", predictions.person
+    return ("videos", predictions.video) if (predictions.video != "").all() else ("images", None)
+
+
+# --- The paper's tables -----------------------------------------------------------------------------------------------
+@functools.cache
+def paper_tables() -> Facts:
+    """The paper's two tables, from doc/paper_tables.json."""
+    return json.loads((ROOT / "doc" / "paper_tables.json").read_text(encoding="utf-8"))
+
+
+def paper_rows(listed: Listed) -> list[Facts]:
+    """RAFA-Net's rows in the paper for a data set and split: dicts of margin, table and the four numbers."""
+    if listed.data_set not in PAPER_DATA or not listed.published:
+        return []
+    table, column = "table1" if listed.split == "all" else "table2", listed.data_set.title.lower()
+    rows = paper_tables()[table]
+    return [{"margin": row["margin"], "table": table, "mae": row[column]} for row in rows if "margin" in row]
+
+
+# --- The protocol card ------------------------------------------------------------------------------------------------
+def _card(
+    listed: Listed | None,
+    predictions: Predictions,
+    intervals: Facts,
+    weights: Facts | None,
+    file: Facts | None,
+    made: Facts | None,
+) -> Facts:
+    """The protocol card; `intervals` are the arguments of `interval_text`, the others those of `score`."""
+    data_set = listed.data_set.title if listed else "unknown data set"
+    if listed and listed.data_set not in DATA_SETS.values():
+        data_set += f" ({Path(listed.files[0].path).name})"
+    margin = None if np.isnan(predictions.margin[0]) else float(predictions.margin[0])
+    not_in_file = "not in a predictions file" if file else None
+    images = _images(listed, len(predictions), file)
+    departures = _departures(listed, images, margin, weights, file)
+    notes = [*(listed.notes if listed else ()), *(file["notes"] if file else ()), *_interval_notes(listed, intervals)]
+    return {
+        "data_set": data_set,
+        "split": listed.split if listed else predictions.split[0] or "split not stated",
+        "lists": [asdict(found) for found in listed.files] if listed else [],
+        "images": images,
+        "boxes": not_in_file or "square boxes of the crop list, enlarged by the margin on each side, black outside",
+        "margin": margin,
+        "crop": not_in_file or f"resized to {CROP_SIZE} × {CROP_SIZE}, bilinear",
+        "channel_order": not_in_file or f"RGB minus {CHANNEL_MEANS}, inside the network",
+        "units": "degrees",
+        "roll_sign": "that of the lists, the negative of the .mat files'",
+        "euler_order": EULER_ORDER,
+        "wrap": "errors wrap at 360° only: 170° off counts as 170°",
+        "intervals": interval_text(**intervals),
+        "resampled": {"unit": intervals["unit"], "number": intervals["number"]},
+        "seed": intervals["seed"],
+        "weights": weights,
+        "predictions": file,
+        "made": made or environment(),
+        "notes": notes,
+        "paper_protocol": not departures,
+        "departures": departures,
+    }
+
+
+def weights_facts(path: str | Path, backbone: str) -> Facts:
+    """The weights file, its hash, and the training run whose run.json is beside it (None if there is none).
+
+    Args:
+        backbone: its name; of an exported network, that it is one.
+    """
+    record, trained_by = Path(path).with_name("run.json"), None
+    if record.is_file():
+        try:
+            run = json.loads(record.read_text(encoding="utf-8"))
+            for found in run["lists"][0]:  # an error where it is not what a card needs
+                _ = Path(found["path"]).name, found["published"]
+            pose = {axis: float(run["mean_pose"][axis]) for axis in AXES} if run.get("mean_pose") else None
+            if pose and not np.isfinite(list(pose.values())).all():
+                raise ValueError(f"a mean pose of {pose}")
+            trained_by = {key: run[key] for key in ("command", "date", "commit", "hardware")} | {
+                "seed": run["options"]["seed"],
+                "started_from": str(run["options"].get("weights") or "none"),
+                "resumed_by": [again["command"] for again in run.get("resumed", [])],
+                "lists": run["lists"][0],
+                "all_images": not (run["options"]["allow_missing"] or run["options"]["limit"]),
+                "mean_pose": pose,
+            }
+        except MALFORMED as error:
+            why = f"{error!r}; correct it or move it away"
+            raise InputError(f"{record} is not the record of a training run: {why}") from error
+    file = Path(path).relative_to(ROOT) if Path(path).is_relative_to(ROOT) else path  # the same on every machine
+    return {"file": str(file), "sha256": sha256(path), "backbone": backbone, "trained_by": trained_by}
+
+
+def interval_text(unit: str, number: int, rounds: int, seed: int) -> str:
+    """How an interval was made, from `number` images, videos or persons."""
+    return f"95% percentile bootstrap over {counted(number, unit)}, {rounds:,} rounds, seed {seed}"
+
+
+def counted(number: int, unit: str) -> str:
+    """A number of images, videos or persons."""
+    return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
+
+
+def margin_text(margin: float | None) -> str:
+    """A margin for people; None or NaN where it is not known."""
+    return "not stated" if margin is None or math.isnan(margin) else f"{margin:g}"
+
+
+def _interval_notes(listed: Listed | None, intervals: Facts) -> list[str]:
+    """A warning where intervals are too narrow: few clusters (`metrics.COVERAGE`), or perhaps frames of videos."""
+    unit, number = intervals["unit"], intervals["number"]
+    if unit == "images":
+        frames = listed is None or listed.data_set == DATA_SETS["biwi"]
+        note = "no videos or persons are named: images were resampled, which is too narrow for frames of videos"
+        return [note] if frames else []
+    if number >= FEW_CLUSTERS:
+        return []
+    if number == 1:
+        return [f"a single {unit.removesuffix('s')} gives no interval"]
+    covered = ", ".join(f"{percent}% with {videos} videos" for videos, percent in metrics.COVERAGE.items())
+    simulated = f"of the 95% intervals in simulations, {covered} contained the truth"
+    return [f"with {counted(number, unit)} the intervals are too narrow: {simulated}"]
+
+
+def _images(listed: Listed | None, scored: int, file: Facts | None) -> Facts:
+    if listed is None:
+        unknown = dict.fromkeys(("expected", "listed", "usable", "found"))
+        return unknown | {"scored": scored, "rejected": {}, "left_out": 0, "left_out_by": ""}
+    usable = len(listed.usable)
+    frames = {f"{split} test": number for split, number in SPLIT_FRAMES.items()}
+    left_out = {"--allow-missing": listed.missing, "--limit": usable - listed.missing - len(listed.records)}
+    return {
+        "expected": listed.data_set.usable if listed.split == "all" else frames.get(listed.split),
+        "listed": listed.files[0].rows,
+        "rejected": {reason: len(paths) for reason, paths in listed.rejected.items()},
+        "usable": usable,
+        "found": None if file else usable - listed.missing,
+        "scored": scored,
+        "left_out": usable - scored,
+        "left_out_by": "--common-only" if file else ", ".join(name for name, number in left_out.items() if number),
+    }
+
+
+def _departures(
+    listed: Listed | None, images: Facts, margin: float | None, weights: Facts | None, file: Facts | None
+) -> list[str]:
+    """Why a result is not the paper's protocol; empty if it is."""
+    if listed is None:
+        return ["the lists are unknown: a predictions file alone does not say what was left out"]
+    reasons = []
+    if listed.data_set not in PAPER_DATA:
+        reasons.append("not a data set of the paper")
+    elif not listed.published:
+        reasons.append("not the published lists")
+    elif margin not in {row["margin"] for row in paper_rows(listed)}:
+        known = margin is not None
+        reasons.append(f"the paper has no row for the margin {margin:g}" if known else "the margin is not known")
+    if listed.split != "all":
+        reasons.append("which videos the paper's split has is unknown")
+    if images["expected"] and images["scored"] != images["expected"]:
+        reasons.append(f"{images['scored']:,} images scored; the published lists hold {images['expected']:,} usable")
+    if file:
+        reasons.append("a predictions file does not say from which crops the model predicted")
+    if run := weights and weights["trained_by"]:  # a training that is not recorded is not held against the network
+        published = {Path(found["path"]).name for found in run["lists"] if found["published"]}
+        if published != {DATA_SETS["300w-lp"].crop_list, DATA_SETS["300w-lp"].angle_list}:
+            reasons.append("the network was not trained on the published lists of 300W-LP")
+        if not run["all_images"]:
+            reasons.append("the training left images out")
+        start = run.get("started_from", "none")
+        if start == "synthetic" or start.endswith((".keras", ".weights.h5")):
+            reasons.append(f"the network did not start from ImageNet's weights but from {start}")
+    if (views := (weights or {}).get("views", 1)) > 1:
+        reasons.append(f"the mean of {views} views of each face")
+    return reasons
+
+
+# --- Scoring ----------------------------------------------------------------------------------------------------------
+def score(
+    listed: Listed | None,
+    predictions: Predictions,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+    *,
+    weights: Facts | None = None,
+    file: Facts | None = None,
+    made: Facts | None = None,
+    worst: int = WORST,
+) -> Facts:
+    """Score one data set at one margin: a result (see the top of this module).
+
+    Args:
+        listed: the lists, or None where a predictions file came without them.
+        predictions: one split at one margin.
+        rounds, seed: of the bootstrap.
+        weights: from `weights_facts`, where a network of this suite made the predictions.
+        file: from `read_file`, where they came from a file.
+        made: from `provenance.environment`.
+        worst: how many of the images with the largest errors to name.
+    """
+    unit, names = clusters_of(predictions)
+    columns = metrics.per_image(predictions)
+    estimates = metrics.summarise(columns, rounds, seed, names)
+    number = len(predictions) if names is None else estimates["mae"].clusters
+    intervals = {"unit": unit, "number": number, "rounds": rounds, "seed": seed}
+    card = _card(listed, predictions, intervals, weights, file, made)
+    pose = weights and weights["trained_by"] and weights["trained_by"]["mean_pose"]
+    mean_pose = np.array([pose[axis] for axis in AXES]) if pose else None
+    largest = np.argsort(-columns["mae"], kind="stable")[:worst]
+    true, predicted = predictions.true.tolist(), predictions.predicted.tolist()
+    return {
+        "card": card,
+        "estimates": estimates,
+        "paper": [row for row in paper_rows(listed) if row["margin"] == card["margin"]] if listed else [],
+        "baseline": None if mean_pose is None else metrics.mean_pose_baseline(mean_pose, predictions.true),
+        "set_sizes": _set_sizes(listed, predictions, columns, rounds, seed),
+        "worst": [
+            {
+                "path": str(predictions.path[i]),
+                "mae": float(columns["mae"][i]),
+                "true": true[i],
+                "predicted": predicted[i],
+            }
+            for i in largest
+        ],
+    }
+
+
+def _set_sizes(
+    listed: Listed | None, predictions: Predictions, columns: metrics.Columns, rounds: int, seed: int
+) -> list[Facts]:
+    """The predictions on the sets of AFLW2000 images in use, which differ by what the released code drops."""
+    if listed is None or listed.data_set != DATA_SETS["aflw2000"]:
+        return []
+    every = len(listed.usable)
+    dropped = f"without the last partial batch of {RELEASED_BATCH}, which the released code drops"
+    sizes = []
+    for size, name in {every - every % RELEASED_BATCH: dropped, every: "every row with a box"}.items():
+        kept = np.isin(predictions.path, listed.usable[:size])
+        if kept.any():
+            estimates = metrics.summarise({key: columns[key][kept] for key in MAE_KEYS}, rounds, seed)
+            sizes.append({"name": f"{size:,}: {name}", "size": size, "scored": int(kept.sum()), "estimates": estimates})
+    return sizes[::-1]
+
+
+# --- Result files -----------------------------------------------------------------------------------------------------
+def write_results(path: str | Path, results: Sequence[Facts], **more: Any) -> None:
+    """Write results, and `more` beside them, as a result file."""
+    text = json.dumps(plain({"results": results, **more}), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_results(path: str | Path) -> list[Facts]:
+    """The results of a result file, of this version or an older one.
+
+    Raises:
+        InputError: it is not a result file.
+        OSError: it cannot be opened.
+    """
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))["results"]
+        if not results:
+            raise KeyError("no results")
+        for result in results:
+            result["estimates"] = {key: _estimate(fields) for key, fields in result["estimates"].items()}
+            result.setdefault("baseline", None)
+            _check_parts(result)
+    except MALFORMED as error:
+        raise InputError(f"{path} is not a result file of evaluate.py --result: {error!r}") from error
+    return results
+
+
+def _check_parts(result: Facts) -> None:
+    """Raise a KeyError or TypeError where a part that the documents read is missing or of another kind."""
+    needed = [(result["card"], ("paper_protocol",)), *((row, ("margin", "table", "mae")) for row in result["paper"])]
+    needed += [(result["baseline"], MAE_KEYS)] if result["baseline"] is not None else []
+    for part, keys in needed:
+        if missing := [key for key in keys if key not in part]:
+            raise KeyError(f"no {', '.join(missing)}")
+
+
+def _estimate(fields: Facts) -> metrics.Estimate:
+    numbers = {key: math.nan if fields[key] is None else fields[key] for key in ("value", "low", "high")}
+    return metrics.Estimate(**fields | numbers)
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold: named tuples become objects, NaN becomes null."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and math.isnan(value) else value

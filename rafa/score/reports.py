@@ -1,0 +1,177 @@
+"""Texts about results: protocol cards, what is printed below a table, and doc/results.md."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rafa.datasets.sets import DATA_SETS
+from rafa.score import tables
+from rafa.score.protocol import Facts, paper_tables
+from rafa.score.tables import MAE_HEADER, count_text, heading, mae_table
+
+
+# --- Below a table ----------------------------------------------------------------------------------------------------
+def details(results: Sequence[Facts]) -> str:
+    """What comes below the mean absolute errors: further metrics, set sizes, worst images, protocol cards."""
+    parts = [tables.metric_table(results)]
+    for result in results:
+        if result["set_sizes"]:
+            title = f"The same predictions on the sets of images in use, {heading(result['card'])}:"
+            parts += [title, tables.set_size_table(result)]
+    for result in results:
+        parts += [f"{heading(result['card'])}:", tables.worst_table(result)]
+    return "\n\n".join([*parts, card_texts([result["card"] for result in results])])
+
+
+# --- The protocol card as text ----------------------------------------------------------------------------------------
+def card_texts(cards: Sequence[Facts]) -> str:
+    """Protocol cards, a line for each fact; those after the first without what they share with it."""
+    first = _card_facts(cards[0])
+    texts = [card_lines(f"Protocol card: {heading(cards[0])}", first)]
+    for card in cards[1:]:
+        differing = {name: text for name, text in _card_facts(card).items() if first.get(name) != text}
+        title = f"Protocol card: {heading(card)}: as the first{', but' if differing else ''}"
+        texts.append(card_lines(title, differing))
+    return "\n\n".join(texts)
+
+
+def card_lines(title: str, facts: Mapping[str, str]) -> str:
+    """A title and a line for each fact."""
+    return "\n".join([title, *(f"  {name:15} {text}" for name, text in facts.items())])
+
+
+def _card_facts(card: Facts) -> dict[str, str]:
+    """The protocol card as {name: text}; the result file has it in full."""
+    weights, file = card["weights"], card["predictions"]
+    facts = {
+        "paper protocol": "yes" if card["paper_protocol"] else "no: " + "; ".join(card["departures"]),
+        "images": _counts_text(card["images"]),
+        "lists": "; ".join(map(list_text, card["lists"])) or "unknown: none was given (--truth)",
+        "crops": "; ".join(dict.fromkeys((card["boxes"], card["crop"], card["channel_order"]))),
+        "angles": f"{card['units']}; roll sign: {card['roll_sign']}; wrap: {card['wrap']}",
+        "rotation": card["euler_order"],
+        "intervals": card["intervals"],
+    }
+    if weights:
+        facts["network"] = f"{weights['file']} ({weights['backbone']}), SHA-256 {weights['sha256'][:12]}…"
+        facts["trained by"] = _trained_by_text(weights["trained_by"])
+    if file:
+        facts["predictions"] = predictions_text(file)
+    return facts | made_facts(card["made"]) | {"notes": "; ".join(card["notes"]) or "none"}
+
+
+def _counts_text(images: Facts) -> str:
+    """Every count of images; the rejected ones by reason."""
+    rejected = "".join(f" ({number:,} rejected: {reason})" for reason, number in images["rejected"].items())
+    keys = ("expected", "listed", "usable", "found", "scored")
+    return ", ".join(f"{key} {count_text(images[key])}{rejected if key == 'listed' else ''}" for key in keys)
+
+
+def list_text(file: Facts) -> str:
+    """A list: name, rows, whether it is the published one, hash."""
+    kind = "published" if file["published"] else "not a published list"
+    return f"{Path(file['path']).name} ({file['rows']:,} rows, {kind}, SHA-256 {file['sha256'][:12]}…)"
+
+
+def predictions_text(file: Facts) -> str:
+    """A predictions file: name, hash, roll sign."""
+    return "{file}, SHA-256 {sha256}, roll sign of the file: {roll_sign}".format(**file)
+
+
+def made_facts(made: Facts) -> dict[str, str]:
+    """When, on what and by which command a result was made."""
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    return {
+        "made": "{date}, commit {commit}, {hardware}".format(**made),
+        "versions": versions,
+        "command": made["command"],
+    }
+
+
+def _trained_by_text(run: Facts | None) -> str:
+    if run is None:
+        return "unknown: no run.json beside the weights"
+    start, resumed = run.get("started_from", "none"), run.get("resumed_by")
+    text = "{command} ({date}, commit {commit})".format(**run)
+    text += f", starting from {start}" if start != "none" else ""
+    return text + (f", resumed by {resumed[-1]}" if resumed else "")
+
+
+# --- doc/results.md ---------------------------------------------------------------------------------------------------
+_ABOUT = """# Results
+
+Written by `python evaluate.py results RESULT.json... --out doc/results.md` from the result files of runs; do not edit.
+The number of a row leads to its command, commit, hardware, date and seeds below.
+"""
+_FREE = """## Without the licensed data sets
+
+Synthetic heads and your own lists. **These are not the paper's data: do not compare them with its tables.**
+"""
+_PAPER = """## The paper's protocol
+
+RAFA-Net's rows in the paper, and below each what this program measured by the same protocol: the published lists, every
+image, the same margin.
+"""
+_PART = """## Other runs
+
+Part of the paper's images, other lists, splits, margins or training data, or predictions without their lists: **not the
+paper's protocol**, for the reasons given below.
+"""
+
+
+def results_document(results: Sequence[Facts]) -> str:
+    """The text of doc/results.md: rows grouped by what they may be compared with, and how each was made."""
+    numbered = list(enumerate(results, start=1))
+    paper = [(n, r) for n, r in numbered if r["card"]["paper_protocol"]]
+    free = [(n, r) for n, r in numbered if r["card"]["lists"] and not tables.is_of_paper(r["card"])]
+    other = [pair for pair in numbered if pair not in paper and pair not in free]
+    parts = [_ABOUT, _FREE, _numbered_table(free), _PAPER, _paper_rows_table(paper), _PART, _numbered_table(other)]
+    parts += ["## How each row was made", "\n".join(_provenance(n, result["card"]) for n, result in numbered)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _numbered_table(numbered: Sequence[tuple[int, Facts]]) -> str:
+    if not numbered:
+        return "Not measured here."
+    return mae_table(["Row", *MAE_HEADER], [[number, *row] for number, row in tables.result_rows(numbered)])
+
+
+def _paper_rows_table(measured: Sequence[tuple[int, Facts]]) -> str:
+    """RAFA-Net's rows in the paper, each followed by the results of the same protocol or "not measured here"."""
+    rows: list[list[object]] = []
+    for name, row, group in _paper_results():
+        title, margin = DATA_SETS[group].title, row["margin"]
+        rows.append(["-", *tables.plain_row(f"paper, {tables.PAPER_NAMES[name]}: {title}", margin, row[group])])
+        ours: list[list[object]] = []
+        for number, result in measured:
+            same = (result["card"]["data_set"], result["card"]["margin"]) == (title, margin)
+            if same and name == "table1":
+                ours.append([number, *tables.row_of(result)])
+                ours += [["-", *baseline] for baseline in tables.baseline_rows(result)]
+        why = "not measured here" + (": which videos it used is unknown" if name == "table2" else "")
+        rows += ours or [["-", why, f"{margin:g}", *["not measured here"] * 5]]
+    return mae_table(["Row", *MAE_HEADER], rows)
+
+
+def _paper_results() -> Iterator[tuple[str, Facts, str]]:
+    """RAFA-Net's results in the paper: table, row, data set."""
+    for name, groups in tables.GROUPS.items():
+        for row in paper_tables()[name]:
+            if "margin" in row:
+                yield from ((name, row, group) for group in groups)
+
+
+def _provenance(number: int, card: Facts) -> str:
+    """How a row was made: a numbered item with a line for each fact."""
+    made, weights = card["made"], card["weights"]
+    lines = [f"{number}. {heading(card)}: `{made['command']}`"]
+    lines.append(f"commit {made['commit']}; {made['hardware']}; {made['date']}")
+    if weights:
+        run = weights["trained_by"]
+        seed = f"; seed {run['seed']}; {run['hardware']}" if run else ""
+        lines.append(f"network: {weights['backbone']}, SHA-256 {weights['sha256']}")
+        lines.append(f"trained by: {_trained_by_text(run)}{seed}")
+    if card["predictions"]:
+        lines.append(f"predictions: {predictions_text(card['predictions'])}")
+    lines.append(card["intervals"])
+    lines += [f"not the paper's protocol: {reason}" for reason in card["departures"]]
+    return "\n   - ".join(lines)

@@ -1,0 +1,208 @@
+"""Markdown tables of results.  What a result is: see `util/protocol.py`."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rafa.datasets.sets import DATA_SETS
+from rafa.pose import AXES
+from rafa.score import metrics
+from rafa.score.protocol import MAE_KEYS, PAPER_DATA, Facts, counted, margin_text, paper_tables
+
+GROUPS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # the data sets of a table's columns
+PAPER_NAMES = {"table1": "Table 1", "table2": "Table 2 (its split is unknown)"}
+MAE_HEADER = ("Result", "Margin", "Images expected / found / scored", "Yaw", "Pitch", "Roll", "MAE")
+MAE_LEGEND = "Mean absolute error in degrees [95% interval]; MAE is the mean of the three axes."
+BASELINE = "mean pose of the training list"
+
+
+# --- Cells ------------------------------------------------------------------------------------------------------------
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; every cell must have a text."""
+    texts = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    if not all(len(row) == len(header) and all(row) for row in texts):
+        raise ValueError(f"a table of {len(header)} columns has a row with an empty or missing cell")
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *texts))
+
+
+def with_interval(estimate: metrics.Estimate) -> str:
+    """A value with its interval, or "no images" where none counts."""
+    value, low, high, n, _ = estimate
+    if not n:
+        return "no images"
+    return f"{value:.2f} (no interval)" if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def mae_cells(estimates: Mapping[str, metrics.Estimate]) -> list[str]:
+    """The cells of MAE_KEYS with their intervals."""
+    return [with_interval(estimates[key]) for key in MAE_KEYS]
+
+
+def count_text(number: int | None) -> str:
+    """A count for people."""
+    return "unknown" if number is None else f"{number:,}"
+
+
+def heading(card: Facts, with_file: bool = True) -> str:
+    """A result's name above a table, with or without its predictions file."""
+    return f"{title_of(card, with_file)}, margin {margin_text(card['margin'])}"
+
+
+def title_of(card: Facts, with_file: bool = True) -> str:
+    """Data set, split, predictions file and views of a result."""
+    doubt = " (NOT the published lists)" if is_of_paper(card) and not is_published(card) else ""
+    file = f", {Path(card['predictions']['file']).name}" if card["predictions"] and with_file else ""
+    split = "" if card["split"] == "all" else f", {card['split']}"
+    views = (card["weights"] or {}).get("views", 1)
+    return card["data_set"] + doubt + split + file + (f", mean of {views} views" if views > 1 else "")
+
+
+def is_of_paper(card: Facts) -> bool:
+    """Whether a result is on a data set of the paper."""
+    return card["data_set"] in [data_set.title for data_set in PAPER_DATA]
+
+
+def is_published(card: Facts) -> bool:
+    """Whether both lists are the published ones, byte for byte."""
+    return bool(card["lists"]) and all(file["published"] for file in card["lists"])
+
+
+def _images_text(card: Facts) -> str:
+    """Images expected / found / scored, and in capitals how many were left out."""
+    images, resampled = card["images"], card["resampled"]
+    text = " / ".join(count_text(images[key]) for key in ("expected", "found", "scored"))
+    if resampled["unit"] != "images":
+        text += f" of {counted(resampled['number'], resampled['unit'])}"
+    return text + (f" ({images['left_out']:,} LEFT OUT: {images['left_out_by']})" if images["left_out"] else "")
+
+
+# --- Tables of results ------------------------------------------------------------------------------------------------
+def result_table(results: Sequence[Facts]) -> str:
+    """Mean absolute errors with intervals, each result followed by the paper's row and the baseline, where known."""
+    return mae_table(MAE_HEADER, [row for _, row in result_rows(list(enumerate(results, start=1)))])
+
+
+def mae_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table of mean absolute errors with its legend."""
+    shown = any(BASELINE in row for row in rows)
+    baseline = f" {BASELINE[0].upper()}{BASELINE[1:]}: the error of always predicting that pose." if shown else ""
+    return f"{table(header, rows)}\n\n{MAE_LEGEND}{baseline}"
+
+
+def result_rows(numbered: Sequence[tuple[int, Facts]]) -> Iterator[tuple[object, list[str]]]:
+    """(number or "-", row) of every result, of the paper's row under it, and of the baseline, once if it repeats."""
+    following = [result["baseline"] for _, result in numbered[1:]] + [None]
+    for (number, result), next_baseline in zip(numbered, following, strict=True):
+        yield number, row_of(result)
+        for row in result["paper"]:
+            yield "-", plain_row(f"paper, {PAPER_NAMES[row['table']]}, RAFA-Net", row["margin"], row["mae"])
+        if result["baseline"] != next_baseline:
+            yield from (("-", row) for row in baseline_rows(result))
+
+
+def row_of(result: Facts) -> list[str]:
+    """The mean absolute errors of a result with their intervals."""
+    card = result["card"]
+    return [title_of(card), margin_text(card["margin"]), _images_text(card), *mae_cells(result["estimates"])]
+
+
+def baseline_rows(result: Facts) -> list[list[str]]:
+    """The row of the mean pose, where the training run recorded it."""
+    found = result["baseline"]
+    return [plain_row(BASELINE, None, [found[key] for key in MAE_KEYS])] if found else []
+
+
+def plain_row(name: str, margin: float | None, numbers: Sequence[float]) -> list[str]:
+    """A row of numbers without intervals; the paper's rows have a margin, the baseline has none."""
+    where = ["-", "the same"] if margin is None else [f"{margin:g}", "unknown"]
+    return [name, *where, *(f"{number:.2f}" for number in numbers)]
+
+
+def metric_table(results: Sequence[Facts]) -> str:
+    """Every metric that `result_table` does not show, a column for each result."""
+    rows = []
+    for key, title, unit in metrics.METRICS:
+        if key not in MAE_KEYS:
+            cells = []
+            for result in results:
+                estimate = result["estimates"][key]
+                part = 0 < estimate.n < result["card"]["images"]["scored"]
+                cells.append(with_interval(estimate) + (f", {counted(estimate.n, 'images')}" if part else ""))
+            rows.append([f"{title} ({unit})", *cells])
+    return table(["Metric [95% interval]", *(heading(result["card"]) for result in results)], rows)
+
+
+def set_size_table(result: Facts) -> str:
+    """The same predictions on the sets of images in use."""
+    sizes = result["set_sizes"]
+    rows = [[s["name"], f"{s['scored']:,} of {s['size']:,}", *mae_cells(s["estimates"])] for s in sizes]
+    return table(["Set of images", "Scored", *MAE_HEADER[3:]], rows)
+
+
+def worst_table(result: Facts) -> str:
+    """The images with the largest mean error of the three axes."""
+    rows = []
+    for row in result["worst"]:
+        pairs = zip(row["true"], row["predicted"], strict=True)
+        cells = [f"{true:+.1f} → {found:+.1f}".replace("-0.0", "+0.0") for true, found in pairs]
+        rows.append([row["path"], f"{row['mae']:.1f}", *cells])
+    axes = [f"{axis.capitalize()}, true → predicted (°)" for axis in AXES]
+    return table(["Worst images", "Mean error (°)", *axes], rows)
+
+
+def spread_table(spreads: Mapping[str, Mapping[str, metrics.Spread]]) -> str:
+    """Mean ± standard deviation over runs, a column for each title."""
+    rows = []
+    for key, title, unit in metrics.METRICS:
+        columns = [spread[key] for spread in spreads.values()]
+        cells = ["no images" if math.isnan(s.mean) else f"{s.mean:.2f} ± {s.sd:.2f} (n = {s.n})" for s in columns]
+        rows.append([f"{title} ({unit})", *cells])
+    return table(["Mean ± standard deviation", *spreads], rows)
+
+
+# --- The paper's tables -----------------------------------------------------------------------------------------------
+def paper_table(name: str, results: Mapping[tuple[str, float], Facts], absent: Mapping[str, str]) -> str:
+    """A whole table of the paper with this network's rows inserted, and their difference to the paper's.
+
+    Args:
+        name: "table1" or "table2".
+        results: by data set and margin.
+        absent: by data set, why it was not scored.
+    """
+    groups = GROUPS[name]
+    header = [f"{DATA_SETS[group].title} {column}" for group in groups for column in ("yaw", "pitch", "roll", "MAE")]
+    rows, notes = [], []
+    for row in paper_tables()[name]:
+        start = [row["input"]] if "input" in row else []
+        rows.append([*start, row["method"], *(cell for group in groups for cell in _paper_cells(row, group))])
+        means = row.get("mean_of_three", {})
+        notes += [f"{mean:.2f} for {row['method']} on {DATA_SETS[group].title}" for group, mean in means.items()]
+        if "margin" in row:
+            split = ", our split 16-8 (the paper's is unknown)" if name == "table2" else ""
+            remarks, cells = [], []
+            for group in groups:
+                remark, found = _our_cells(results.get((group, row["margin"])), row[group], absent.get(group))
+                remarks.append(f"{DATA_SETS[group].title}: {remark}")
+                cells += found
+            rows.append([*start, f"**this network, margin {row['margin']:g}{split}** ({'; '.join(remarks)})", *cells])
+    first = ["Method"] if name == "table1" else ["Input", "Method"]
+    legend = f"{MAE_LEGEND} After an interval: the difference to the paper's row above. -: the paper has no number."
+    footnote = f"\n\n† As the paper prints it; the mean of the three axes is {', '.join(notes)}." if notes else ""
+    return f"{table([*first, *header], rows)}\n\n{legend}{footnote}"
+
+
+def _paper_cells(row: Facts, group: str) -> list[str]:
+    """Yaw, pitch, roll and MAE as the paper prints them; a dagger where the MAE is not the mean of the three."""
+    cells = ["-" if number is None else f"{number:.2f}" for number in row[group]]
+    cells[-1] += "†" if group in row.get("mean_of_three", {}) else ""
+    return cells
+
+
+def _our_cells(result: Facts | None, paper: Sequence[float], reason: str | None) -> tuple[str, list[str]]:
+    """A remark on this network's result, and its cells: each value and its difference to the paper's."""
+    if result is None:
+        return f"not available here: {reason}", ["not available here"] * 4
+    doubt = "" if is_published(result["card"]) else "NOT the published lists; "
+    pairs = zip((result["estimates"][key] for key in MAE_KEYS), paper, strict=True)
+    cells = [f"{with_interval(estimate)}, {estimate.value - number:+.2f}" for estimate, number in pairs]
+    return f"{doubt}images expected / found / scored {_images_text(result['card'])}", cells

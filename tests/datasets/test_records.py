@@ -1,0 +1,323 @@
+"""Conventions, lists, splits, crops and batches."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.lists import read, rows_of, write_lists
+from sklearn.model_selection import GroupShuffleSplit
+
+import data_loaders
+from rafa.datasets.lists import limited, load_data_set
+from rafa.datasets.sets import BIWI_PERSON, BIWI_SPLITS, SPLIT_FRAMES
+from rafa.pose import AXES, angles_of, rotation_matrix
+from rafa.script import InputError
+
+PARITY = Path(__file__).parents[1] / "parity"
+DATA = os.environ.get("RAFA_DATA", "")  # your own data folder with the published lists, to test on those too
+needs_data = pytest.mark.skipif(not DATA, reason="RAFA_DATA names no data folder")
+
+
+# --- Conventions ---
+
+
+@pytest.mark.parametrize(
+    ("axis", "vector", "component", "sign"),
+    [("yaw", (0, 0, 1), 0, -1), ("pitch", (0, 0, 1), 1, -1), ("roll", (1, 0, 0), 1, -1)],
+)
+def test_positive_angles_turn_left_up_and_counter_clockwise(axis, vector, component, sign):
+    angles = np.radians(30) * (np.array(AXES) == axis)
+    turned = rotation_matrix(angles) @ np.array(vector, float)
+    assert turned[component] == pytest.approx(sign * 0.5)
+
+
+def test_the_matrix_is_rx_pitch_ry_minus_yaw_rz_minus_roll():
+    yaw, pitch, roll = 0.5, -0.3, 0.2
+    c, s = np.cos, np.sin
+    rx = np.array([[1, 0, 0], [0, c(pitch), -s(pitch)], [0, s(pitch), c(pitch)]])
+    ry = np.array([[c(-yaw), 0, s(-yaw)], [0, 1, 0], [-s(-yaw), 0, c(-yaw)]])
+    rz = np.array([[c(-roll), -s(-roll), 0], [s(-roll), c(-roll), 0], [0, 0, 1]])
+    np.testing.assert_allclose(rotation_matrix([yaw, pitch, roll]), rx @ ry @ rz, atol=1e-12)
+
+
+def test_many_poses_have_a_matrix_each():
+    angles = np.random.default_rng(0).uniform(-1, 1, (2, 4, 3))
+    matrices = rotation_matrix(angles)
+    assert matrices.shape == (2, 4, 3, 3)
+    np.testing.assert_allclose(matrices[1, 2], rotation_matrix(angles[1, 2]), atol=1e-12)
+
+
+def test_angles_are_found_again_from_the_matrix():
+    angles = np.random.default_rng(0).uniform(-1.5, 1.5, (7, 2, 3))
+    np.testing.assert_allclose(angles_of(rotation_matrix(angles)), angles, atol=1e-9)
+    np.testing.assert_allclose(angles_of(rotation_matrix(angles[0, 0])), angles[0, 0], atol=1e-9)
+
+
+# --- Your own lists ---
+
+
+def test_rows_become_records_in_axis_order(folder):
+    listed = read(folder)
+    record = listed.records[2]
+    assert (record["path"], record["row"], record["column"], record["size"]) == ("AFLW2000/image00002.png", 12, 10, 60)
+    np.testing.assert_allclose(record["angles"], [2 / 40, -2 / 20, 2 / 10])  # yaw, pitch, roll
+    assert data_loaders.image_path(listed, record) == folder / "AFLW2000/image00002.png"
+    assert (listed.data_set.title, listed.split, listed.rejected, listed.notes) == ("your own lists", "all", {}, ())
+    assert not listed.published
+
+
+def test_degrees_become_radians(folder):
+    (folder / "angles.txt").write_text("".join(f"./AFLW2000/image{index:05d}.png\t10\t20\t-30\n" for index in range(7)))
+    np.testing.assert_allclose(np.degrees(read(folder, "degrees").records["angles"][0]), [-30, 20, 10])
+
+
+def test_lists_are_joined_by_path_and_say_so_when_their_order_differs(folder):
+    expected = read(folder)
+    (folder / "angles.txt").write_text("\n".join(reversed(rows_of(folder / "angles.txt"))))
+    listed = read(folder)
+    np.testing.assert_array_equal(listed.records, expected.records)
+    assert listed.notes == ("the two lists name their images in different orders; they were joined by path",)
+
+
+def test_rows_without_a_box_are_rejected_and_counted(folder):
+    rows = rows_of(folder / "crop.txt")
+    rows[1], rows[3] = rows[1].split("\t")[0], rows[3].split("\t")[0] + "\t"
+    (folder / "crop.txt").write_text("\n".join(rows))
+    listed = read(folder)
+    assert len(listed.records) == 5
+    assert listed.rejected == {"no box": ["AFLW2000/image00001.png", "AFLW2000/image00003.png"]}
+
+
+def test_your_own_box_may_start_outside_the_image(folder):
+    (folder / "crop.txt").write_text(
+        "\n".join([*rows_of(folder / "crop.txt")[:6], "AFLW2000/image00006.png\t-5 -6 9 9"])
+    )
+    assert read(folder).records[6]["row"] == -5 and read(folder).records[6]["column"] == -6
+
+
+def test_a_malformed_row_of_your_own_list_is_refused_with_file_and_line(folder):
+    for file, row, message in [
+        ("crop.txt", "12 10 60", r"crop\.txt, line 3: malformed box: expected four whole numbers"),
+        ("angles.txt", "0.1\t45\t0.2", r"angles\.txt, line 3: angle out of range: .* is the unit really radians\?"),
+    ]:
+        before = rows_of(folder / file)
+        (folder / file).write_text("\n".join([*before[:2], f"./AFLW2000/image00002.png\t{row}", *before[3:]]))
+        with pytest.raises(InputError, match=message):
+            read(folder)
+        (folder / file).write_text("\n".join(before))
+
+
+@pytest.mark.parametrize("no_box", [False, True])
+def test_your_own_lists_must_name_the_same_images(no_box, folder):
+    rows = rows_of(folder / "angles.txt")
+    (folder / "angles.txt").write_text("\n".join([rows[0].replace("image00000", "image99999"), *rows[1:]]))
+    if no_box:
+        boxes = rows_of(folder / "crop.txt")
+        (folder / "crop.txt").write_text("\n".join([boxes[0].split("\t")[0], *boxes[1:]]))
+    message = r"only the first names 1 images, only the second 1 \(AFLW2000/image00000.png, AFLW2000/image99999"
+    with pytest.raises(InputError, match=message):
+        read(folder)
+
+
+def test_lists_without_a_usable_row_say_why(folder):
+    (folder / "crop.txt").write_text("\n".join(row.split("\t")[0] for row in rows_of(folder / "crop.txt")))
+    with pytest.raises(InputError, match=r"hold no image with a box and angles; 7 no box"):
+        read(folder)
+
+
+# --- Registered data sets ---
+
+
+def test_a_missing_list_says_where_it_was_looked_for_and_how_to_get_it(tmp_path):
+    with pytest.raises(InputError, match=r"(?s)Aflw2000crop.txt is neither in .*--fetch-lists"):
+        load_data_set("aflw2000", tmp_path)
+
+
+def test_lists_are_found_in_the_data_folder_and_in_its_lists(tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/a.txt").touch()
+    assert data_loaders.find_list(tmp_path, "a.txt") == tmp_path / "lists/a.txt"
+    (tmp_path / "a.txt").touch()
+    assert data_loaders.find_list(tmp_path, "a.txt") == tmp_path / "a.txt"
+
+
+def test_lists_that_are_not_the_published_ones_are_noted(folder):
+    (folder / "crop.txt").rename(folder / "Aflw2000crop.txt")
+    (folder / "angles.txt").rename(folder / "Aflw2000_euler_cls.txt")
+    listed = load_data_set("aflw2000", folder)
+    assert not listed.published
+    assert listed.notes == (
+        "Aflw2000crop.txt is not the published list",
+        "Aflw2000_euler_cls.txt is not the published list",
+        "7 rows, 7 usable; the published lists have 1,955 rows, 1,947 usable",
+    )
+    assert load_data_set("synthetic", folder).notes == ()  # whose lists have the same names
+
+
+def test_one_published_list_of_two_is_not_a_published_pair(folder, publish):
+    (folder / "crop.txt").rename(folder / "Aflw2000crop.txt")
+    (folder / "angles.txt").rename(folder / "Aflw2000_euler_cls.txt")
+    publish(folder, "aflw2000")
+    assert load_data_set("aflw2000", folder).published
+    with (folder / "Aflw2000crop.txt").open("a") as file:
+        file.write("\nAFLW2000/image99999.png\t1 2 3 3")
+    with pytest.raises(InputError, match="only the first names 1 images, only the second 0"):
+        load_data_set("aflw2000", folder)
+
+
+def test_lists_in_the_published_format_of_aflw2000_give_1947_of_1955(tmp_path, publish):
+    without_box = {74, 1586, 1854, 3431}
+    numbers = range(2, 2 + 1955)
+    boxes = [f"./AFLW2000/image{n:05d}.jpg" + ("" if n in without_box else f"\t{n} {2 * n} 7 7 ") for n in numbers]
+    boxes[1000:1004] = [row.split("\t")[0] for row in boxes[1000:1004]]
+    boxes[1500] = boxes[1500].split("\t")[0] + "\t"
+    angles = [f"./AFLW2000/image{n:05d}.jpg\t-0.001\t0.002\t0.003\t89\t90\t90" for n in numbers]
+    write_lists(tmp_path, boxes, angles, ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt"))
+    publish(tmp_path, "aflw2000")
+    listed = load_data_set("aflw2000", tmp_path)
+    assert listed.published and listed.notes == ()
+    assert (listed.files[0].rows, len(listed.records), len(listed.rejected["no box"])) == (1955, 1947, 8)
+    np.testing.assert_array_equal(listed.records["column"], 2 * listed.records["row"])
+    np.testing.assert_allclose(listed.records["angles"].sum(axis=0), 1947 * np.array([0.003, 0.002, -0.001]))
+    with (tmp_path / "Aflw2000_euler_cls.txt").open("a") as file:
+        file.write("AFLW2000/image99999.jpg\t0\t0\t0\n")
+    publish(tmp_path, "aflw2000")
+    assert load_data_set("aflw2000", tmp_path).notes == ()  # rows are counted in the crop list
+
+
+def test_lists_in_the_published_format_of_biwi_give_15648_frames(tmp_path, publish):
+    frames = [f"./BIWI/hpdb/{video}/frame_{n:05d}_rgb.png" for video in BIWI_PERSON for n in range(3, 3 + 652)]
+    boxes = [f"{frame}\t227 297 91 91 " for frame in frames]
+    angles = [f"{frame}\t1.5\t-3.0\t45.0\r" for frame in frames]
+    write_lists(tmp_path, boxes, angles, ("biwi_rect.txt", "biwi_angle.txt"))
+    publish(tmp_path, "biwi")
+    listed = load_data_set("biwi", tmp_path)
+    assert listed.published and (listed.notes, listed.rejected) == ((), {})
+    assert len(listed.records) == 15648
+    np.testing.assert_allclose(np.degrees(listed.records["angles"]).sum(axis=0), 15648 * np.array([45, -3, 1.5]))
+    assert len(load_data_set("biwi", tmp_path, "16-8").records) == 8 * 652
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["aflw2000", "biwi"])
+def test_the_published_lists_give_what_the_released_loader_reads(name):
+    expected = json.loads((PARITY / "lists.json").read_text())[name]
+    listed = load_data_set(name, DATA)
+    assert listed.published and not listed.notes
+    check_sums(expected, listed.records)
+    for which, record in (("first", listed.records[0]), ("last", listed.records[-1])):
+        assert f"/{record['path']}" == expected[which]["path"]
+        found = dict(zip(AXES, record["angles"], strict=True))
+        found = [found[axis] for axis in ("roll", "pitch", "yaw")]
+        np.testing.assert_allclose(found, expected[which]["roll_pitch_yaw_radians"], atol=1e-6)
+        assert [record[name] for name in ("column", "row", "size")] == expected[which]["column_row_size"]
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("key", "split", "part"),
+    [("biwi_70", "17-7", "train"), ("biwi_30", "17-7", "test"), ("biwi_30_s3", "17-7-b", "test")],
+)
+def test_the_published_splits_are_found_by_video(key, split, part):
+    check_sums(json.loads((PARITY / "lists.json").read_text())[key], load_data_set("biwi", DATA, split, part).records)
+
+
+@needs_data
+@pytest.mark.parametrize("split", SPLIT_FRAMES)
+def test_the_published_lists_have_the_frames_of_each_split(split):
+    assert len(load_data_set("biwi", DATA, split).records) == SPLIT_FRAMES[split]
+
+
+def check_sums(expected, records):
+    assert len(records) == expected["rows"]
+    totals = [records["angles"][:, AXES.index(axis)].sum() for axis in ("roll", "pitch", "yaw")]
+    np.testing.assert_allclose(totals, expected["sum_roll_pitch_yaw_radians"], atol=0.01)
+    assert [records[name].sum() for name in ("column", "row", "size")] == expected["sum_column_row_size"]
+
+
+# --- BIWI splits ---
+
+
+@pytest.fixture
+def biwi(tmp_path, publish):
+    """The lists of a BIWI of two frames a video."""
+    frames = [f"./BIWI/hpdb/{video}/frame_{n:05d}_rgb.png" for video in BIWI_PERSON for n in (3, 4)]
+    boxes = [f"{frame}\t1 2 3 3 " for frame in frames]
+    angles = [f"{frame}\t10\t20\t30" for frame in frames]
+    write_lists(tmp_path, boxes, angles, ("biwi_rect.txt", "biwi_angle.txt"))
+    publish(tmp_path, "biwi")
+    return tmp_path
+
+
+def test_biwi_has_24_videos_of_20_people_four_of_them_recorded_twice():
+    assert list(BIWI_PERSON) == [f"{video:02d}" for video in range(1, 25)]
+    assert len(set(BIWI_PERSON.values())) == 20
+    for first, second in (("02", "21"), ("03", "15"), ("05", "18"), ("07", "22")):
+        assert BIWI_PERSON[first] == BIWI_PERSON[second]
+
+
+@pytest.mark.parametrize(("split", "shared"), [("17-7", {"02", "07", "15"}), ("17-7-b", {"02"}), ("16-8", set())])
+def test_whose_person_is_in_training_too_is_as_stated(split, shared):
+    trained = {person for video, person in BIWI_PERSON.items() if video not in BIWI_SPLITS[split]}
+    assert {video for video in BIWI_SPLITS[split] if BIWI_PERSON[video] in trained} == shared
+
+
+def test_videos_are_known_and_persons_only_in_the_published_lists(biwi):
+    records = load_data_set("biwi", biwi).records
+    assert dict(zip(records["video"].tolist(), records["person"].tolist(), strict=True)) == BIWI_PERSON
+    with (biwi / "biwi_rect.txt").open("a") as file:
+        file.write("\n")
+    records = load_data_set("biwi", biwi).records
+    assert records["person"].tolist() == records["video"].tolist() and records["video"][0] == "01"
+
+
+@pytest.mark.parametrize("split", BIWI_SPLITS)
+def test_a_split_tests_on_its_videos_and_trains_on_all_others(split, biwi):
+    test, train = (load_data_set("biwi", biwi, split, part) for part in ("test", "train"))
+    assert set(test.records["video"]) == set(BIWI_SPLITS[split])
+    assert set(train.records["video"]) == set(BIWI_PERSON) - set(BIWI_SPLITS[split])
+    assert (test.split, train.split) == (f"{split} test", f"{split} train")
+    assert len(test.records) + len(train.records) == len(load_data_set("biwi", biwi).records) == 48
+
+
+def test_the_splits_are_as_long_as_their_names_say():
+    assert [len(videos) for videos in BIWI_SPLITS.values()] == [7, 7, 8]
+    assert BIWI_SPLITS.keys() == SPLIT_FRAMES.keys()
+    expected = json.loads((PARITY / "lists.json").read_text())
+    assert SPLIT_FRAMES["17-7"] == expected["biwi_30"]["rows"] == 15648 - expected["biwi_70"]["rows"]
+    assert SPLIT_FRAMES["17-7-b"] == expected["biwi_30_s3"]["rows"]
+
+
+def test_the_16_8_split_is_the_seeded_person_disjoint_draw():
+    videos, people = np.array(list(BIWI_PERSON)), np.array(list(BIWI_PERSON.values()))
+    draws = GroupShuffleSplit(100, test_size=7, random_state=0).split(videos, groups=people)
+    drawn = next(videos[test] for _, test in draws if len(test) == 8)
+    assert BIWI_SPLITS["16-8"] == tuple(drawn)
+    test_people = {BIWI_PERSON[video] for video in drawn}
+    assert test_people.isdisjoint(BIWI_PERSON[video] for video in videos if video not in drawn)
+
+
+def test_an_unknown_or_empty_split_is_refused(folder, biwi):
+    with pytest.raises(InputError, match=r"your own lists has no split '16-8'"):
+        data_loaders.select_split(read(folder), "16-8", "test")
+    with pytest.raises(InputError, match=r"BIWI has no split '8-16'; BIWI has all, 17-7, 17-7-b, 16-8"):
+        load_data_set("biwi", biwi, "8-16")
+    for file in ("biwi_rect.txt", "biwi_angle.txt"):
+        (biwi / file).write_text("\n".join(rows_of(biwi / file)[:2]))
+    with pytest.raises(InputError, match="the test part of the split 16-8 is empty"):
+        load_data_set("biwi", biwi, "16-8")
+
+
+# --- Fewer images ---
+
+
+def test_a_limit_keeps_evenly_spaced_images_and_says_so(folder):
+    listed = read(folder)
+    part = limited(listed, 3)
+    assert part.records["path"].tolist() == listed.records["path"][[0, 3, 6]].tolist()
+    assert part.notes == ("limited to 3 of 7 images, evenly spaced",)
+    assert len(limited(listed, 1).records) == 1
+    for n in (0, 7, 8):
+        assert limited(listed, n) is listed

@@ -1,0 +1,377 @@
+"""Results: what is scored with what, when a result may call itself the paper's protocol, and result files."""
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.scores import file_of, published, results_of, rows_of, run, write_data
+
+from rafa.datasets.lists import limited, load_data_set
+from rafa.datasets.sets import DATA_SETS
+from rafa.net import weights as pretrained
+from rafa.score import metrics, protocol
+from rafa.script import InputError
+
+TABLES = json.loads((Path(__file__).parents[2] / "doc" / "paper_tables.json").read_text(encoding="utf-8"))
+LIST_SIGNS = [
+    "a.jpg,all,,,0.2,10,0,20,13,1,25",
+    "b.jpg,all,,,0.2,-40,5,-30,-41,5,-20",
+    "c.jpg,all,,,0.2,70,-5,0,70,-8,-3",
+]
+MAT_SIGNS = [
+    "a.jpg,all,,,0.2,10,0,-20,13,1,-25",
+    "b.jpg,all,,,0.2,-40,5,30,-41,5,20",
+    "c.jpg,all,,,0.2,70,-5,0,70,-8,3",
+]
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_data(tmp_path / "data")
+
+
+def scored(listed, predictions, **more):
+    return protocol.score(listed, predictions, rounds=5, made={}, **more)
+
+
+def card_of(listed, predictions, **more):
+    return scored(listed, predictions, **more)["card"]
+
+
+# --- The paper's tables -----------------------------------------------------------------------------------------------
+def test_the_papers_mae_is_the_mean_of_its_three_numbers_but_in_three_places():
+    different = {}
+    for name in ("table1", "table2"):
+        for row in TABLES[name]:
+            for group in [group for group in ("aflw2000", "biwi") if None not in row.get(group, [None])]:
+                *angles, mae = row[group]
+                if abs(np.mean(angles) - mae) > 0.0101:  # every number is rounded to 0.01
+                    different[name, row["method"], group] = (mae, round(np.mean(angles), 2))
+    assert different == {
+        ("table1", "KEPLER", "biwi"): (13.9, 14.1),
+        ("table1", "SSR-Net-MD", "aflw2000"): (6.01, 6.04),
+        ("table1", "SSR-Net-MD", "biwi"): (4.65, 4.8),
+    }
+    noted = {
+        (name, row["method"], group): mean
+        for name in ("table1", "table2")
+        for row in TABLES[name]
+        for group, mean in row.get("mean_of_three", {}).items()
+    }
+    assert noted == {key: mean for key, (_, mean) in different.items()}
+
+
+def test_the_papers_rows_are_those_of_the_data_set_and_split():
+    listed, _ = published("biwi", 3)
+    assert protocol.paper_rows(listed) == [
+        {"margin": 0.3, "table": "table1", "mae": [5.71, 6.28, 3.64, 5.21]},
+        {"margin": 0.2, "table": "table1", "mae": [5.67, 6.26, 3.60, 5.17]},
+    ]
+    assert [row["mae"][-1] for row in protocol.paper_rows(replace(listed, split="16-8 test"))] == [3.43, 3.40]
+    assert [row["mae"][-1] for row in protocol.paper_rows(published("aflw2000", 3)[0])] == [4.13, 4.12]
+    assert protocol.paper_rows(published("synthetic", 3)[0]) == []
+
+
+# --- The verdict "paper protocol" -------------------------------------------------------------------------------------
+def test_a_result_is_the_papers_protocol_only_with_its_lists_counts_and_margin():
+    listed, found = published("aflw2000", 1947)
+    assert card_of(listed, found)["departures"] == []
+    assert card_of(listed, found)["paper_protocol"]
+    fewer = replace(listed, records=listed.records[1:], missing=1)
+    own = replace(listed, files=(replace(listed.files[0], published=False), listed.files[1]))
+    for doubtful, predictions, reason in [
+        (fewer, found.select(np.arange(1, 1947)), "1,946 images scored; the published lists hold 1,947 usable"),
+        (listed, replace(found, margin=np.full(1947, 0.1)), "the paper has no row for the margin 0.1"),
+        (listed, replace(found, margin=np.full(1947, np.nan)), "the margin is not known"),
+        (own, found, "not the published lists"),
+        (replace(listed, data_set=DATA_SETS["synthetic"]), found, "not a data set of the paper"),
+        (None, found, "the lists are unknown: a predictions file alone does not say what was left out"),
+    ]:
+        card = card_of(doubtful, predictions)
+        assert not card["paper_protocol"]
+        assert card["departures"] == [reason]
+    assert card_of(*published("biwi", 15648))["paper_protocol"]
+    split = card_of(*published("biwi", 5217, "16-8 test"))
+    assert split["departures"] == ["which videos the paper's split has is unknown"]
+    assert split["images"]["expected"] == 5217
+    file = {"file": "p.csv", "sha256": "0", "roll_sign": "list", "notes": []}
+    assert card_of(listed, found, file=file)["departures"] == [
+        "a predictions file does not say from which crops the model predicted"
+    ]
+
+
+def test_a_training_on_other_data_is_not_the_papers_protocol():
+    listed, found = published("aflw2000", 1947)
+    files = [{"path": f"lists/{DATA_SETS['300w-lp'].crop_list}", "published": True}]
+    files += [{"path": f"lists/{DATA_SETS['300w-lp'].angle_list}", "published": True}]
+    run = {"lists": files, "all_images": True, "mean_pose": None}
+    assert card_of(listed, found, weights={"trained_by": run})["paper_protocol"]
+    assert card_of(listed, found, weights={"trained_by": None})["paper_protocol"]  # the card says that it is unknown
+    unpublished = [files[0], files[1] | {"published": False}]
+    for lists in (files[:1], unpublished):
+        card = card_of(listed, found, weights={"trained_by": run | {"lists": lists}})
+        assert card["departures"] == ["the network was not trained on the published lists of 300W-LP"]
+    part = card_of(listed, found, weights={"trained_by": run | {"all_images": False}})
+    assert part["departures"] == ["the training left images out"]
+    for start, papers in (
+        ("imagenet", True),
+        ("none", True),
+        ("r50.h5", True),
+        ("synthetic", False),
+        ("a.keras", False),
+    ):
+        card = card_of(listed, found, weights={"trained_by": run | {"started_from": start}})
+        expected = [] if papers else [f"the network did not start from ImageNet's weights but from {start}"]
+        assert card["departures"] == expected
+
+
+@pytest.mark.parametrize(("setting", "whole"), [({}, True), ({"allow_missing": True}, False), ({"limit": 5}, False)])
+def test_a_run_record_says_whether_the_training_left_images_out(setting, whole, tmp_path):
+    training = {"path": "lists/train.txt", "published": False}
+    run = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [[training], []]}
+    run["options"] = {"seed": 1, "weights": "synthetic", "allow_missing": False, "limit": 0} | setting
+    run["resumed"] = [{"command": "c --resume", "date": "f"}]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    (tmp_path / "w.keras").write_text("w")
+    trained_by = protocol.weights_facts(tmp_path / "w.keras", "tiny")["trained_by"]
+    assert trained_by["all_images"] is whole
+    assert (trained_by["seed"], trained_by["lists"], trained_by["started_from"]) == (1, [training], "synthetic")
+    assert trained_by["resumed_by"] == ["c --resume"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"lists": [[5]]},
+        {"lists": [[{"path": 5, "published": True}]]},
+        {"lists": 5},
+        {"options": None},
+        {"mean_pose": 5},
+        {"mean_pose": {"yaw": "far", "pitch": 1, "roll": 1}},
+        {"mean_pose": {"yaw": math.nan, "pitch": 1, "roll": 1}},
+    ],
+)
+def test_a_run_record_of_another_shape_is_refused(part, tmp_path):
+    run = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [[], []]}
+    run["options"] = {"seed": 1, "allow_missing": False, "limit": 0}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    (tmp_path / "w.keras").write_text("w")
+    protocol.weights_facts(tmp_path / "w.keras", "tiny")
+    for text in (json.dumps(run | part), "[" * 100_000):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(InputError, match=r"run\.json is not the record of a training run"):
+            protocol.weights_facts(tmp_path / "w.keras", "tiny")
+
+
+def test_a_result_names_the_suites_own_weights_by_a_path_that_is_the_same_on_every_machine():
+    assert Path(pretrained.weights_file("synthetic")).is_absolute()
+    facts = protocol.weights_facts(pretrained.weights_file("synthetic"), "small")
+    assert Path(facts["file"]).as_posix() == "pretrained/synthetic.weights.h5"
+
+
+def test_a_card_says_by_which_option_images_were_left_out():
+    listed, found = published("biwi", 20)
+    listed = replace(limited(replace(listed, records=listed.records[3:], missing=3), 5), split="17-7 train")
+    images = card_of(listed, found.select(np.isin(found.path, listed.records["path"])))["images"]
+    assert images == {
+        "expected": None, "listed": 15648, "rejected": {}, "usable": 20, "found": 17, "scored": 5, "left_out": 15,
+        "left_out_by": "--allow-missing, --limit",
+    }  # fmt: skip
+    assert card_of(*published("biwi", 20))["images"]["left_out_by"] == ""
+
+
+# --- What is resampled ------------------------------------------------------------------------------------------------
+def test_persons_are_resampled_where_known_then_videos_then_images():
+    _, found = published("biwi", 4)
+    videos, persons = np.array(["1", "1", "2", "2"]), np.array(["p", "p", "p", "p"])
+    assert protocol.clusters_of(found) == ("images", None)
+    assert protocol.clusters_of(replace(found, video=videos, person=videos))[0] == "videos"
+    unit, names = protocol.clusters_of(replace(found, video=videos, person=persons))
+    assert (unit, set(names)) == ("persons", {"p"})
+    assert protocol.clusters_of(replace(found, video=np.array(["1", "", "2", "2"])))[0] == "images"
+
+
+def test_a_card_warns_where_intervals_are_too_narrow():
+    def notes(videos, frames=2):
+        names = np.array([f"{n:02d}" for n in range(videos) for _ in range(frames)])
+        listed, found = published("biwi", len(names))
+        card = card_of(listed, replace(found, video=names, person=names))
+        assert card["resampled"] == {"unit": "videos", "number": videos}
+        return card["notes"]
+
+    assert notes(20) == []
+    (few,) = notes(19)
+    assert few.startswith("with 19 videos the intervals are too narrow: of the 95% intervals in simulations, ")
+    assert f"{metrics.COVERAGE[4]}% with 4 videos" in few
+    assert notes(1) == ["a single video gives no interval"]
+    unnamed = "no videos or persons are named: images were resampled, which is too narrow for frames of videos"
+    assert card_of(*published("biwi", 3))["notes"] == [unnamed]
+    assert card_of(*published("aflw2000", 3))["notes"] == []
+
+
+# --- Scores -----------------------------------------------------------------------------------------------------------
+def test_a_result_holds_means_the_worst_images_and_the_error_of_the_mean_pose():
+    listed, found = published("synthetic", 3)
+    true = np.array([[0, 0, 0], [10, 20, 30], [-175, 0, 0]], float)
+    found = replace(found, true=true, predicted=true + np.array([[1, 2, 3], [-3, 6, 9], [-10, 0, 2]]))
+    run = {"lists": [], "all_images": True, "mean_pose": {"yaw": 10, "pitch": 5, "roll": -1}}
+    result = scored(listed, found, weights={"trained_by": run}, worst=2)
+    values = [result["estimates"][key].value for key in protocol.MAE_KEYS]
+    assert values == pytest.approx([14 / 3, 8 / 3, 14 / 3, 36 / 9])
+    assert [(row["path"], row["mae"]) for row in result["worst"]] == [("00001.jpg", 6), ("00002.jpg", 4)]
+    assert result["worst"][0]["true"] == [10, 20, 30]
+    assert result["worst"][0]["predicted"] == [7, 26, 39]
+    # yaw: 10, 0, 175; pitch: 5, 15, 5; roll: 1, 31, 1
+    baseline = dict(zip(protocol.MAE_KEYS, (185 / 3, 25 / 3, 33 / 3, 243 / 9), strict=True))
+    assert result["baseline"] == pytest.approx(baseline)
+    assert scored(listed, found, weights={"trained_by": None})["baseline"] is None
+    assert scored(None, found)["baseline"] is None
+
+
+def test_the_sets_of_images_in_use_differ_by_the_last_partial_batch():
+    listed, found = published("aflw2000", 37)
+    error = np.zeros((37, 3))
+    error[32:] = 3.0
+    whole, part = scored(listed, replace(found, predicted=found.true + error))["set_sizes"]
+    assert (whole["size"], whole["scored"], part["size"], part["scored"]) == (37, 37, 32, 32)
+    assert whole["estimates"]["mae"].value == pytest.approx(15 / 37)
+    assert part["estimates"]["mae"].value == pytest.approx(0)
+    assert [size["name"] for size in scored(*published("aflw2000", 32))["set_sizes"]] == ["32: every row with a box"]
+    assert scored(*published("biwi", 37))["set_sizes"] == []
+
+
+# --- Result files -----------------------------------------------------------------------------------------------------
+def test_results_come_back_from_a_result_file_and_from_an_older_one(tmp_path):
+    listed, found = published("aflw2000", 20)
+    result = scored(listed, found.select(np.arange(1)))  # one image has no interval: NaN
+    protocol.write_results(tmp_path / "r.json", [result], absent={"biwi": "none"})
+    written = results_of(tmp_path / "r.json")
+    assert written["absent"] == {"biwi": "none"}
+    assert written["results"][0]["estimates"]["mae"]["low"] is None
+    (back,) = protocol.read_results(tmp_path / "r.json")
+    assert back["card"] == protocol.plain(result["card"])
+    for key, estimate in result["estimates"].items():
+        assert isinstance(back["estimates"][key], metrics.Estimate)
+        np.testing.assert_equal(tuple(back["estimates"][key]), tuple(estimate))
+    assert math.isnan(back["estimates"]["mae"].low)
+    del written["results"][0]["baseline"]
+    (tmp_path / "old.json").write_text(json.dumps(written))
+    assert protocol.read_results(tmp_path / "old.json")[0]["baseline"] is None
+
+
+@pytest.mark.parametrize(("key", "value"), [("paper", None), ("paper", "x"), ("paper", [{}]), ("baseline", 5)])
+def test_a_result_with_damaged_parts_is_refused(key, value, tmp_path):
+    result = scored(*published("aflw2000", 20)) | {key: value}
+    protocol.write_results(tmp_path / "r.json", [result])
+    with pytest.raises(InputError, match=r"r\.json is not a result file"):
+        protocol.read_results(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"results": []}', '{"results": [{}]}', '{"results": 3}', '{"results": ["a"]}', "\xff"]
+)
+def test_a_file_that_is_no_result_file_is_refused(text, tmp_path):
+    (tmp_path / "r.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"r\.json is not a result file"):
+        protocol.read_results(tmp_path / "r.json")
+
+
+# --- Predictions of any model -----------------------------------------------------------------------------------------
+def test_predictions_with_mat_signs_score_like_those_with_list_signs(tmp_path, capsys):
+    ours = run(capsys, "score", file_of(tmp_path / "ours.csv", LIST_SIGNS), "--result", tmp_path / "ours.json")
+    theirs = run(
+        capsys, "score", file_of(tmp_path / "theirs.csv", MAT_SIGNS), "--roll-sign", "mat", "--result",
+        tmp_path / "theirs.json",
+    )  # fmt: skip
+    for text in (ours, theirs):
+        row = rows_of(text)[2]
+        assert row[2] == "unknown / unknown / 3"
+        # roll: (5 + 10 + 3) / 3
+        assert [cell.split(" [")[0] for cell in row[3:]] == ["1.33", "1.33", "6.00", "2.89"]
+    estimates = [results_of(tmp_path / name)["results"][0]["estimates"] for name in ("ours.json", "theirs.json")]
+    assert estimates[0] == estimates[1]
+    assert "roll sign of the file: mat" in theirs
+    assert "the lists are unknown" in theirs
+
+
+def test_a_card_without_lists_claims_none(tmp_path, capsys):
+    command = ["score", file_of(tmp_path / "p.csv", LIST_SIGNS), "--worst", "2", "--seed", "3"]
+    run(capsys, *command, "--result", tmp_path / "r.json")
+    (result,) = results_of(tmp_path / "r.json")["results"]
+    card = result["card"]
+    assert [row["path"] for row in result["worst"]] == ["b.jpg", "a.jpg"]  # mean errors 11/3, 3, 2
+    assert card["intervals"].endswith("over 3 images, 50 rounds, seed 3")
+    assert (card["lists"], card["weights"], card["paper_protocol"]) == ([], None, False)
+    assert card["boxes"] == card["channel_order"] == card["crop"] == "not in a predictions file"
+    assert card["predictions"]["sha256"] == hashlib.sha256((tmp_path / "p.csv").read_bytes()).hexdigest()
+    assert "no videos or persons are named: images were resampled" in card["notes"][0]
+
+
+def test_every_margin_and_split_of_a_file_is_scored_separately(tmp_path, capsys):
+    other = [row.replace(",0.2,", ",0.3,").replace(",25", ",23") for row in LIST_SIGNS]
+    train = [row.replace(",all,", ",train,").replace("a.jpg", "d.jpg") for row in LIST_SIGNS[:1]]
+    found = rows_of(run(capsys, "score", file_of(tmp_path / "p.csv", [*LIST_SIGNS, *other, *train])))[2:5]
+    assert [row[0] for row in found] == ["unknown data set, p.csv"] * 2 + ["unknown data set, train, p.csv"]
+    assert [(row[1], row[5].split(" ")[0]) for row in found] == [("0.2", "6.00"), ("0.3", "5.33"), ("0.2", "5.00")]
+
+
+def test_several_files_are_seeds_with_mean_and_standard_deviation(tmp_path, capsys):
+    first = file_of(tmp_path / "1.csv", LIST_SIGNS)
+    second = file_of(tmp_path / "2.csv", [row.replace(",25", ",28") for row in reversed(LIST_SIGNS)])
+    text = run(capsys, "score", first, second, "--result", tmp_path / "r.json")
+    assert [row[0] for row in rows_of(text)[2:4]] == ["unknown data set, 1.csv", "unknown data set, 2.csv"]
+    # roll: 6 and 7 degrees, so 6.5 and the sample standard deviation 1 / sqrt(2)
+    assert "| MAE roll (°) | 6.50 ± 0.71 (n = 2) |" in text
+    (spread,) = results_of(tmp_path / "r.json")["spreads"].values()
+    assert spread["mae_roll"] == {"mean": 6.5, "sd": pytest.approx(0.5**0.5), "n": 2}
+    for other, message in [
+        (LIST_SIGNS[:2], r"1\.csv and .*3\.csv hold different images.*; expected the seeds of one method"),
+        ([row.replace("c.jpg", "d.jpg") for row in LIST_SIGNS], "different images"),
+        ([row.replace(",70,-5,", ",71,-5,") for row in LIST_SIGNS], "true angles differ"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            run(capsys, "score", first, file_of(tmp_path / "3.csv", other))
+    with pytest.raises(InputError, match="1 of 2 files"):
+        run(capsys, "score", first, file_of(tmp_path / "4.csv", [row.replace(",0.2,", ",0.3,") for row in LIST_SIGNS]))
+
+
+def foreign(path, listed, rows, offset=2.0):
+    """Predictions of some other model, without true angles, with the roll of the .mat files."""
+    lines = ["path,video,yaw_predicted,pitch_predicted,roll_predicted"]
+    for record in listed.records[rows]:
+        yaw, pitch, roll = np.degrees(record["angles"])
+        lines.append(f"{record['path']},,{yaw + offset},{pitch},{-roll}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_predictions_without_truth_are_joined_with_the_lists_by_path(data, tmp_path, capsys):
+    listed = load_data_set("biwi", data)
+    path = foreign(tmp_path / "p.csv", listed, slice(None, None, -1))
+    command = ["score", path, "--roll-sign", "mat"]
+    text = run(capsys, *command, "--data-dir", data, "--truth", "biwi", "--result", tmp_path / "r.json")
+    row = rows_of(text)[2]
+    assert row[1:3] == ["not stated", "15,648 / unknown / 15 of 5 videos"]
+    assert [cell.split(" [")[0] for cell in row[3:]] == ["2.00", "0.00", "0.00", "0.67"]
+    card = results_of(tmp_path / "r.json")["results"][0]["card"]
+    assert [Path(file["path"]).name for file in card["lists"]] == ["biwi_rect.txt", "biwi_angle.txt"]
+    with pytest.raises(InputError, match=r"missing columns yaw_true"):
+        run(capsys, *command)
+
+
+def test_common_only_says_what_was_left_out(data, tmp_path, capsys):
+    listed = load_data_set("aflw2000", data)
+    path = foreign(tmp_path / "p.csv", listed, slice(5, None))
+    with path.open("a") as file:
+        file.write("AFLW2000/not_in_the_list.jpg,,1,2,3\n")
+    command = ["score", path, "--roll-sign", "mat", "--data-dir", data, "--truth", "aflw2000"]
+    with pytest.raises(InputError, match=r"different images: .* --common-only"):
+        run(capsys, *command)
+    text = run(capsys, *command, "--common-only")
+    assert rows_of(text)[2][2] == "1,947 / unknown / 30 (5 LEFT OUT: --common-only)"
+    assert "LEFT OUT: 1 rows of the file, not in the lists or without a prediction" in text
+    assert "27 of 32" in text
