@@ -25,7 +25,7 @@ Batch = tuple[np.ndarray, dict[str, np.ndarray]]  # (b, 224, 224, 3) uint8 RGB c
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """What a machine reads of every batch: one of `count` equal, consecutive parts; all of it by default."""
 
     index: int = 0
@@ -36,7 +36,7 @@ class Share:
         return np.arange(total).reshape(-1, self.count, batch_size // self.count)[:, self.index].ravel()
 
 
-WHOLE = Share()
+WHOLE = Shard()
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -141,7 +141,7 @@ def training_batches(
     seed: int,
     workers: int,
     first_epoch: int = 0,
-    share: Share = WHOLE,
+    share: Shard = WHOLE,
     first_step: int = 0,
     memory: float = 0,
 ) -> Iterator[Batch]:

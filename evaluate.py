@@ -1,7 +1,7 @@
 """Score head-pose predictions, of this network or of any other, with 95% intervals and a protocol card.
 
     python evaluate.py table1 --weights FILE                  the paper's Table 1 with your rows inserted; also table2
-    python evaluate.py aflw2000 --weights FILE --margin 0.2   one data set; also biwi, synthetic
+    python evaluate.py aflw2000 --weights FILE --margin 0.2   one dataset; also biwi, synthetic
     python evaluate.py lists --lists CROP ANGLES --angle-unit degrees --weights FILE
     python evaluate.py score FILE.csv --roll-sign mat --truth aflw2000
     python evaluate.py compare A.csv B.csv
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from rafa.datasets.check import keep_present, note_damage
-from rafa.datasets.lists import Listed, find_list, image_path, load_data_set, read_lists
-from rafa.datasets.sets import BIWI_SPLITS, DATA_SETS
+from rafa.datasets.lists import Listed, find_list, image_path, load_dataset, read_lists
+from rafa.datasets.sets import BIWI_SPLITS, DATASETS
 from rafa.files import environment, sha256, write_text
 from rafa.media import panels
 from rafa.net import inference
@@ -42,14 +42,14 @@ Group = Any  # of options; argparse keeps its class to itself
 
 # --- What is scored ---------------------------------------------------------------------------------------------------
 def load_listed(name: str, options: Namespace, split: str | None) -> Listed:
-    """The lists of a data set, or your own; images are not looked for."""
+    """The lists of a dataset, or your own; images are not looked for."""
     if name == "lists":
         crop_list, angle_list = options.lists
         return read_lists(crop_list, angle_list, options.angle_unit, options.data_dir)
     if name == "synthetic" and not has_lists(name, options.data_dir):
         make = f"python synthetic_heads.py --out {options.data_dir}"
         raise InputError(f"no synthetic heads in {options.data_dir}; make them with: {make}")
-    return load_data_set(name, options.data_dir, split or "all")
+    return load_dataset(name, options.data_dir, split or "all")
 
 
 def with_images(listed: Listed, options: Namespace) -> Listed:
@@ -58,15 +58,15 @@ def with_images(listed: Listed, options: Namespace) -> Listed:
 
 
 def has_lists(name: str, data_dir: str) -> bool:
-    """Whether the data folder holds both lists of a data set."""
+    """Whether the data folder holds both lists of a dataset."""
     try:
-        return all(find_list(data_dir, file) for file in (DATA_SETS[name].crop_list, DATA_SETS[name].angle_list))
+        return all(find_list(data_dir, file) for file in (DATASETS[name].crop_list, DATASETS[name].angle_list))
     except InputError:
         return False
 
 
 def load_network(options: Namespace) -> tuple[Any, Facts]:
-    """The network of --weights as a function from crops to angles, and what its cards say; TensorFlow is loaded here."""
+    """The network of --weights as a function from crops to angles, and what its cards say; loads TensorFlow."""
     model = inference.load_network(options.weights)
     predict = partial(inference.predict_angles, model, fill=True)
     weights = protocol.weights_facts(options.weights, model.name.removeprefix("rafa_net_")) | {"views": options.views}
@@ -83,9 +83,9 @@ def score_network(options: Namespace, network: tuple[Any, Facts], listed: Listed
     return scored
 
 
-# --- One data set -----------------------------------------------------------------------------------------------------
-def run_data_set(options: Namespace) -> None:
-    """Score the network on one data set at the margins asked for, and at those of the sweep."""
+# --- One dataset -----------------------------------------------------------------------------------------------------
+def run_dataset(options: Namespace) -> None:
+    """Score the network on one dataset at the margins asked for, and at those of the sweep."""
     listed = with_images(load_listed(options.what, options, options.split), options)
     margins = dict.fromkeys(options.margin or sorted(row["margin"] for row in paper_rows(listed)) or [OUR_MARGIN])
     swept = SWEEP if options.sweep else ()
@@ -122,7 +122,7 @@ def draw(options: Namespace, listed: Listed, asked: Sequence[tuple[Predictions, 
 
 # --- A table of the paper ---------------------------------------------------------------------------------------------
 def run_table(options: Namespace) -> int:
-    """Score the network on every data set and margin of a table of the paper; exit status 1 if there was nothing."""
+    """Score the network on every dataset and margin of a table of the paper; exit status 1 if there was nothing."""
     split = "all" if options.what == "table1" else "16-8"
     parts = {name: available(name, options, split) for name in tables.GROUPS[options.what]}
     absent = {name: part for name, part in parts.items() if isinstance(part, str)}
@@ -145,13 +145,13 @@ def run_table(options: Namespace) -> int:
 
 
 def available(name: str, options: Namespace, split: str) -> Listed | str:
-    """A data set with its images, or, with --allow-missing, why there is none of it.
+    """A dataset with its images, or, with --allow-missing, why there is none of it.
 
     Raises:
         InputError: what is there is malformed or, without --allow-missing, incomplete.
     """
     if options.allow_missing and not has_lists(name, options.data_dir):
-        return f"no lists of {DATA_SETS[name].title} in {options.data_dir}"
+        return f"no lists of {DATASETS[name].title} in {options.data_dir}"
     listed = load_listed(name, options, split)
     if options.allow_missing and not any(image_path(listed, record).is_file() for record in listed.records):
         return f"none of its {len(listed.records):,} listed images in {options.data_dir}"
@@ -232,10 +232,10 @@ def run_results(options: Namespace) -> None:
 COMMANDS = {
     "table1": (run_table, "the paper's Table 1: AFLW2000 and all of BIWI at the margins 0.3 and 0.2"),
     "table2": (run_table, "the paper's Table 2: test videos of BIWI, our split 16-8, at the margins 0.2 and 0.1"),
-    "aflw2000": (run_data_set, "score a network on AFLW2000, by the published lists"),
-    "biwi": (run_data_set, "score a network on BIWI, by the published lists"),
-    "synthetic": (run_data_set, "score a network on the test part of the synthetic heads"),
-    "lists": (run_data_set, "score a network on your own lists"),
+    "aflw2000": (run_dataset, "score a network on AFLW2000, by the published lists"),
+    "biwi": (run_dataset, "score a network on BIWI, by the published lists"),
+    "synthetic": (run_dataset, "score a network on the test part of the synthetic heads"),
+    "lists": (run_dataset, "score a network on your own lists"),
     "score": (run_score, "score predictions files of any model; several files: also mean and deviation over seeds"),
     "compare": (run_compare, "compare two predictions files image by image"),
     "results": (run_results, "write the document of results from result files"),
@@ -279,7 +279,7 @@ def add_network_options(parser: ArgumentParser, name: str) -> None:
     what.add_argument("--data-dir", default=data_dir, metavar="DIR", help="folder at which the lists' paths start")
     what.add_argument("--allow-missing", action="store_true", help="skip missing images (their number is reported)")
     output = add_score_options(parser)
-    text = f"write a row for each image and margin{', a file for each data set' if table else ''}"
+    text = f"write a row for each image and margin{', a file for each dataset' if table else ''}"
     output.add_argument("--predictions", metavar="OUT.csv", help=text)
     text = "threads that read images"
     output.add_argument("--workers", type=number(int, 1), default=os.cpu_count(), metavar="N", help=text)

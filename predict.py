@@ -46,7 +46,7 @@ from rafa.net.inference import (
 from rafa.pose import AXES, rotation_matrix
 from rafa.score.predictions import ROLL_SIGNS
 from rafa.score.protocol import read_results
-from rafa.script import InputError, drop_output, number, option_parser, progress, run_script, stop_status
+from rafa.script import InputError, number, option_parser, progress, run_script
 
 SYNTHETIC_RESULT = ROOT / "pretrained" / "aflw2000.json"  # from `evaluate.py aflw2000 --weights synthetic --result`
 BUFFERED_BYTES = 2**28  # of frames that wait for a full batch
@@ -284,9 +284,9 @@ def run(options: argparse.Namespace) -> int:
     frames = smoothed(frames) if options.smooth else frames
     unit = "image" if all(source.kind == "image" for source in sources) else "frame"
     if options.out or not sys.stdout.isatty():  # otherwise the rows on the terminal show the progress
-        frames = progress(frames, len(sources) if unit == "image" else None, "predicting", unit, log=False)
+        frames = progress(frames, len(sources) if unit == "image" else None, "predicting", unit)
     sinks: list[DrawnCopies | Explanations] = []
-    faces, problems, stopped = 0, Counter[str](), 0
+    faces, problems = 0, Counter[str]()
     with ExitStack() as stack:
         stream = sys.stdout
         stack.enter_context(naming(options.out or "standard output"))
@@ -310,10 +310,11 @@ def run(options: argparse.Namespace) -> int:
                     sink.write(frame)
         except KeyboardInterrupt as stop:
             endless = all(source.kind in ("camera", "stream") for source in sources)
-            stopped = 0 if endless else stop_status(stop)
-            print("\nstopped: everything up to here is written", file=sys.stderr)
+            if not endless:
+                stop.args = ("everything up to here is written",)
+                raise
     report(faces, problems, unit)
-    return stopped or (1 if problems else 0)
+    return 1 if problems else 0
 
 
 def report(faces: int, problems: Counter[str], unit: str) -> None:
@@ -329,7 +330,7 @@ def described() -> str:
     for result in read_results(SYNTHETIC_RESULT) if SYNTHETIC_RESULT.is_file() else []:
         card, mae = result["card"], result["estimates"]["mae"]
         if card["weights"] and card["weights"]["sha256"] == sha256(SYNTHETIC_FILE):
-            images = f"{card['images']['scored']:,} photographs of {card['data_set']}"
+            images = f"{card['images']['scored']:,} photographs of {card['dataset']}"
             error = f"mean error {mae.value:.1f}° [{mae.low:.1f}, {mae.high:.1f}] on {images}"
     return f"weights: {SYNTHETIC_FILE.relative_to(ROOT)}, trained on synthetic heads alone; {error}"
 
@@ -349,11 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         export_checked(options.weights, options.export)
         return 0
-    try:
-        return run(options)
-    except BrokenPipeError:
-        drop_output()
-        return 1  # not every row was written
+    return run(options)
 
 
 if __name__ == "__main__":

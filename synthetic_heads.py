@@ -1,4 +1,4 @@
-"""Draw synthetic heads of known pose, in the layout and the lists of the real data sets.
+"""Draw synthetic heads of known pose, in the layout and the lists of the real datasets.
 
 python synthetic_heads.py --out data/synthetic
 python synthetic_heads.py --contact-sheet heads.jpg
@@ -8,7 +8,7 @@ Images to train on go to 300W_LP, images to test on, of other people, to AFLW200
 
 import numpy as np
 
-from rafa.heads.dataset import write_data_set
+from rafa.heads.dataset import write_dataset
 from rafa.heads.renderer import render_head
 from rafa.heads.scene import random_scene
 from rafa.heads.shape import random_identity
@@ -34,10 +34,10 @@ def contact_sheet(seed: int = 0, cell: int = 128) -> np.ndarray:
 
 def main() -> None:
     parser = option_parser(__doc__)
-    parser.add_argument("--out", metavar="DIR", help="write the data set into this folder")
+    parser.add_argument("--out", metavar="DIR", help="write the dataset into this folder")
     parser.add_argument("--train", type=number(int, 0), default=1000, help="images in 300W_LP, half of them mirrored")
     parser.add_argument("--test", type=number(int, 0), default=200, help="images in AFLW2000")
-    parser.add_argument("--seed", type=number(int, 0), default=0, help="the same seed draws the same data set")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="the same seed draws the same dataset")
     parser.add_argument("--workers", type=number(int, 1), help="processes (default: one for each core)")
     parser.add_argument("--contact-sheet", metavar="FILE", help="draw heads over a grid of poses; .jpg or .png")
     options = parser.parse_args()
@@ -46,7 +46,7 @@ def main() -> None:
     if options.contact_sheet:
         save_image(contact_sheet(options.seed), options.contact_sheet)
     if options.out:
-        write_data_set(options.out, options.train, options.test, options.seed, options.workers)
+        write_dataset(options.out, options.train, options.test, options.seed, options.workers)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ python train_rafa-net.py --run-dir DIR --resume
 """
 
 import argparse
+import contextlib
 import datetime
 import os
 import time
@@ -20,16 +21,16 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from data_loaders import Share, batches_per_epoch
+from data_loaders import Shard, batches_per_epoch
 from rafa.datasets.check import keep_present, note_damage
-from rafa.datasets.lists import Listed, limited, load_data_set, read_lists
+from rafa.datasets.lists import Listed, limited, load_dataset, read_lists
 from rafa.datasets.sets import BIWI_SPLITS
 from rafa.files import environment, write_text
 from rafa.net.inference import predict_angles
 from rafa.pose import AXES
 from rafa.score import protocol, tables
 from rafa.score.predictions import predict_listed, write_predictions
-from rafa.script import InputError, number, option_parser, progress, run_script, stops_held_back
+from rafa.script import InputError, number, option_parser, progress, run_script
 from rafa.train.devices import all_devices, this_machine
 from rafa.train.recipe import ExpectedTime, Losses, PaperRecipe, refuse_diverged, training_step, watch
 from rafa.train.run_folder import FollowersFolder, RunFolder
@@ -182,14 +183,14 @@ def load_lists(options: argparse.Namespace) -> list[Listed]:
             crop_list, angle_list = own
             listed = read_lists(crop_list, angle_list, options.angle_unit, options.data_dir)
         elif options.protocol == 2:
-            listed = load_data_set("biwi", options.data_dir, options.split, part)
+            listed = load_dataset("biwi", options.data_dir, options.split, part)
         else:
-            listed = load_data_set(name, options.data_dir)
+            listed = load_dataset(name, options.data_dir)
         listed = keep_present(listed, options.allow_missing)
         listed = note_damage(limited(listed, options.limit))
         rejected = "".join(f", {len(paths):,} rejected: {reason}" for reason, paths in listed.rejected.items())
         absent = f", {listed.missing:,} images absent" if listed.missing else ""
-        print(f"{part:5}  {listed.data_set.title}, {listed.split}: {len(listed.records):,} images{rejected}{absent}")
+        print(f"{part:5}  {listed.dataset.title}, {listed.split}: {len(listed.records):,} images{rejected}{absent}")
         for note in listed.notes:
             print(f"       note: {note}")
         lists.append(listed)
@@ -202,15 +203,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.resume:
         run.refuse_if_used()
     if options.synthetic:
-        from rafa.heads.dataset import ensure_data_set
+        from rafa.heads.dataset import ensure_dataset
 
-        ensure_data_set(options.data_dir, **(FULL_HEADS if options.synthetic == "full" else {}))
+        ensure_dataset(options.data_dir, **(FULL_HEADS if options.synthetic == "full" else {}))
     train, test = load_lists(options)
     with run.taken(options.resume):
         train_and_score(run, train, test, options, machine)
 
 
-def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argparse.Namespace, machine: Share) -> None:
+def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argparse.Namespace, machine: Shard) -> None:
     """Start or resume the run in a folder that was taken, and finish it."""
     steps = batches_per_epoch(train, options.batch_size)
 
@@ -252,8 +253,8 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
     for epoch in range(first_epoch, options.epochs):
         start, title, left = time.monotonic(), f"epoch {epoch + 1}/{options.epochs}", steps - len(losses)
         recipe.start_epoch(model, epoch)
-        with stops_held_back() as stop:
-            for crops, true in progress(islice(batches, left), left, title, "step", log=False):
+        with contextlib.nullcontext(lambda: False) as stop:
+            for crops, true in progress(islice(batches, left), left, title, "step"):
                 found = step(crops, true)
                 losses.append({name: float(loss) for name, loss in found.items()})
                 refuse_diverged(losses[-1], recipe.losses, f"epoch {epoch + 1}, step {len(losses)}")
@@ -271,7 +272,7 @@ def train_and_score(run: RunFolder, train: Listed, test: Listed, options: argpar
                 row |= dict.fromkeys((f"test_{key}" for key in protocol.MAE_KEYS), "")
                 if (epoch + 1) % options.watch_every == 0:
                     row |= watch(recipe.to_score(model), test, options.test_margin, options.workers)
-        with stops_held_back() as stop:
+        with contextlib.nullcontext(lambda: False) as stop:
             run.log(row)
             run.save(model, epoch + 1, last=epoch + 1 == options.epochs or stop())
         losses = []

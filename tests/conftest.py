@@ -12,7 +12,7 @@ import pytest
 from helpers.lists import write_lists
 
 from rafa.datasets import lists
-from rafa.datasets.sets import DATA_SETS
+from rafa.datasets.sets import DATASETS
 
 
 @pytest.fixture(scope="session")
@@ -60,10 +60,10 @@ def drawn(monkeypatch):
 
 @pytest.fixture
 def publish(monkeypatch):
-    """Let a data set's lists be recognised as the published ones."""
+    """Let a dataset's lists be recognised as the published ones."""
 
     def publish(folder, name):
-        for file in (DATA_SETS[name].crop_list, DATA_SETS[name].angle_list):
+        for file in (DATASETS[name].crop_list, DATASETS[name].angle_list):
             monkeypatch.setitem(lists.PUBLISHED_BLOBS, file, lists.blob_id((folder / file).read_bytes()))
 
     return publish

@@ -21,7 +21,7 @@ PAST = ("doc/log.md", "doc/changes.md", "doc/results.md")  # name options of ear
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 README, RESULTS = ROOT / "README.md", ROOT / "doc" / "results.md"
 BEGIN, END, OTHER = "<!-- results -->", "<!-- /results -->", "## Other runs"
-EXAMPLES = {"mine": "aflw2000"}  # CONTRIBUTING's new data set
+EXAMPLES = {"mine": "aflw2000"}  # CONTRIBUTING's new dataset
 DISTRIBUTION = {"cv2": "opencv-python", "PIL": "pillow", "sklearn": "scikit-learn"}  # of imports with other names
 
 

@@ -11,7 +11,7 @@ from rafa.script import InputError, progress
 
 # Degrees.  `.mat` files hold the lists' angles times π/3.14: at most 0.043° more in 394 rows of AFLW2000.
 TOLERANCE = 0.1
-# Share of the smaller of two boxes, the listed one and that around the landmarks.  In 394 rows of AFLW2000: 0.58 and
+# Shard of the smaller of two boxes, the listed one and that around the landmarks.  In 394 rows of AFLW2000: 0.58 and
 # more, but for image01748 (0.40) and image02317 (0), whose boxes do not lie on the annotated face.
 LEAST_OVERLAP = 0.5
 
@@ -79,7 +79,7 @@ def overlap(box: Box, landmarks: np.ndarray) -> float:
 def compare(listed: Listed) -> Comparison:
     """Compare the rows of a list with the annotations that are there."""
     result = Comparison()
-    for record in progress(listed.records, len(listed.records), f"annotations of {listed.data_set.title}", log=False):
+    for record in progress(listed.records, len(listed.records), f"annotations of {listed.dataset.title}"):
         path, file = str(record["path"]), annotation_path(image_path(listed, record))
         if not file.is_file():
             continue

@@ -13,8 +13,8 @@ import data_loaders
 from data_loaders import in_parallel, row_of
 from rafa.datasets.annotations import LEAST_OVERLAP, TOLERANCE, compare
 from rafa.datasets.images import SUFFIXES, announced_shape, decode_all, files_below, read_image, warnings_are_seen
-from rafa.datasets.lists import PUBLISHED_BLOBS, Listed, RowError, blob_id, box_error, image_path, load_data_set
-from rafa.datasets.sets import DATA_SETS, PAPER_DATA_SETS
+from rafa.datasets.lists import PUBLISHED_BLOBS, Listed, RowError, blob_id, box_error, image_path, load_dataset
+from rafa.datasets.sets import DATASETS, PAPER_DATASETS
 from rafa.files import written_whole
 from rafa.script import InputError, first_three, option_parser, progress
 
@@ -76,11 +76,11 @@ def keep_present(listed: Listed, allow_missing: bool = False) -> Listed:
         return keep_fitting(listed)
     absent = listed.records["path"][~present]
     if not (allow_missing and present.any()):
-        source = f", from {listed.data_set.source}" if listed.data_set.source else ""
+        source = f", from {listed.dataset.source}" if listed.dataset.source else ""
         skip = "; to skip missing images: --allow-missing" if present.any() else ""
         raise InputError(
-            f"{listed.data_set.title}: {len(absent):,} of {len(present):,} listed images are not in {listed.data_dir} "
-            f"({first_three(absent)}); expected {listed.data_set.layout} in this folder{source}{skip}"
+            f"{listed.dataset.title}: {len(absent):,} of {len(present):,} listed images are not in {listed.data_dir} "
+            f"({first_three(absent)}); expected {listed.dataset.layout} in this folder{source}{skip}"
         )
     return keep_fitting(replace(listed, records=listed.records[present], missing=len(absent)))
 
@@ -125,7 +125,7 @@ def note_damage(listed: Listed) -> Listed:
         InputError: images that cannot be read.
     """
     names = {image_path(listed, record): str(record["path"]) for record in listed.records}
-    unreadable, warned = decode_all(progress(names, len(names), f"checking {listed.data_set.title}", log=False))
+    unreadable, warned = decode_all(progress(names, len(names), f"checking {listed.dataset.title}"))
     if unreadable:
         path, error = next(iter(unreadable.items()))
         those = first_three([names[each] for each in unreadable])
@@ -160,22 +160,22 @@ def check_images(data_dir: str | Path) -> bool:
 # --- The published lists ----------------------------------------------------------------------------------------------
 def check_data_folder(data_dir: str | Path) -> bool:
     """Print what of the lists and images of 300W-LP, AFLW2000 and BIWI is in a folder; True if paper runs can start."""
-    reasons = {DATA_SETS[name].title: _check_data_set(name, data_dir) for name in PAPER_DATA_SETS}
+    reasons = {DATASETS[name].title: _check_dataset(name, data_dir) for name in PAPER_DATASETS}
     for title, found in reasons.items():
         if found:
             print(f"not ready for the paper's runs: {title}: {', '.join(found)}")
     return not any(reasons.values())
 
 
-def _check_data_set(name: str, data_dir: str | Path) -> list[str]:
+def _check_dataset(name: str, data_dir: str | Path) -> list[str]:
     """Print what there is; why runs of the paper cannot start."""
-    data_set = DATA_SETS[name]
-    print(data_set.title)
+    dataset = DATASETS[name]
+    print(dataset.title)
     try:
-        listed = load_data_set(name, data_dir)
+        listed = load_dataset(name, data_dir)
     except InputError as error:
         print(f"  lists: {error}")
-        print(f"  images: expected as {data_set.layout}\n  get them from: {data_set.source}")
+        print(f"  images: expected as {dataset.layout}\n  get them from: {dataset.source}")
         return ["no usable lists"]
     usable = len(listed.records)
     print(f"  lists: {listed.files[0].rows:,} rows, {usable:,} usable" + ("" if listed.rejected else ", none rejected"))
@@ -192,20 +192,20 @@ def _check_data_set(name: str, data_dir: str | Path) -> list[str]:
 
 
 def _check_images(listed: Listed) -> list[str]:
-    data_set, usable = listed.data_set, len(listed.records)
+    dataset, usable = listed.dataset, len(listed.records)
     present = {path: record["path"] for record in listed.records if (path := image_path(listed, record)).is_file()}
     there = set(present.values())
     absent = [path for path in listed.records["path"].tolist() if path not in there]
     print(f"  images: {usable - len(absent):,} of {usable:,} found")
-    unreadable, warned = decode_all(progress(present, len(present), f"checking {data_set.title}", log=False))
+    unreadable, warned = decode_all(progress(present, len(present), f"checking {dataset.title}"))
     for what, found in (("cannot be read", unreadable), ("damaged", warned)):
         for path, said in found.items():
             print(f"  {what}: {present[path]}: {said}")
     if absent:
-        print(f"  missing: {len(absent):,}, the first is {absent[0]}; expected as {data_set.layout}")
+        print(f"  missing: {len(absent):,}, the first is {absent[0]}; expected as {dataset.layout}")
         for line in missing_frames(listed, there) if there else ():
             print(f"  {line}")
-        print(f"  get them from: {data_set.source}")
+        print(f"  get them from: {dataset.source}")
     counts = {"missing": absent, "unreadable": unreadable, "damaged": warned}
     return [f"{what} images: {len(found):,}" for what, found in counts.items() if found]
 

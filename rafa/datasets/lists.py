@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from rafa.datasets.images import SUFFIXES
-from rafa.datasets.sets import BIWI_PERSON, BIWI_SPLITS, DATA_SETS, PAPER_DATA_SETS, DataSet
+from rafa.datasets.sets import BIWI_PERSON, BIWI_SPLITS, DATASETS, PAPER_DATASETS, Dataset
 from rafa.pose import AXES, LIST_ORDER
 from rafa.script import InputError, first_three
 
@@ -265,7 +265,7 @@ class Listed:
     and the person where they are known ("" where not).
     """
 
-    data_set: DataSet
+    dataset: Dataset
     data_dir: Path
     records: np.ndarray
     rejected: Rejected
@@ -282,7 +282,7 @@ class Listed:
 
 
 def read_lists(
-    crop_list: str | Path, angle_list: str | Path, unit: str, data_dir: str | Path, data_set: DataSet | None = None
+    crop_list: str | Path, angle_list: str | Path, unit: str, data_dir: str | Path, dataset: Dataset | None = None
 ) -> Listed:
     """Join a list of boxes and a list of angles by the paths of their images.
 
@@ -294,7 +294,7 @@ def read_lists(
         angle_list: file of rows `path TAB roll TAB pitch TAB yaw`, in list signs, with or without three class columns.
         unit: of the angles, "radians" or "degrees".
         data_dir: the folder at which the paths start.
-        data_set: what the lists are; None: your own.
+        dataset: what the lists are; None: your own.
 
     Returns:
         `Listed`, in the order of the crop list; its notes say where lists differ from the published ones.
@@ -303,7 +303,7 @@ def read_lists(
         InputError: your own lists have a malformed row (file and line), name an image twice, or name different images;
             or no row can be used.
     """
-    data_set = data_set or DataSet("your own lists", Path(crop_list).name, Path(angle_list).name, unit)
+    dataset = dataset or Dataset("your own lists", Path(crop_list).name, Path(angle_list).name, unit)
     crops = read_rows(crop_list, parse_box)
     poses = read_rows(angle_list, lambda text, published: parse_angles(text, unit, published))
     rejected = unusable_rows(crops, poses)
@@ -322,34 +322,34 @@ def read_lists(
     records["person"] = [persons.get(video, video) for video in records["video"]]
     files = (crop_file, angle_file)
     notes = []
-    if data_set in [DATA_SETS[name] for name in PAPER_DATA_SETS]:
+    if dataset in [DATASETS[name] for name in PAPER_DATASETS]:
         notes += [f"{Path(file.path).name} is not the published list" for file in files if not file.published]
-        if data_set.usable and (crop_file.rows, len(paths)) != (data_set.rows, data_set.usable):
-            counts = f"the published lists have {data_set.rows:,} rows, {data_set.usable:,} usable"
+        if dataset.usable and (crop_file.rows, len(paths)) != (dataset.rows, dataset.usable):
+            counts = f"the published lists have {dataset.rows:,} rows, {dataset.usable:,} usable"
             notes.append(f"{crop_file.rows:,} rows, {len(paths):,} usable; {counts}")
     if paths != [path for path in angles if boxes.get(path)]:
         notes.append("the two lists name their images in different orders; they were joined by path")
-    return Listed(data_set, Path(data_dir), records, rejected, files, tuple(notes), usable=tuple(paths))
+    return Listed(dataset, Path(data_dir), records, rejected, files, tuple(notes), usable=tuple(paths))
 
 
-def load_data_set(name: str, data_dir: str | Path, split: str = "all", part: str = "test") -> Listed:
-    """Read the lists of a data set of DATA_SETS from the data folder or its `lists/`.
+def load_dataset(name: str, data_dir: str | Path, split: str = "all", part: str = "test") -> Listed:
+    """Read the lists of a dataset of DATASETS from the data folder or its `lists/`.
 
     For BIWI, `split` may be a key of BIWI_SPLITS, of which `part` is "train" or "test".
 
     Raises:
         InputError: lists that are missing or malformed, a split that does not exist or is empty.
     """
-    data_set = DATA_SETS[name]
-    crop_list, angle_list = (find_list(data_dir, file) for file in (data_set.crop_list, data_set.angle_list))
-    listed = read_lists(crop_list, angle_list, data_set.unit, data_dir, data_set)
+    dataset = DATASETS[name]
+    crop_list, angle_list = (find_list(data_dir, file) for file in (dataset.crop_list, dataset.angle_list))
+    listed = read_lists(crop_list, angle_list, dataset.unit, data_dir, dataset)
     return listed if split == "all" else select_split(listed, split, part)
 
 
 def select_split(listed: Listed, split: str, part: str) -> Listed:
     """The training ("train") or test ("test") videos of a BIWI split."""
     if split not in BIWI_SPLITS or not listed.records["video"].all():
-        raise InputError(f"{listed.data_set.title} has no split {split!r}; BIWI has all, {', '.join(BIWI_SPLITS)}")
+        raise InputError(f"{listed.dataset.title} has no split {split!r}; BIWI has all, {', '.join(BIWI_SPLITS)}")
     chosen = np.isin(listed.records["video"], BIWI_SPLITS[split]) == (part == "test")
     if not chosen.any():
         raise InputError(f"the {part} part of the split {split} is empty: the lists hold none of its videos")

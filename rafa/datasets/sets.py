@@ -1,10 +1,10 @@
-"""The data sets: 300W-LP, AFLW2000, BIWI and the synthetic heads, their lists and layouts, and the splits of BIWI."""
+"""The datasets: 300W-LP, AFLW2000, BIWI and the synthetic heads, their lists and layouts, and the splits of BIWI."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class DataSet:
+class Dataset:
     """A pair of lists: file names, unit, what the published lists hold, and where the images come from."""
 
     title: str
@@ -35,22 +35,22 @@ _KINECT = "Biwi Kinect Head Pose Database (Fanelli et al., IJCV 2013): unpack ki
 _HEADS = "python synthetic_heads.py --out DIR"
 
 
-DATA_SETS = {
-    "300w-lp": DataSet("300W-LP", *_300W_LP, f"300W-LP, {_3DDFA} 300W-LP.zip into the data folder"),
-    "aflw2000": DataSet(
+DATASETS = {
+    "300w-lp": Dataset("300W-LP", *_300W_LP, f"300W-LP, {_3DDFA} 300W-LP.zip into the data folder"),
+    "aflw2000": Dataset(
         "AFLW2000", *_AFLW2000, f"AFLW2000-3D, {_3DDFA} AFLW2000-3D.zip into the data folder", rows=1955, usable=1947
     ),
-    "biwi": DataSet("BIWI", *_BIWI, _KINECT, rows=15648, usable=15648),
-    "synthetic-train": DataSet("synthetic heads, training part", *_300W_LP, _HEADS),
-    "synthetic": DataSet("synthetic heads, test part", *_AFLW2000, _HEADS),
+    "biwi": Dataset("BIWI", *_BIWI, _KINECT, rows=15648, usable=15648),
+    "synthetic-train": Dataset("synthetic heads, training part", *_300W_LP, _HEADS),
+    "synthetic": Dataset("synthetic heads, test part", *_AFLW2000, _HEADS),
 }
 
 
-PAPER_DATA_SETS = ("300w-lp", "aflw2000", "biwi")  # their lists are the published ones
+PAPER_DATASETS = ("300w-lp", "aflw2000", "biwi")  # their lists are the published ones
 
 
 # Who is on which of BIWI's 24 videos: 20 people, four of them recorded twice (02 = 21, 03 = 15, 05 = 18, 07 = 22).
-# The table of sequence and subject of the Hugging Face data set `biwi_kinect_head_pose`.
+# The table of sequence and subject of the Hugging Face dataset `biwi_kinect_head_pose`.
 _BIWI_PEOPLE = "F01 F02 F03 F04 F05 F06 M01 M02 M03 M04 M05 M06 M07 M08 F03 M09 M10 F05 M11 M12 F02 M01 M13 M14"
 
 

@@ -1,4 +1,4 @@
-"""The data set of synthetic heads: people and poses drawn at random, with images and lists as the real sets have."""
+"""The dataset of synthetic heads: people and poses drawn at random, with images and lists as the real sets have."""
 
 import json
 import multiprocessing
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from rafa.datasets.sets import DATA_SETS
+from rafa.datasets.sets import DATASETS
 from rafa.files import write_text, written_whole
 from rafa.heads.augmentation import MIRRORED
 from rafa.heads.renderer import render_head
@@ -26,7 +26,7 @@ VERSION = 13  # raise it whenever the same seed draws other images: folders of a
 MANIFEST = "synthetic.json"
 
 
-PARTS = {"300W_LP": DATA_SETS["synthetic-train"], "AFLW2000": DATA_SETS["synthetic"]}
+PARTS = {"300W_LP": DATASETS["synthetic-train"], "AFLW2000": DATASETS["synthetic"]}
 
 
 LANDMARKS = "landmarks.npy"  # of the training images, (n, 3, 68) float32 in pixels, in the order of the lists
@@ -106,7 +106,7 @@ def _draw_person(job: Job) -> tuple[str, list[Row]]:
     return part, rows
 
 
-def write_data_set(
+def write_dataset(
     data_dir: str | Path,
     train: int = 1000,
     test: int = 200,
@@ -114,10 +114,10 @@ def write_data_set(
     workers: int | None = None,
     per_person: int = PER_PERSON,
 ) -> None:
-    """Draw the data set; the same seed gives the same bytes of every file, for any number of workers.
+    """Draw the dataset; the same seed gives the same bytes of every file, for any number of workers.
 
     Args:
-        data_dir: folder to make; a data set that this program wrote before is replaced.
+        data_dir: folder to make; a dataset that this program wrote before is replaced.
         train: images in 300W_LP, mirrored copies included.
         test: images in AFLW2000, of people who are not in 300W_LP.
         seed: whole number from 0.
@@ -144,8 +144,8 @@ def write_data_set(
     written: dict[str, list[Row]] = {part: [] for part in PARTS}
     for part, row in progress(drawn, train + test, "drawing synthetic heads"):
         written[part].append(row)
-    for part, data_set in PARTS.items():
-        for column, name in enumerate((data_set.crop_list, data_set.angle_list)):
+    for part, dataset in PARTS.items():
+        for column, name in enumerate((dataset.crop_list, dataset.angle_list)):
             write_text(Path(data_dir, "lists", name), "".join(f"{row[column]}\n" for row in written[part]))
     with written_whole(Path(data_dir, "lists", LANDMARKS)) as unfinished:
         np.save(unfinished, np.array([row[2] for row in written["300W_LP"]], np.float32).reshape(-1, 3, 68))
@@ -174,7 +174,7 @@ def _refuse_other_files(data_dir: Path) -> None:
 
 
 def _manifest(data_dir: str | Path) -> dict[str, Any]:
-    """What was written about the data set in this folder; empty where there is none."""
+    """What was written about the dataset in this folder; empty where there is none."""
     try:
         manifest = json.loads(Path(data_dir, MANIFEST).read_text(encoding="utf-8"))
         arguments = {name: int(value) for name, value in manifest["arguments"].items()}
@@ -184,19 +184,19 @@ def _manifest(data_dir: str | Path) -> dict[str, Any]:
         return {}
 
 
-def ensure_data_set(
+def ensure_dataset(
     data_dir: str | Path, train: int = 1000, test: int = 200, seed: int = 0, per_person: int = PER_PERSON
 ) -> None:
-    """`write_data_set`, unless data_dir already holds the whole of this data set.
+    """`write_dataset`, unless data_dir already holds the whole of this dataset.
 
     One that was begun, or that another version of this program drew, is drawn again.
 
     Raises:
-        InputError: data_dir holds another whole data set of this version, or files that this program did not write.
+        InputError: data_dir holds another whole dataset of this version, or files that this program did not write.
     """
     wanted = {"train": train, "test": test, "seed": seed, "per_person": per_person}
     if not _is_whole(data_dir, wanted):
-        write_data_set(data_dir, **wanted)
+        write_dataset(data_dir, **wanted)
 
 
 def _is_whole(data_dir: str | Path, wanted: dict[str, int]) -> bool:

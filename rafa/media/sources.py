@@ -19,7 +19,7 @@ from rafa.datasets.images import SUFFIXES, UNREAD, decoder_messages, files_below
 from rafa.datasets.lists import Box, RowError, check_box, known_end, parse_box, read_rows, spelling_hint
 from rafa.media.detectors import Found
 from rafa.media.drawing import draw_pose, save_image
-from rafa.script import InputError, refuse_undecoded
+from rafa.script import InputError
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
 KNOWN = VIDEOS.union(SUFFIXES, UNREAD)
@@ -128,7 +128,6 @@ def _in_folder(folder: Path) -> list[Source]:
 
 
 def _kind_by_name(path: str | Path) -> str:
-    refuse_undecoded(str(path))
     return "video" if Path(path).suffix.lower() in VIDEOS else "image"
 
 

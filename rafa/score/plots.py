@@ -95,7 +95,7 @@ def draw_sweep(path: str | Path, results: Sequence[Mapping[str, Any]], marked: S
     """Plot mean absolute error with its interval against the margin of the test crops.
 
     Args:
-        results: of one data set, a result for each margin.
+        results: of one dataset, a result for each margin.
         marked: (margin, label) of margins to name.
     """
     margins, card = [result["card"]["margin"] for result in results], results[0]["card"]

@@ -132,7 +132,7 @@ def _check_same_truth(what: str, paths: np.ndarray, true: np.ndarray, expected: 
 
 def _some(names: Sequence[str]) -> str:
     """A count and the first three names, for messages."""
-    return f"{len(names):,} ({first_three(names, '…')})" if names else "none"
+    return f"{len(names):,} ({first_three(names)})" if names else "none"
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def predict_listed(
     """
     total = len(listed.records)
     batches = scoring_batches(listed, BATCH, margin, workers, views)
-    title = f"{listed.data_set.title}, margin {margin:g}"
+    title = f"{listed.dataset.title}, margin {margin:g}"
     predicted = (mean_of_views(predict(crops), views)[0] for crops in batches)
     angles = np.stack(list(progress((angles for batch in predicted for angles in batch), total, title)))
     return replace(truth_of(listed), predicted=np.degrees(angles), margin=np.full(total, float(margin)))

@@ -4,7 +4,7 @@ A result is a dict:
 
     card        what a reader must know to compare: lists, images, crops, signs, weights, versions, command
     estimates   {metric: `metrics.Estimate`}
-    paper       RAFA-Net's rows in the paper for the same data set, split and margin
+    paper       RAFA-Net's rows in the paper for the same dataset, split and margin
     baseline    {mae_yaw, mae_pitch, mae_roll, mae} of always predicting the mean pose of the training list, or None
     set_sizes   the same predictions on the sets of AFLW2000 images in use
     worst       the images with the largest errors
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from rafa.datasets.lists import Listed
-from rafa.datasets.sets import DATA_SETS, SPLIT_FRAMES
+from rafa.datasets.sets import DATASETS, SPLIT_FRAMES
 from rafa.files import ROOT, environment, sha256, write_text
 from rafa.pose import AXES, CHANNEL_MEANS, CROP_SIZE, EULER_ORDER
 from rafa.score import metrics
@@ -37,7 +37,7 @@ RELEASED_BATCH = 16  # the released code scores in batches of 16 and drops the l
 MAE_KEYS = (*(f"mae_{axis}" for axis in AXES), "mae")
 # What reading JSON of any shape may raise.
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
-PAPER_DATA = (DATA_SETS["aflw2000"], DATA_SETS["biwi"])
+PAPER_DATA = (DATASETS["aflw2000"], DATASETS["biwi"])
 
 Facts = dict[str, Any]  # of JSON: a card, a result, or a part of one
 
@@ -74,10 +74,10 @@ def paper_tables() -> Facts:
 
 
 def paper_rows(listed: Listed) -> list[Facts]:
-    """RAFA-Net's rows in the paper for a data set and split: dicts of margin, table and the four numbers."""
-    if listed.data_set not in PAPER_DATA or not listed.published:
+    """RAFA-Net's rows in the paper for a dataset and split: dicts of margin, table and the four numbers."""
+    if listed.dataset not in PAPER_DATA or not listed.published:
         return []
-    table, column = "table1" if listed.split == "all" else "table2", listed.data_set.title.lower()
+    table, column = "table1" if listed.split == "all" else "table2", listed.dataset.title.lower()
     rows = paper_tables()[table]
     return [{"margin": row["margin"], "table": table, "mae": row[column]} for row in rows if "margin" in row]
 
@@ -92,16 +92,16 @@ def _card(
     made: Facts | None,
 ) -> Facts:
     """The protocol card; `intervals` are the arguments of `interval_text`, the others those of `score`."""
-    data_set = listed.data_set.title if listed else "unknown data set"
-    if listed and listed.data_set not in DATA_SETS.values():
-        data_set += f" ({Path(listed.files[0].path).name})"
+    dataset = listed.dataset.title if listed else "unknown dataset"
+    if listed and listed.dataset not in DATASETS.values():
+        dataset += f" ({Path(listed.files[0].path).name})"
     margin = None if np.isnan(predictions.margin[0]) else float(predictions.margin[0])
     not_in_file = "not in a predictions file" if file else None
     images = _images(listed, len(predictions), file)
     departures = _departures(listed, images, margin, weights, file)
     notes = [*(listed.notes if listed else ()), *(file["notes"] if file else ()), *_interval_notes(listed, intervals)]
     return {
-        "data_set": data_set,
+        "data_set": dataset,
         "split": listed.split if listed else predictions.split[0] or "split not stated",
         "lists": [asdict(found) for found in listed.files] if listed else [],
         "images": images,
@@ -174,7 +174,7 @@ def _interval_notes(listed: Listed | None, intervals: Facts) -> list[str]:
     """A warning where intervals are too narrow: few clusters (`metrics.COVERAGE`), or perhaps frames of videos."""
     unit, number = intervals["unit"], intervals["number"]
     if unit == "images":
-        frames = listed is None or listed.data_set == DATA_SETS["biwi"]
+        frames = listed is None or listed.dataset == DATASETS["biwi"]
         note = "no videos or persons are named: images were resampled, which is too narrow for frames of videos"
         return [note] if frames else []
     if number >= FEW_CLUSTERS:
@@ -194,7 +194,7 @@ def _images(listed: Listed | None, scored: int, file: Facts | None) -> Facts:
     frames = {f"{split} test": number for split, number in SPLIT_FRAMES.items()}
     left_out = {"--allow-missing": listed.missing, "--limit": usable - listed.missing - len(listed.records)}
     return {
-        "expected": listed.data_set.usable if listed.split == "all" else frames.get(listed.split),
+        "expected": listed.dataset.usable if listed.split == "all" else frames.get(listed.split),
         "listed": listed.files[0].rows,
         "rejected": {reason: len(paths) for reason, paths in listed.rejected.items()},
         "usable": usable,
@@ -212,8 +212,8 @@ def _departures(
     if listed is None:
         return ["the lists are unknown: a predictions file alone does not say what was left out"]
     reasons = []
-    if listed.data_set not in PAPER_DATA:
-        reasons.append("not a data set of the paper")
+    if listed.dataset not in PAPER_DATA:
+        reasons.append("not a dataset of the paper")
     elif not listed.published:
         reasons.append("not the published lists")
     elif margin not in {row["margin"] for row in paper_rows(listed)}:
@@ -227,7 +227,7 @@ def _departures(
         reasons.append("a predictions file does not say from which crops the model predicted")
     if run := weights and weights["trained_by"]:  # a training that is not recorded is not held against the network
         published = {Path(found["path"]).name for found in run["lists"] if found["published"]}
-        if published != {DATA_SETS["300w-lp"].crop_list, DATA_SETS["300w-lp"].angle_list}:
+        if published != {DATASETS["300w-lp"].crop_list, DATASETS["300w-lp"].angle_list}:
             reasons.append("the network was not trained on the published lists of 300W-LP")
         if not run["all_images"]:
             reasons.append("the training left images out")
@@ -251,7 +251,7 @@ def score(
     made: Facts | None = None,
     worst: int = WORST,
 ) -> Facts:
-    """Score one data set at one margin: a result (see the top of this module).
+    """Score one dataset at one margin: a result (see the top of this module).
 
     Args:
         listed: the lists, or None where a predictions file came without them.
@@ -294,7 +294,7 @@ def _set_sizes(
     listed: Listed | None, predictions: Predictions, columns: metrics.Columns, rounds: int, seed: int
 ) -> list[Facts]:
     """The predictions on the sets of AFLW2000 images in use, which differ by what the released code drops."""
-    if listed is None or listed.data_set != DATA_SETS["aflw2000"]:
+    if listed is None or listed.dataset != DATASETS["aflw2000"]:
         return []
     every = len(listed.usable)
     dropped = f"without the last partial batch of {RELEASED_BATCH}, which the released code drops"

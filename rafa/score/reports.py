@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rafa.datasets.sets import DATA_SETS
+from rafa.datasets.sets import DATASETS
 from rafa.score import tables
 from rafa.score.protocol import Facts, paper_tables
 from rafa.score.tables import MAE_HEADER, count_text, heading, mae_table
@@ -102,7 +102,7 @@ _ABOUT = """# Results
 Written by `python evaluate.py results RESULT.json... --out doc/results.md` from the result files of runs; do not edit.
 The number of a row leads to its command, commit, hardware, date and seeds below.
 """
-_FREE = """## Without the licensed data sets
+_FREE = """## Without the licensed datasets
 
 Synthetic heads and your own lists. **These are not the paper's data: do not compare them with its tables.**
 """
@@ -139,7 +139,7 @@ def _paper_rows_table(measured: Sequence[tuple[int, Facts]]) -> str:
     """RAFA-Net's rows in the paper, each followed by the results of the same protocol or "not measured here"."""
     rows: list[list[object]] = []
     for name, row, group in _paper_results():
-        title, margin = DATA_SETS[group].title, row["margin"]
+        title, margin = DATASETS[group].title, row["margin"]
         rows.append(["-", *tables.plain_row(f"paper, {tables.PAPER_NAMES[name]}: {title}", margin, row[group])])
         ours: list[list[object]] = []
         for number, result in measured:
@@ -153,7 +153,7 @@ def _paper_rows_table(measured: Sequence[tuple[int, Facts]]) -> str:
 
 
 def _paper_results() -> Iterator[tuple[str, Facts, str]]:
-    """RAFA-Net's results in the paper: table, row, data set."""
+    """RAFA-Net's results in the paper: table, row, dataset."""
     for name, groups in tables.GROUPS.items():
         for row in paper_tables()[name]:
             if "margin" in row:

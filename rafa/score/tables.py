@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rafa.datasets.sets import DATA_SETS
+from rafa.datasets.sets import DATASETS
 from rafa.pose import AXES
 from rafa.score import metrics
 from rafa.score.protocol import MAE_KEYS, PAPER_DATA, Facts, counted, margin_text, paper_tables
 
-GROUPS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # the data sets of a table's columns
+GROUPS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # the datasets of a table's columns
 PAPER_NAMES = {"table1": "Table 1", "table2": "Table 2 (its split is unknown)"}
 MAE_HEADER = ("Result", "Margin", "Images expected / found / scored", "Yaw", "Pitch", "Roll", "MAE")
 MAE_LEGEND = "Mean absolute error in degrees [95% interval]; MAE is the mean of the three axes."
@@ -49,7 +49,7 @@ def heading(card: Facts, with_file: bool = True) -> str:
 
 
 def title_of(card: Facts, with_file: bool = True) -> str:
-    """Data set, split, predictions file and views of a result."""
+    """Dataset, split, predictions file and views of a result."""
     doubt = " (NOT the published lists)" if is_of_paper(card) and not is_published(card) else ""
     file = f", {Path(card['predictions']['file']).name}" if card["predictions"] and with_file else ""
     split = "" if card["split"] == "all" else f", {card['split']}"
@@ -58,8 +58,8 @@ def title_of(card: Facts, with_file: bool = True) -> str:
 
 
 def is_of_paper(card: Facts) -> bool:
-    """Whether a result is on a data set of the paper."""
-    return card["data_set"] in [data_set.title for data_set in PAPER_DATA]
+    """Whether a result is on a dataset of the paper."""
+    return card["data_set"] in [dataset.title for dataset in PAPER_DATA]
 
 
 def is_published(card: Facts) -> bool:
@@ -166,23 +166,23 @@ def paper_table(name: str, results: Mapping[tuple[str, float], Facts], absent: M
 
     Args:
         name: "table1" or "table2".
-        results: by data set and margin.
-        absent: by data set, why it was not scored.
+        results: by dataset and margin.
+        absent: by dataset, why it was not scored.
     """
     groups = GROUPS[name]
-    header = [f"{DATA_SETS[group].title} {column}" for group in groups for column in ("yaw", "pitch", "roll", "MAE")]
+    header = [f"{DATASETS[group].title} {column}" for group in groups for column in ("yaw", "pitch", "roll", "MAE")]
     rows, notes = [], []
     for row in paper_tables()[name]:
         start = [row["input"]] if "input" in row else []
         rows.append([*start, row["method"], *(cell for group in groups for cell in _paper_cells(row, group))])
         means = row.get("mean_of_three", {})
-        notes += [f"{mean:.2f} for {row['method']} on {DATA_SETS[group].title}" for group, mean in means.items()]
+        notes += [f"{mean:.2f} for {row['method']} on {DATASETS[group].title}" for group, mean in means.items()]
         if "margin" in row:
             split = ", our split 16-8 (the paper's is unknown)" if name == "table2" else ""
             remarks, cells = [], []
             for group in groups:
                 remark, found = _our_cells(results.get((group, row["margin"])), row[group], absent.get(group))
-                remarks.append(f"{DATA_SETS[group].title}: {remark}")
+                remarks.append(f"{DATASETS[group].title}: {remark}")
                 cells += found
             rows.append([*start, f"**this network, margin {row['margin']:g}{split}** ({'; '.join(remarks)})", *cells])
     first = ["Method"] if name == "table1" else ["Input", "Method"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data_loaders import WHOLE, Share
+from data_loaders import WHOLE, Shard
 from rafa.net.backend import keras, tf
 from rafa.script import InputError
 
@@ -20,7 +20,7 @@ MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, 
 _EXAMPLE = '{"cluster": {"worker": ["first:2222", "second:2222"]}, "task": {"type": "worker", "index": 0}}'
 
 
-def this_machine() -> Share:
+def this_machine() -> Shard:
     """Which machine this is of those that the environment variable TF_CONFIG names; the first writes the run folder.
 
     Raises:
@@ -35,7 +35,7 @@ def this_machine() -> Share:
         named = list(config["cluster"]) == ["worker"] and task["type"] == "worker" and isinstance(workers, list)
         different = all(map(_is_address, workers)) and len(set(workers)) == len(workers)
         if named and different and type(index) is int and 0 <= index < len(workers):
-            return Share(index, len(workers))
+            return Shard(index, len(workers))
     raise InputError(
         f"TF_CONFIG is {' '.join(text.split())}; expected all machines as host:port, none twice, and the index of "
         f"this one, a number from 0, as in {_EXAMPLE}"
@@ -78,7 +78,7 @@ class Devices:
         machine: what of every batch this machine reads.
     """
 
-    def __init__(self, strategy: Any = None, machine: Share = WHOLE) -> None:
+    def __init__(self, strategy: Any = None, machine: Shard = WHOLE) -> None:
         self.strategy, self.machine = strategy, machine
         self.count: int = strategy.num_replicas_in_sync if strategy else 1
 
@@ -120,7 +120,7 @@ class Devices:
 
         def step(*batch: Any) -> dict[str, float]:
             def share(device: Any) -> Any:
-                part = Share(device.replica_id_in_sync_group % here, here)
+                part = Shard(device.replica_id_in_sync_group % here, here)
                 return tf.nest.map_structure(lambda rows: tf.constant(rows[part.places(len(rows), len(rows))]), batch)
 
             found = shared(strategy.experimental_distribute_values_from_function(share))
@@ -208,7 +208,7 @@ class Devices:
 ONE_DEVICE = Devices()
 
 
-def all_devices(machine: Share = WHOLE) -> Devices:
+def all_devices(machine: Shard = WHOLE) -> Devices:
     """All GPUs that are visible, of all machines; where there are none, each machine's processors as one device.
 
     To be called before anything else of TensorFlow; with several machines it waits for the others, and Ctrl-C

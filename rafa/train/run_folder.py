@@ -14,7 +14,7 @@ import numpy as np
 
 from rafa.files import write_text, written_whole
 from rafa.pose import AXES
-from rafa.script import InputError, error_text
+from rafa.script import InputError
 from rafa.train.devices import LostMachineError
 
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -80,7 +80,7 @@ class RunFolder:
                 if self.epochs_saved is None:
                     raise
                 go_on = "" if isinstance(error, DivergedError | LostMachineError) else self._go_on()
-                raise InputError(f"{error_text(error)}; {self._saved()}{go_on}") from error
+                raise InputError(f"{error}; {self._saved()}{go_on}") from error
 
     def _left_behind(self) -> list[Path]:
         """What a killed run was writing, see `written_whole`."""

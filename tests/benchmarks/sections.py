@@ -20,8 +20,8 @@ from timing import NOT_HERE, ROOT, alternated, in_child, spread
 
 from data_loaders import labels, scoring_batches, shuffled_epochs, training_batches
 from rafa.datasets.lists import Listed, read_lists
-from rafa.datasets.sets import DATA_SETS
-from rafa.heads.dataset import write_data_set
+from rafa.datasets.sets import DATASETS
+from rafa.heads.dataset import write_dataset
 from rafa.pose import CHANNEL_MEANS, CROP_SIZE
 from rafa.score.tables import table
 
@@ -157,7 +157,7 @@ def _waiting(step: Callable[..., Any], backbone: str, rounds: int) -> str:
             step(crops, true)
             whole.append(time.perf_counter() - start)
     share = 100 * np.array(waited[1:]) / np.array(whole[1:])
-    return f"Share of a step of {BATCH} in which {backbone} waits for images from the disk: {spread(share, 2)} %."
+    return f"Shard of a step of {BATCH} in which {backbone} waits for images from the disk: {spread(share, 2)} %."
 
 
 # --- Profile ----------------------------------------------------------------------------------------------------------
@@ -275,14 +275,14 @@ def predict(rounds: int, slow: bool) -> str:
     if device == "CPU":
         rows.append(["both", "GPU", "1, 16", NOT_HERE, NOT_HERE])
     text = table(["Network", "Device", "Crops", "ms", "Times the speed of Keras' `predict`"], rows)
-    columns = ["Network", "`evaluate.py`, images a second", "The network alone, crops in memory", "Share"]
+    columns = ["Network", "`evaluate.py`, images a second", "The network alone, crops in memory", "Shard"]
     text += "\n\n" + table(columns, rates)
     return text + "\n\n" + table(["Script, from start to end", "s", "/ `import tensorflow`"], scripts)
 
 
 def _scripts(folder: Path, rounds: int) -> list[list[str]]:
     python, weights = [sys.executable], ["--weights", str(folder / "small.weights.h5")]
-    write_data_set(folder / "heads", train=0, test=1, workers=1)
+    write_dataset(folder / "heads", train=0, test=1, workers=1)
     image, exported = str(folder / "heads/AFLW2000/image00002.jpg"), str(folder / "small.onnx")
     box = ["--box", "100", "100", "200"]
     onnx = ["--weights", exported]
@@ -312,7 +312,7 @@ def _scripts(folder: Path, rounds: int) -> list[list[str]]:
 _SCORE = """
 import numpy as np
 from pathlib import Path
-from data_loaders import DATA_SETS, RECORD, Listed, read_lists
+from data_loaders import DATASETS, RECORD, Listed, read_lists
 from rafa.score import metrics, protocol
 from rafa.score.predictions import truth_of
 from dataclasses import replace
@@ -338,7 +338,7 @@ report(read=read, bootstrap=bootstrap, score=time.perf_counter() - start)
 
 def scoring(rounds: int, slow: bool) -> str:
     """Lists and scores by the number of images."""
-    numbers = (DATA_SETS["aflw2000"].usable, DATA_SETS["biwi"].usable, *((122_450,) if slow else ()))
+    numbers = (DATASETS["aflw2000"].usable, DATASETS["biwi"].usable, *((122_450,) if slow else ()))
     runs: dict[int, list[dict[str, float]]] = {number: [] for number in numbers}
     with tempfile.TemporaryDirectory() as name:
         for _ in range(rounds):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rafa.datasets import lists
-from rafa.datasets.lists import blob_id, load_data_set, read_lists
+from rafa.datasets.lists import blob_id, load_dataset, read_lists
 from rafa.script import InputError
 
 # image, row of the crop list, row of the angle list → (row, column, size) or why it is rejected
@@ -59,7 +59,7 @@ def test_every_row_of_a_published_crop_list_is_used_or_counted(tmp_path, publish
     (tmp_path / "300wcrop.txt").write_text("".join(rows))
     (tmp_path / "300w_euler_cls.txt").write_text("a.jpg\t1\t2\t3\nc.jpg\t1\t2\t3\nc.jpg\t1\t2\t3\nd.jpg\tx\n")
     publish(tmp_path, "300w-lp")
-    listed = load_data_set("300w-lp", tmp_path)
+    listed = load_dataset("300w-lp", tmp_path)
     assert listed.records["path"].tolist() == ["c.jpg"] and listed.files[0].rows == 5
     assert {reason: sorted(paths) for reason, paths in listed.rejected.items()} == {
         "listed twice": ["a.jpg", "b.jpg", "c.jpg"],  # c.jpg in the angle list
@@ -73,7 +73,7 @@ def test_every_row_of_a_published_crop_list_is_used_or_counted(tmp_path, publish
 def test_published_lists_never_end_a_run_and_what_cannot_be_used_is_counted_by_reason(how, quirks, publish):
     publish(quirks, "300w-lp")
     files = (quirks / "300wcrop.txt", quirks / "300w_euler_cls.txt")
-    listed = load_data_set("300w-lp", quirks) if how == "by name" else read_lists(*files, "radians", quirks)
+    listed = load_dataset("300w-lp", quirks) if how == "by name" else read_lists(*files, "radians", quirks)
     expected = [(name, box) for name, _, _, box in QUIRKS if isinstance(box, tuple)]
     assert [Path(path).stem for path in listed.records["path"]] == [name for name, _ in expected]
     assert [tuple(record)[1:4] for record in listed.records] == [box for _, box in expected]
@@ -109,7 +109,7 @@ def test_the_same_rows_are_refused_in_lists_that_are_not_the_published_ones(name
     (tmp_path / "300w_euler_cls.txt").write_text(angles.format(path) + good.format("0.1\t0.2\t0.3"))
     message = REFUSED[name] if REFUSED[name] == UNPAIRED else rf"300w\w+\.txt, {REFUSED[name]}"
     with pytest.raises(InputError, match=message):
-        load_data_set("300w-lp", tmp_path)
+        load_dataset("300w-lp", tmp_path)
 
 
 def test_one_published_list_beside_your_own_is_still_read_generously(quirks, publish, monkeypatch):
@@ -120,5 +120,5 @@ def test_one_published_list_beside_your_own_is_still_read_generously(quirks, pub
     (quirks / "300w_euler_cls.txt").write_text("300W_LP/AFW/plain.jpg\t0\t0\t0\n300W_LP/AFW/word.jpg\tx\t0\t0\n")
     content = (quirks / "300w_euler_cls.txt").read_bytes()
     monkeypatch.setitem(lists.PUBLISHED_BLOBS, "300w_euler_cls.txt", blob_id(content))
-    listed = load_data_set("300w-lp", quirks)
+    listed = load_dataset("300w-lp", quirks)
     assert listed.rejected == {"malformed angles": ["300W_LP/AFW/word.jpg"]} and not listed.published

@@ -15,12 +15,12 @@ from scipy.io import savemat
 from data_loaders import scoring_batches
 from rafa.datasets import check as data_folder
 from rafa.datasets.check import check_data_folder, check_images, fetch_lists, keep_present, missing_frames
-from rafa.datasets.lists import blob_id, load_data_set
-from rafa.datasets.sets import PAPER_DATA_SETS
+from rafa.datasets.lists import blob_id, load_dataset
+from rafa.datasets.sets import PAPER_DATASETS
 from rafa.script import InputError
 
 SCRIPT = Path(__file__).parents[2] / "data_loaders.py"
-LAYOUT = {  # one image of each data set
+LAYOUT = {  # one image of each dataset
     ("300wcrop.txt", "300w_euler_cls.txt"): "300W_LP/AFW/AFW_1_0.jpg",
     ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt"): "AFLW2000/image00002.jpg",
     ("biwi_rect.txt", "biwi_angle.txt"): "BIWI/hpdb/01/frame_00003_rgb.png",
@@ -76,7 +76,7 @@ def test_rows_of_the_published_lists_whose_box_does_not_fit_are_rejected_by_reas
     angles = [f"./AFLW2000/image{n:05d}.png\t0\t0\t0" for n in range(7)]
     write_lists(folder, boxes, angles, ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt"))
     publish(folder, "aflw2000")
-    kept = keep_present(load_data_set("aflw2000", folder))
+    kept = keep_present(load_dataset("aflw2000", folder))
     assert kept.rejected == {"box outside its image": ["AFLW2000/image00002.png", "AFLW2000/image00003.png"]}
     assert kept.usable == tuple(kept.records["path"]) and len(kept.usable) == 5  # 1 reaches over the border
 
@@ -98,14 +98,14 @@ def test_a_box_is_judged_by_the_image_as_exif_turns_it(folder):
 
 @pytest.fixture
 def three_sets(tmp_path, publish):
-    """A data folder with one image of each data set, and a second row without a box; its lists count as published."""
+    """A data folder with one image of each dataset, and a second row without a box; its lists count as published."""
     (tmp_path / "lists").mkdir()
     for (crop_list, angle_list), path in LAYOUT.items():
         absent = path.replace(".", "-9.")
         (tmp_path / "lists" / crop_list).write_text(f"./{path}\t1 2 3 3 \n./{absent}\n")
         (tmp_path / "lists" / angle_list).write_text(f"./{path}\t0.1\t0.2\t0.3\n./{absent}\t0\t0\t0\n")
         write_image(tmp_path / path)
-    for name in PAPER_DATA_SETS:
+    for name in PAPER_DATASETS:
         publish(tmp_path / "lists", name)
     return tmp_path
 
@@ -204,7 +204,7 @@ def test_missing_frames_are_given_by_ranges(three_sets):
     (three_sets / "lists/biwi_rect.txt").write_text("".join(f"./{path}\t1 2 3 3\n" for path in frames))
     (three_sets / "lists/biwi_angle.txt").write_text("".join(f"./{path}\t1\t2\t3\n" for path in frames))
     there = {frames[2], *frames[5:]}
-    listed = load_data_set("biwi", three_sets)
+    listed = load_dataset("biwi", three_sets)
     assert [*missing_frames(listed, there)] == ["01: 1 of 5 present, missing 00000-00003, 00007-00009"]
     assert [*missing_frames(listed, set(frames) - {frames[8]})] == ["02: 4 of 5 present, missing 00007"]
 

@@ -10,7 +10,7 @@ from helpers.lists import read
 import data_loaders
 from data_loaders import crop
 from rafa.datasets.lists import RECORD, Listed
-from rafa.datasets.sets import DATA_SETS
+from rafa.datasets.sets import DATASETS
 from rafa.pose import AXES
 from rafa.script import InputError
 
@@ -149,7 +149,7 @@ def shown(monkeypatch):
     records = np.zeros(1003, RECORD)
     records["angles"] = np.arange(1003)[:, None] * (1, 10, 100)
     monkeypatch.setattr(data_loaders.KeptImages, "crop", lambda _, index, margin: np.array([index, margin]))
-    return Listed(DATA_SETS["300w-lp"], Path(), records, {})
+    return Listed(DATASETS["300w-lp"], Path(), records, {})
 
 
 def test_an_epoch_draws_a_margin_for_every_image_and_the_next_draws_others(shown):

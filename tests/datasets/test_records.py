@@ -10,7 +10,7 @@ from helpers.lists import read, rows_of, write_lists
 from sklearn.model_selection import GroupShuffleSplit
 
 import data_loaders
-from rafa.datasets.lists import limited, load_data_set
+from rafa.datasets.lists import limited, load_dataset
 from rafa.datasets.sets import BIWI_PERSON, BIWI_SPLITS, SPLIT_FRAMES
 from rafa.pose import AXES, angles_of, rotation_matrix
 from rafa.script import InputError
@@ -64,7 +64,7 @@ def test_rows_become_records_in_axis_order(folder):
     assert (record["path"], record["row"], record["column"], record["size"]) == ("AFLW2000/image00002.png", 12, 10, 60)
     np.testing.assert_allclose(record["angles"], [2 / 40, -2 / 20, 2 / 10])  # yaw, pitch, roll
     assert data_loaders.image_path(listed, record) == folder / "AFLW2000/image00002.png"
-    assert (listed.data_set.title, listed.split, listed.rejected, listed.notes) == ("your own lists", "all", {}, ())
+    assert (listed.dataset.title, listed.split, listed.rejected, listed.notes) == ("your own lists", "all", {}, ())
     assert not listed.published
 
 
@@ -127,12 +127,12 @@ def test_lists_without_a_usable_row_say_why(folder):
         read(folder)
 
 
-# --- Registered data sets ---
+# --- Registered datasets ---
 
 
 def test_a_missing_list_says_where_it_was_looked_for_and_how_to_get_it(tmp_path):
     with pytest.raises(InputError, match=r"(?s)Aflw2000crop.txt is neither in .*--fetch-lists"):
-        load_data_set("aflw2000", tmp_path)
+        load_dataset("aflw2000", tmp_path)
 
 
 def test_lists_are_found_in_the_data_folder_and_in_its_lists(tmp_path):
@@ -146,25 +146,25 @@ def test_lists_are_found_in_the_data_folder_and_in_its_lists(tmp_path):
 def test_lists_that_are_not_the_published_ones_are_noted(folder):
     (folder / "crop.txt").rename(folder / "Aflw2000crop.txt")
     (folder / "angles.txt").rename(folder / "Aflw2000_euler_cls.txt")
-    listed = load_data_set("aflw2000", folder)
+    listed = load_dataset("aflw2000", folder)
     assert not listed.published
     assert listed.notes == (
         "Aflw2000crop.txt is not the published list",
         "Aflw2000_euler_cls.txt is not the published list",
         "7 rows, 7 usable; the published lists have 1,955 rows, 1,947 usable",
     )
-    assert load_data_set("synthetic", folder).notes == ()  # whose lists have the same names
+    assert load_dataset("synthetic", folder).notes == ()  # whose lists have the same names
 
 
 def test_one_published_list_of_two_is_not_a_published_pair(folder, publish):
     (folder / "crop.txt").rename(folder / "Aflw2000crop.txt")
     (folder / "angles.txt").rename(folder / "Aflw2000_euler_cls.txt")
     publish(folder, "aflw2000")
-    assert load_data_set("aflw2000", folder).published
+    assert load_dataset("aflw2000", folder).published
     with (folder / "Aflw2000crop.txt").open("a") as file:
         file.write("\nAFLW2000/image99999.png\t1 2 3 3")
     with pytest.raises(InputError, match="only the first names 1 images, only the second 0"):
-        load_data_set("aflw2000", folder)
+        load_dataset("aflw2000", folder)
 
 
 def test_lists_in_the_published_format_of_aflw2000_give_1947_of_1955(tmp_path, publish):
@@ -176,7 +176,7 @@ def test_lists_in_the_published_format_of_aflw2000_give_1947_of_1955(tmp_path, p
     angles = [f"./AFLW2000/image{n:05d}.jpg\t-0.001\t0.002\t0.003\t89\t90\t90" for n in numbers]
     write_lists(tmp_path, boxes, angles, ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt"))
     publish(tmp_path, "aflw2000")
-    listed = load_data_set("aflw2000", tmp_path)
+    listed = load_dataset("aflw2000", tmp_path)
     assert listed.published and listed.notes == ()
     assert (listed.files[0].rows, len(listed.records), len(listed.rejected["no box"])) == (1955, 1947, 8)
     np.testing.assert_array_equal(listed.records["column"], 2 * listed.records["row"])
@@ -184,7 +184,7 @@ def test_lists_in_the_published_format_of_aflw2000_give_1947_of_1955(tmp_path, p
     with (tmp_path / "Aflw2000_euler_cls.txt").open("a") as file:
         file.write("AFLW2000/image99999.jpg\t0\t0\t0\n")
     publish(tmp_path, "aflw2000")
-    assert load_data_set("aflw2000", tmp_path).notes == ()  # rows are counted in the crop list
+    assert load_dataset("aflw2000", tmp_path).notes == ()  # rows are counted in the crop list
 
 
 def test_lists_in_the_published_format_of_biwi_give_15648_frames(tmp_path, publish):
@@ -193,18 +193,18 @@ def test_lists_in_the_published_format_of_biwi_give_15648_frames(tmp_path, publi
     angles = [f"{frame}\t1.5\t-3.0\t45.0\r" for frame in frames]
     write_lists(tmp_path, boxes, angles, ("biwi_rect.txt", "biwi_angle.txt"))
     publish(tmp_path, "biwi")
-    listed = load_data_set("biwi", tmp_path)
+    listed = load_dataset("biwi", tmp_path)
     assert listed.published and (listed.notes, listed.rejected) == ((), {})
     assert len(listed.records) == 15648
     np.testing.assert_allclose(np.degrees(listed.records["angles"]).sum(axis=0), 15648 * np.array([45, -3, 1.5]))
-    assert len(load_data_set("biwi", tmp_path, "16-8").records) == 8 * 652
+    assert len(load_dataset("biwi", tmp_path, "16-8").records) == 8 * 652
 
 
 @needs_data
 @pytest.mark.parametrize("name", ["aflw2000", "biwi"])
 def test_the_published_lists_give_what_the_released_loader_reads(name):
     expected = json.loads((PARITY / "lists.json").read_text())[name]
-    listed = load_data_set(name, DATA)
+    listed = load_dataset(name, DATA)
     assert listed.published and not listed.notes
     check_sums(expected, listed.records)
     for which, record in (("first", listed.records[0]), ("last", listed.records[-1])):
@@ -221,13 +221,13 @@ def test_the_published_lists_give_what_the_released_loader_reads(name):
     [("biwi_70", "17-7", "train"), ("biwi_30", "17-7", "test"), ("biwi_30_s3", "17-7-b", "test")],
 )
 def test_the_published_splits_are_found_by_video(key, split, part):
-    check_sums(json.loads((PARITY / "lists.json").read_text())[key], load_data_set("biwi", DATA, split, part).records)
+    check_sums(json.loads((PARITY / "lists.json").read_text())[key], load_dataset("biwi", DATA, split, part).records)
 
 
 @needs_data
 @pytest.mark.parametrize("split", SPLIT_FRAMES)
 def test_the_published_lists_have_the_frames_of_each_split(split):
-    assert len(load_data_set("biwi", DATA, split).records) == SPLIT_FRAMES[split]
+    assert len(load_dataset("biwi", DATA, split).records) == SPLIT_FRAMES[split]
 
 
 def check_sums(expected, records):
@@ -265,21 +265,21 @@ def test_whose_person_is_in_training_too_is_as_stated(split, shared):
 
 
 def test_videos_are_known_and_persons_only_in_the_published_lists(biwi):
-    records = load_data_set("biwi", biwi).records
+    records = load_dataset("biwi", biwi).records
     assert dict(zip(records["video"].tolist(), records["person"].tolist(), strict=True)) == BIWI_PERSON
     with (biwi / "biwi_rect.txt").open("a") as file:
         file.write("\n")
-    records = load_data_set("biwi", biwi).records
+    records = load_dataset("biwi", biwi).records
     assert records["person"].tolist() == records["video"].tolist() and records["video"][0] == "01"
 
 
 @pytest.mark.parametrize("split", BIWI_SPLITS)
 def test_a_split_tests_on_its_videos_and_trains_on_all_others(split, biwi):
-    test, train = (load_data_set("biwi", biwi, split, part) for part in ("test", "train"))
+    test, train = (load_dataset("biwi", biwi, split, part) for part in ("test", "train"))
     assert set(test.records["video"]) == set(BIWI_SPLITS[split])
     assert set(train.records["video"]) == set(BIWI_PERSON) - set(BIWI_SPLITS[split])
     assert (test.split, train.split) == (f"{split} test", f"{split} train")
-    assert len(test.records) + len(train.records) == len(load_data_set("biwi", biwi).records) == 48
+    assert len(test.records) + len(train.records) == len(load_dataset("biwi", biwi).records) == 48
 
 
 def test_the_splits_are_as_long_as_their_names_say():
@@ -303,11 +303,11 @@ def test_an_unknown_or_empty_split_is_refused(folder, biwi):
     with pytest.raises(InputError, match=r"your own lists has no split '16-8'"):
         data_loaders.select_split(read(folder), "16-8", "test")
     with pytest.raises(InputError, match=r"BIWI has no split '8-16'; BIWI has all, 17-7, 17-7-b, 16-8"):
-        load_data_set("biwi", biwi, "8-16")
+        load_dataset("biwi", biwi, "8-16")
     for file in ("biwi_rect.txt", "biwi_angle.txt"):
         (biwi / file).write_text("\n".join(rows_of(biwi / file)[:2]))
     with pytest.raises(InputError, match="the test part of the split 16-8 is empty"):
-        load_data_set("biwi", biwi, "16-8")
+        load_dataset("biwi", biwi, "16-8")
 
 
 # --- Fewer images ---

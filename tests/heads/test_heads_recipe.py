@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from data_loaders import listed_image
-from rafa.datasets.lists import limited, load_data_set
+from rafa.datasets.lists import limited, load_dataset
 from rafa.heads import recipe as synthetic_recipe
-from rafa.heads.dataset import LANDMARKS, write_data_set
+from rafa.heads.dataset import LANDMARKS, write_dataset
 from rafa.heads.recipe import HeadsRecipe, landmarks_of, with_landmarks, without_landmarks
 from rafa.net.backend import keras
 from rafa.net.weights import save_half
@@ -32,13 +32,13 @@ OPTIONS = Namespace(backbone="tiny", batch_size=3, epochs=2, learning_rate=1e-3,
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads")
-    write_data_set(folder, **HEADS, workers=1)
+    write_dataset(folder, **HEADS, workers=1)
     return folder
 
 
 @pytest.fixture(scope="module")
 def train(heads):
-    return load_data_set("synthetic-train", heads)
+    return load_dataset("synthetic-train", heads)
 
 
 def batches(train, first_epoch=0, count=4, **options):

@@ -1,4 +1,4 @@
-"""The synthetic data set: lists and images agree, the same seed writes the same bytes, other data is left alone."""
+"""The synthetic dataset: lists and images agree, the same seed writes the same bytes, other data is left alone."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import synthetic_heads
-from rafa.datasets.lists import load_data_set
+from rafa.datasets.lists import load_dataset
 from rafa.script import InputError
 
 SMALL = {"train": 11, "test": 3, "seed": 5}  # two people to train on, two to test on
@@ -26,9 +26,9 @@ LISTS = [
 
 
 @pytest.fixture(scope="module")
-def data_set(tmp_path_factory):
+def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads") / "data"
-    synthetic_heads.write_data_set(folder, **SMALL, workers=1)
+    synthetic_heads.write_dataset(folder, **SMALL, workers=1)
     return folder
 
 
@@ -43,28 +43,28 @@ def digests(folder):
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_the_files_are_the_images_their_lists_and_the_manifest(data_set):
-    counts = {folder.name: len(list(folder.iterdir())) for folder in (data_set / "300W_LP").iterdir()}
+def test_the_files_are_the_images_their_lists_and_the_manifest(dataset):
+    counts = {folder.name: len(list(folder.iterdir())) for folder in (dataset / "300W_LP").iterdir()}
     assert counts == {"AFW": 4, "AFW_Flip": 4, "HELEN": 2, "HELEN_Flip": 1}
-    assert [path.name for path in sorted((data_set / "AFLW2000").iterdir())] == [
+    assert [path.name for path in sorted((dataset / "AFLW2000").iterdir())] == [
         "image00002.jpg",
         "image00003.jpg",
         "image00004.jpg",
     ]
-    assert len(digests(data_set)) == 11 + 3 + 4 + 2
+    assert len(digests(dataset)) == 11 + 3 + 4 + 2
 
 
 @pytest.mark.parametrize(("part", "boxes", "angles"), LISTS)
-def test_lists_name_the_same_images_and_all_of_them(data_set, part, boxes, angles):
-    named = rows_of(data_set, boxes)
-    assert list(named) == list(rows_of(data_set, angles))
-    assert {data_set / path for path in named} == set((data_set / part).rglob("*.jpg"))
+def test_lists_name_the_same_images_and_all_of_them(dataset, part, boxes, angles):
+    named = rows_of(dataset, boxes)
+    assert list(named) == list(rows_of(dataset, angles))
+    assert {dataset / path for path in named} == set((dataset / part).rglob("*.jpg"))
     for row, column, size, again in named.values():
         assert size == again > 20
         assert 0 < row + size / 2 < 450 and 0 < column + size / 2 < 450
-    for line in (data_set / "lists" / boxes).read_text().splitlines():
+    for line in (dataset / "lists" / boxes).read_text().splitlines():
         assert line.startswith(f"./{part}/") and line.endswith(" ")
-    for *radians, roll, pitch, yaw in rows_of(data_set, angles).values():
+    for *radians, roll, pitch, yaw in rows_of(dataset, angles).values():
         assert [roll, pitch, yaw] == [np.floor(np.degrees(angle)) + 90 for angle in radians]
 
 
@@ -76,14 +76,14 @@ def test_the_list_reader_gives_back_the_angles_that_were_drawn(monkeypatch, tmp_
         return render(identity, angles, **options)
 
     monkeypatch.setattr(synthetic_heads, "render_head", note)
-    synthetic_heads.write_data_set(tmp_path / "data", train=0, test=3, seed=1, workers=1)
-    listed = load_data_set("synthetic", tmp_path / "data")
+    synthetic_heads.write_dataset(tmp_path / "data", train=0, test=3, seed=1, workers=1)
+    listed = load_dataset("synthetic", tmp_path / "data")
     np.testing.assert_allclose(listed.records["angles"], drawn, atol=1e-6)
 
 
-def test_flipped_copies_are_mirror_images_with_mirrored_labels(data_set):
+def test_flipped_copies_are_mirror_images_with_mirrored_labels(dataset):
     _, box_list, angle_list = LISTS[0]
-    boxes, angles = rows_of(data_set, box_list), rows_of(data_set, angle_list)
+    boxes, angles = rows_of(dataset, box_list), rows_of(dataset, angle_list)
     originals = [path for path in angles if "_Flip" not in path]
     assert len(originals) == 6
     for path in originals[:-1]:  # of an odd number of images, the last has no copy
@@ -92,20 +92,20 @@ def test_flipped_copies_are_mirror_images_with_mirrored_labels(data_set):
         assert flipped == [-roll, pitch, -yaw]
         row, column, size, _ = boxes[path]
         assert boxes[copy] == [row, 450 - column - size, size, size]
-        image, mirrored = (cv2.imread(str(data_set / name)).astype(float) for name in (path, copy))
+        image, mirrored = (cv2.imread(str(dataset / name)).astype(float) for name in (path, copy))
         same, other = (np.abs(view - mirrored).mean() for view in (image[:, ::-1], image))
         assert same < 6 and same < other / 2  # two JPEGs of a noisy image, each of a quality of its own
 
 
-def test_landmarks_lie_beside_the_lists_and_those_of_a_flipped_copy_are_mirrored(data_set):
-    landmarks = np.load(data_set / "lists" / synthetic_heads.LANDMARKS)
-    paths = list(rows_of(data_set, LISTS[0][1]))
+def test_landmarks_lie_beside_the_lists_and_those_of_a_flipped_copy_are_mirrored(dataset):
+    landmarks = np.load(dataset / "lists" / synthetic_heads.LANDMARKS)
+    paths = list(rows_of(dataset, LISTS[0][1]))
     assert landmarks.shape == (len(paths), 3, 68) and landmarks.dtype == np.float32
     flipped = next(number for number, path in enumerate(paths) if "_Flip" in path)
     seen, copy = landmarks[flipped - 1], landmarks[flipped]
     for one, other in ((36, 45), (0, 16), (48, 54), (30, 30), (21, 22), (33, 33), (60, 64), (8, 8), (41, 46)):
         np.testing.assert_allclose(copy[:, other], seen[:, one] * (-1, 1, 1) + (449, 0, 0), atol=1e-3)
-    row, column, size, _ = rows_of(data_set, LISTS[0][1])[paths[flipped]]
+    row, column, size, _ = rows_of(dataset, LISTS[0][1])[paths[flipped]]
     x, y = copy[:2].mean(axis=1)
     assert row < y < row + size and column < x < column + size
 
@@ -115,7 +115,7 @@ def test_images_are_written_with_red_as_red(monkeypatch, tmp_path):
     monkeypatch.setattr(
         synthetic_heads, "render_head", lambda *_, **__: (red, {"box": (100, 100, 200), "landmarks": np.zeros((3, 68))})
     )
-    synthetic_heads.write_data_set(tmp_path / "data", train=0, test=1, workers=1)
+    synthetic_heads.write_dataset(tmp_path / "data", train=0, test=1, workers=1)
     pixel = np.asarray(Image.open(tmp_path / "data/AFLW2000/image00002.jpg"))[200, 200]
     np.testing.assert_allclose(pixel, (255, 0, 0), atol=3)
 
@@ -152,22 +152,22 @@ def test_one_head_in_eight_may_reach_over_the_border():
     assert (off > (54.4, 40.8)).any(axis=1).mean() == pytest.approx(0.744 / 8, abs=0.02)
 
 
-def test_the_same_seed_writes_the_same_bytes_with_one_worker_and_with_two(data_set, tmp_path):
-    synthetic_heads.write_data_set(tmp_path / "again", **SMALL, workers=2)
-    assert digests(tmp_path / "again") == digests(data_set)
+def test_the_same_seed_writes_the_same_bytes_with_one_worker_and_with_two(dataset, tmp_path):
+    synthetic_heads.write_dataset(tmp_path / "again", **SMALL, workers=2)
+    assert digests(tmp_path / "again") == digests(dataset)
 
 
-def test_the_first_images_do_not_depend_on_how_many_follow(data_set, tmp_path):
-    synthetic_heads.write_data_set(tmp_path / "fewer", train=8, test=1, seed=5, workers=1)
-    fewer, all_of_them = digests(tmp_path / "fewer"), digests(data_set)
+def test_the_first_images_do_not_depend_on_how_many_follow(dataset, tmp_path):
+    synthetic_heads.write_dataset(tmp_path / "fewer", train=8, test=1, seed=5, workers=1)
+    fewer, all_of_them = digests(tmp_path / "fewer"), digests(dataset)
     images = [name for name in fewer if name.endswith(".jpg")]
     assert len(images) == 9 and all(fewer[name] == all_of_them[name] for name in images)
 
 
-def test_another_seed_draws_other_images(data_set, tmp_path):
-    synthetic_heads.write_data_set(tmp_path / "other", train=0, test=1, seed=6, workers=1)
+def test_another_seed_draws_other_images(dataset, tmp_path):
+    synthetic_heads.write_dataset(tmp_path / "other", train=0, test=1, seed=6, workers=1)
     name = "AFLW2000/image00002.jpg"
-    assert (tmp_path / "other" / name).read_bytes() != (data_set / name).read_bytes()
+    assert (tmp_path / "other" / name).read_bytes() != (dataset / name).read_bytes()
 
 
 def test_people_of_the_test_part_are_not_in_training(monkeypatch):
@@ -185,39 +185,39 @@ def test_people_of_the_test_part_are_not_in_training(monkeypatch):
     assert len(people) == len(set(people)) == 80
 
 
-def test_a_whole_set_is_kept_and_one_begun_or_of_another_version_drawn_again(data_set, tmp_path, monkeypatch):
+def test_a_whole_set_is_kept_and_one_begun_or_of_another_version_drawn_again(dataset, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(synthetic_heads, "_draw_data_set", lambda *_, workers, **options: drawn.append(options))
-    synthetic_heads.ensure_data_set(data_set, **SMALL)
+    monkeypatch.setattr(synthetic_heads, "_draw_dataset", lambda *_, workers, **options: drawn.append(options))
+    synthetic_heads.ensure_dataset(dataset, **SMALL)
     assert not drawn
     for change in ({"seed": 1}, {"train": 10}, {"test": 4}, {"per_person": 2}):
         ((name, value),) = change.items()
         with pytest.raises(InputError, match=f"holds other synthetic heads .* expected .*{name} {value}"):
-            synthetic_heads.ensure_data_set(data_set, **{**SMALL, **change})
-    manifest = json.loads((data_set / synthetic_heads.MANIFEST).read_text())
+            synthetic_heads.ensure_dataset(dataset, **{**SMALL, **change})
+    manifest = json.loads((dataset / synthetic_heads.MANIFEST).read_text())
     for change in ({"complete": False}, {"version": synthetic_heads.VERSION - 1}):
         (tmp_path / synthetic_heads.MANIFEST).write_text(json.dumps({**manifest, **change}))
-        synthetic_heads.ensure_data_set(tmp_path, **SMALL)
+        synthetic_heads.ensure_dataset(tmp_path, **SMALL)
     assert drawn == [{**SMALL, "per_person": synthetic_heads.PER_PERSON}] * 2
 
 
-def test_a_set_that_another_program_has_drawn_meanwhile_is_not_drawn_again(data_set, tmp_path, monkeypatch):
+def test_a_set_that_another_program_has_drawn_meanwhile_is_not_drawn_again(dataset, tmp_path, monkeypatch):
     @contextlib.contextmanager
     def drawn_meanwhile(path, in_use, wait):
         assert path.parent == tmp_path and wait
-        shutil.copy(data_set / synthetic_heads.MANIFEST, tmp_path)
+        shutil.copy(dataset / synthetic_heads.MANIFEST, tmp_path)
         yield
 
     monkeypatch.setattr(synthetic_heads, "locked", drawn_meanwhile)
-    monkeypatch.setattr(synthetic_heads, "_draw_data_set", None)
-    synthetic_heads.ensure_data_set(tmp_path, **SMALL)
+    monkeypatch.setattr(synthetic_heads, "_draw_dataset", None)
+    synthetic_heads.ensure_dataset(tmp_path, **SMALL)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "[1]", '{"arguments": 5}', '{"arguments": {"train": 1e999}}', "\xff"])
 def test_a_manifest_of_any_shape_is_none(text, tmp_path):
     (tmp_path / synthetic_heads.MANIFEST).write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match="Give a new folder"):
-        synthetic_heads.ensure_data_set(tmp_path, **SMALL)
+        synthetic_heads.ensure_dataset(tmp_path, **SMALL)
 
 
 def test_an_interrupted_set_is_not_whole_and_is_replaced(tmp_path, monkeypatch):
@@ -226,32 +226,32 @@ def test_an_interrupted_set_is_not_whole_and_is_replaced(tmp_path, monkeypatch):
 
     monkeypatch.setattr(synthetic_heads, "_draw_person", stop)
     with pytest.raises(KeyboardInterrupt):
-        synthetic_heads.write_data_set(tmp_path, **SMALL, workers=1)
+        synthetic_heads.write_dataset(tmp_path, **SMALL, workers=1)
     assert not json.loads((tmp_path / synthetic_heads.MANIFEST).read_text())["complete"]
     monkeypatch.undo()
     (tmp_path / "AFLW2000").mkdir()
     (tmp_path / "AFLW2000" / "image00009.jpg").touch()
-    synthetic_heads.write_data_set(tmp_path, train=0, test=1, workers=1)
+    synthetic_heads.write_dataset(tmp_path, train=0, test=1, workers=1)
     assert [path.name for path in (tmp_path / "AFLW2000").iterdir()] == ["image00002.jpg"]
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_folder_with_other_files_is_left_alone(tmp_path, known):
     if known:
-        synthetic_heads.write_data_set(tmp_path, train=0, test=1, workers=1)
+        synthetic_heads.write_dataset(tmp_path, train=0, test=1, workers=1)
     stranger = tmp_path / "AFLW2000" / "mine.jpg"
     stranger.parent.mkdir(exist_ok=True)
     stranger.write_bytes(b"someone else's")
     before = digests(tmp_path)
     with pytest.raises(InputError, match="Give a new folder"):
-        synthetic_heads.write_data_set(tmp_path, **SMALL)
+        synthetic_heads.write_dataset(tmp_path, **SMALL)
     assert digests(tmp_path) == before
 
 
 @pytest.mark.parametrize("wrong", [{"train": -1}, {"test": -1}, {"train": 0, "test": 0}])
 def test_nothing_to_draw_is_refused(tmp_path, wrong):
     with pytest.raises(InputError, match="at least one image"):
-        synthetic_heads.write_data_set(tmp_path / "data", **{**SMALL, **wrong})
+        synthetic_heads.write_dataset(tmp_path / "data", **{**SMALL, **wrong})
     assert not (tmp_path / "data").exists()
 
 

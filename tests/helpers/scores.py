@@ -9,7 +9,7 @@ import numpy as np
 
 import evaluate
 from rafa.datasets.lists import RECORD, Listed, ListFile
-from rafa.datasets.sets import DATA_SETS
+from rafa.datasets.sets import DATASETS
 from rafa.score import protocol
 from rafa.score.predictions import truth_of
 
@@ -46,15 +46,13 @@ def write_data(folder):
 
 def published(name, count, split="all", video=""):
     """A list as the published one would be read, and predictions for all of it at margin 0.2 without an error."""
-    rng, data_set = np.random.default_rng(0), DATA_SETS[name]
+    rng, dataset = np.random.default_rng(0), DATASETS[name]
     records = np.zeros(count, RECORD)
     records["path"] = [f"{n:05d}.jpg" for n in range(count)]
     records["angles"] = rng.uniform(-1, 1, (count, 3))
     records["video"] = records["person"] = video
-    files = tuple(
-        ListFile(name, data_set.rows or count, "0", True) for name in (data_set.crop_list, data_set.angle_list)
-    )
-    listed = Listed(data_set, Path(), records, {}, files, split=split, usable=tuple(records["path"].tolist()))
+    files = tuple(ListFile(name, dataset.rows or count, "0", True) for name in (dataset.crop_list, dataset.angle_list))
+    listed = Listed(dataset, Path(), records, {}, files, split=split, usable=tuple(records["path"].tolist()))
     return listed, replace(truth_of(listed), margin=np.full(count, 0.2))
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rafa.datasets.check import keep_present
 from rafa.datasets.images import read_image
-from rafa.datasets.lists import Box, Listed, image_path, load_data_set
+from rafa.datasets.lists import Box, Listed, image_path, load_dataset
 from rafa.media.detectors import MAPPINGS, SAME_FACE, Detector, HaarDetector, Square, YuNetDetector, overlap
 from rafa.pose import AXES
 from rafa.script import number, option_parser, progress, run_script
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--detector-model", metavar="FILE.onnx", help="a YuNet (default: the Haar cascades)")
     parser.add_argument("--every", type=number(int, 1), default=1, metavar="N", help="use every Nth image only")
     options = parser.parse_args()
-    listed = keep_present(load_data_set("aflw2000", options.data_dir), allow_missing=True)
+    listed = keep_present(load_dataset("aflw2000", options.data_dir), allow_missing=True)
     listed = replace(listed, records=listed.records[:: options.every])
     detector = YuNetDetector(options.detector_model) if options.detector_model else HaarDetector()
     print("\n".join(report(measure(listed, detector))))

@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_loaders import batches_per_epoch, labels, load_crop, training_batches
-from rafa.datasets.lists import Listed, load_data_set
+from rafa.datasets.lists import Listed, load_dataset
 from rafa.files import ROOT, environment, write_text
 from rafa.pose import AXES
 from rafa.score import metrics, tables
@@ -179,10 +179,10 @@ def main() -> None:
     parser.add_argument("--runs", default=str(ROOT / "doc/effects.json"), metavar="FILE", help="the seeds' numbers")
     parser.add_argument("--document", default=str(ROOT / "doc/differences.md"), metavar="FILE", help="gets the table")
     options = parser.parse_args()
-    from rafa.heads.dataset import ensure_data_set
+    from rafa.heads.dataset import ensure_dataset
 
-    ensure_data_set(options.data_dir)
-    train_list, test = (load_data_set(name, options.data_dir) for name in ("synthetic-train", "synthetic"))
+    ensure_dataset(options.data_dir)
+    train_list, test = (load_dataset(name, options.data_dir) for name in ("synthetic-train", "synthetic"))
     file = Path(options.runs)
     runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else []
     for seed in range(options.seeds):

@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 
 from data_loaders import crop, mean_of_views, views_of
 from rafa.datasets.check import keep_present
-from rafa.datasets.lists import Listed, load_data_set
+from rafa.datasets.lists import Listed, load_dataset
 from rafa.files import ROOT, write_text
 from rafa.heads.dataset import random_angles
 from rafa.heads.renderer import render_head
@@ -143,7 +143,7 @@ def main() -> None:
 
     options = parse_options()
     model = load_rafa_net(pretrained.FILE)
-    listed = keep_present(load_data_set("aflw2000", options.data_dir), allow_missing=True)
+    listed = keep_present(load_dataset("aflw2000", options.data_dir), allow_missing=True)
     card = ROOT / "doc" / "model_card.md"
     parts = measured_parts(model, listed, options.people, options.seed)
     write_text(card, with_parts(card.read_text(encoding="utf-8"), parts))

@@ -16,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_loaders import training_batches
-from rafa.datasets.lists import Listed, limited, load_data_set
+from rafa.datasets.lists import Listed, limited, load_dataset
 from rafa.files import ROOT, write_text
 from rafa.pose import AXES
 from rafa.score import tables
@@ -72,11 +72,11 @@ def main() -> None:
     )
     parser.add_argument("--document", default=str(ROOT / "doc/differences.md"), metavar="FILE", help="gets the table")
     options = parser.parse_args()
-    from rafa.heads.dataset import ensure_data_set
+    from rafa.heads.dataset import ensure_dataset
     from rafa.train.devices import choose_precision
 
-    ensure_data_set(options.data_dir)
-    listed = limited(load_data_set("synthetic-train", options.data_dir), options.images)
+    ensure_dataset(options.data_dir)
+    listed = limited(load_dataset("synthetic-train", options.data_dir), options.images)
     half = choose_precision(True, {})
     runs: dict[str, list[np.ndarray]] = {"float32": [], half: []}
     for seed in range(options.seeds):

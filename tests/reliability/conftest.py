@@ -21,11 +21,11 @@ def main():
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
-    """The data set of `--synthetic` as far as these runs read it: fewer heads, and a manifest that says it is whole."""
-    from rafa.heads.dataset import MANIFEST, write_data_set
+    """The dataset of `--synthetic` as far as these runs read it: fewer heads, and a manifest that says it is whole."""
+    from rafa.heads.dataset import MANIFEST, write_dataset
 
     folder = tmp_path_factory.mktemp("data") / "synthetic"
-    write_data_set(folder, 32, 16, workers=1)
+    write_dataset(folder, 32, 16, workers=1)
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     manifest["arguments"] |= {"train": 1000, "test": 200}
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")

@@ -5,7 +5,7 @@ import sys
 
 from tiny_run import ROOT, SCRIPT, options
 
-DRAW = "import sys; from synthetic_heads import ensure_data_set; ensure_data_set(sys.argv[1], 48, 16)"
+DRAW = "import sys; from synthetic_heads import ensure_dataset; ensure_dataset(sys.argv[1], 48, 16)"
 
 
 def both(*command):

@@ -7,7 +7,7 @@ import pytest
 from helpers.scores import file_of, rows_of, run, write_data
 from test_protocol import LIST_SIGNS, MAT_SIGNS, foreign
 
-from rafa.datasets.lists import load_data_set
+from rafa.datasets.lists import load_dataset
 from rafa.script import InputError
 
 
@@ -73,7 +73,7 @@ def test_comparisons_keep_margins_apart_and_can_set_one_against_another(tmp_path
 
 def test_a_comparison_can_take_the_truth_from_the_lists_and_resamples_their_videos(tmp_path, capsys):
     data = write_data(tmp_path / "data")
-    listed = load_data_set("biwi", data)
+    listed = load_dataset("biwi", data)
     a = foreign(tmp_path / "a.csv", listed, slice(None), offset=2.0)
     b = foreign(tmp_path / "b.csv", listed, slice(3, None), offset=-5.0)
     command = ["compare", a, b, "--roll-sign-a", "mat", "--roll-sign-b", "mat", "--truth", "biwi", "--data-dir", data]

@@ -16,7 +16,7 @@ import evaluate
 import rafa_model
 from data_loaders import load_crop
 from rafa.datasets import lists
-from rafa.datasets.lists import load_data_set
+from rafa.datasets.lists import load_dataset
 from rafa.pose import AXES
 from rafa.score.predictions import read_predictions
 from rafa.script import InputError
@@ -44,7 +44,7 @@ def data(tmp_path):
     return write_data(tmp_path / "data")
 
 
-# --- One data set -----------------------------------------------------------------------------------------------------
+# --- One dataset -----------------------------------------------------------------------------------------------------
 def test_predictions_are_the_networks_answers_in_degrees_in_the_order_of_the_list(
     model, weights, data, tmp_path, capsys
 ):
@@ -52,7 +52,7 @@ def test_predictions_are_the_networks_answers_in_degrees_in_the_order_of_the_lis
     run(capsys, *command, tmp_path / "p.csv", "--workers", "1")
     run(capsys, *command, tmp_path / "q.csv", "--workers", "3")
     assert (tmp_path / "p.csv").read_text() == (tmp_path / "q.csv").read_text()
-    found, listed = read_predictions(tmp_path / "p.csv")[0], load_data_set("biwi", data)
+    found, listed = read_predictions(tmp_path / "p.csv")[0], load_dataset("biwi", data)
     answers = model.predict_on_batch(np.stack([load_crop(listed, record, 0.3) for record in listed.records]))
     expected = np.degrees(np.concatenate([answers[axis] for axis in AXES], axis=1))
     np.testing.assert_allclose(found.predicted, expected, atol=2e-3)
@@ -62,7 +62,7 @@ def test_predictions_are_the_networks_answers_in_degrees_in_the_order_of_the_lis
     assert set(found.margin) == {0.3}
 
 
-def test_a_data_set_is_scored_at_every_margin_with_a_card_that_names_what_was_used(weights, data, tmp_path, capsys):
+def test_a_dataset_is_scored_at_every_margin_with_a_card_that_names_what_was_used(weights, data, tmp_path, capsys):
     out = tmp_path / "deep" / "er"
     text = run(
         capsys, "aflw2000", "--weights", weights, "--data-dir", data, "--margin", "0.2", "0.4", "--seed", "7",
@@ -109,7 +109,7 @@ def test_a_file_that_cannot_be_written_takes_no_result(command, weights, data, t
 
 
 def test_images_left_out_cannot_be_overlooked(weights, data, tmp_path, capsys):
-    listed = load_data_set("aflw2000", data)
+    listed = load_dataset("aflw2000", data)
     for path in listed.records["path"][[0, 34]]:
         (data / path).unlink()
     command = ["aflw2000", "--weights", weights, "--data-dir", data, "--margin", "0.2"]
@@ -122,7 +122,7 @@ def test_images_left_out_cannot_be_overlooked(weights, data, tmp_path, capsys):
 
 
 def test_damaged_images_are_counted_and_named_on_the_card(weights, data, tmp_path, capsys):
-    paths = load_data_set("aflw2000", data).records["path"]
+    paths = load_dataset("aflw2000", data).records["path"]
     (data / paths[3]).write_bytes(with_gap((data / paths[3]).read_bytes()))
     command = ["aflw2000", "--weights", weights, "--data-dir", data, "--margin", "0.2"]
     text = run(capsys, *command, "--result", tmp_path / "r.json")
@@ -135,7 +135,7 @@ def test_damaged_images_are_counted_and_named_on_the_card(weights, data, tmp_pat
 
 
 def test_the_released_codes_set_is_the_first_full_batches_in_the_order_of_the_list(weights, data, tmp_path, capsys):
-    listed = load_data_set("aflw2000", data)
+    listed = load_dataset("aflw2000", data)
     (data / listed.records["path"][3]).unlink()
     text = run(
         capsys, "aflw2000", "--weights", weights, "--data-dir", data, "--margin", "0.2", "--allow-missing",
@@ -164,7 +164,7 @@ def test_the_training_run_beside_the_weights_is_on_the_card_with_its_mean_pose(w
     assert "trained by      train_rafa-net.py --synthetic (2031-01-02, commit abc)" in text
     assert "the network was not trained on the published lists of 300W-LP" in result["card"]["departures"]
     assert "the training left images out" in result["card"]["departures"]
-    errors = np.abs(np.degrees(load_data_set("biwi", data).records["angles"]) - [10, -5, 2]).mean(axis=0)
+    errors = np.abs(np.degrees(load_dataset("biwi", data).records["angles"]) - [10, -5, 2]).mean(axis=0)
     assert [result["baseline"][f"mae_{axis}"] for axis in AXES] == pytest.approx(errors)
     assert result["baseline"]["mae"] == pytest.approx(errors.mean())
     row = rows_of(text)[3]
@@ -223,7 +223,7 @@ def test_your_own_lists_are_scored_in_their_unit(weights, data, tmp_path, capsys
     np.testing.assert_allclose(found.true[0], [yaw, pitch, roll])
     assert rows_of(text)[2][0].startswith("your own lists (biwi_rect.txt)")
     assert rows_of(text)[2][1] == "0.2"
-    assert "no: not a data set of the paper" in text
+    assert "no: not a dataset of the paper" in text
 
 
 # --- The paper's tables -----------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_table_1_has_our_rows_inserted_with_differences(weights, data, tmp_path,
     assert len(results_of(tmp_path / "r.json")["results"]) == 4
 
 
-def test_a_data_set_that_is_absent_is_named_in_the_table_and_else_an_error_before_the_network(
+def test_a_dataset_that_is_absent_is_named_in_the_table_and_else_an_error_before_the_network(
     weights, data, capsys, monkeypatch
 ):
     (data / "biwi_rect.txt").unlink()
@@ -329,7 +329,7 @@ def test_what_is_missing_is_named(arguments, message, tmp_path, monkeypatch, cap
         (["aflw2000", "--weights", __file__], "data"),
     ],
 )
-def test_the_data_folder_is_that_of_the_data_set(arguments, folder):
+def test_the_data_folder_is_that_of_the_dataset(arguments, folder):
     assert evaluate.parse_options(arguments).data_dir == folder
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rafa.datasets.lists import RECORD, Listed
-from rafa.datasets.sets import DATA_SETS
+from rafa.datasets.sets import DATASETS
 from rafa.pose import angle_errors
 from rafa.score.predictions import Predictions, aligned, read_predictions, stack, truth_of, write_predictions
 from rafa.script import InputError
@@ -73,7 +73,7 @@ def test_the_truth_of_a_list_is_in_degrees_with_the_labels_of_the_list():
     records = np.zeros(2, RECORD)
     records["path"], records["video"], records["person"] = ["a.jpg", "b.jpg"], ["01", "02"], ["F01", "F02"]
     records["angles"] = [[np.pi / 2, 0, 0], [0, np.pi / 6, -np.pi]]
-    truth = truth_of(Listed(DATA_SETS["biwi"], Path("data"), records, {}, split="16-8 test"))
+    truth = truth_of(Listed(DATASETS["biwi"], Path("data"), records, {}, split="16-8 test"))
     assert truth.true == pytest.approx(np.array([[90, 0, 0], [0, 30, -180]]))
     assert (truth.predicted == truth.true).all()
     assert (truth.video.tolist(), truth.person.tolist()) == (["01", "02"], ["F01", "F02"])

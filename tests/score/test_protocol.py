@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from helpers.scores import file_of, published, results_of, rows_of, run, write_data
 
-from rafa.datasets.lists import limited, load_data_set
-from rafa.datasets.sets import DATA_SETS
+from rafa.datasets.lists import limited, load_dataset
+from rafa.datasets.sets import DATASETS
 from rafa.net import weights as pretrained
 from rafa.score import metrics, protocol
 from rafa.script import InputError
@@ -65,7 +65,7 @@ def test_the_papers_mae_is_the_mean_of_its_three_numbers_but_in_three_places():
     assert noted == {key: mean for key, (_, mean) in different.items()}
 
 
-def test_the_papers_rows_are_those_of_the_data_set_and_split():
+def test_the_papers_rows_are_those_of_the_dataset_and_split():
     listed, _ = published("biwi", 3)
     assert protocol.paper_rows(listed) == [
         {"margin": 0.3, "table": "table1", "mae": [5.71, 6.28, 3.64, 5.21]},
@@ -88,7 +88,7 @@ def test_a_result_is_the_papers_protocol_only_with_its_lists_counts_and_margin()
         (listed, replace(found, margin=np.full(1947, 0.1)), "the paper has no row for the margin 0.1"),
         (listed, replace(found, margin=np.full(1947, np.nan)), "the margin is not known"),
         (own, found, "not the published lists"),
-        (replace(listed, data_set=DATA_SETS["synthetic"]), found, "not a data set of the paper"),
+        (replace(listed, dataset=DATASETS["synthetic"]), found, "not a dataset of the paper"),
         (None, found, "the lists are unknown: a predictions file alone does not say what was left out"),
     ]:
         card = card_of(doubtful, predictions)
@@ -106,8 +106,8 @@ def test_a_result_is_the_papers_protocol_only_with_its_lists_counts_and_margin()
 
 def test_a_training_on_other_data_is_not_the_papers_protocol():
     listed, found = published("aflw2000", 1947)
-    files = [{"path": f"lists/{DATA_SETS['300w-lp'].crop_list}", "published": True}]
-    files += [{"path": f"lists/{DATA_SETS['300w-lp'].angle_list}", "published": True}]
+    files = [{"path": f"lists/{DATASETS['300w-lp'].crop_list}", "published": True}]
+    files += [{"path": f"lists/{DATASETS['300w-lp'].angle_list}", "published": True}]
     run = {"lists": files, "all_images": True, "mean_pose": None}
     assert card_of(listed, found, weights={"trained_by": run})["paper_protocol"]
     assert card_of(listed, found, weights={"trained_by": None})["paper_protocol"]  # the card says that it is unknown
@@ -315,7 +315,7 @@ def test_every_margin_and_split_of_a_file_is_scored_separately(tmp_path, capsys)
     other = [row.replace(",0.2,", ",0.3,").replace(",25", ",23") for row in LIST_SIGNS]
     train = [row.replace(",all,", ",train,").replace("a.jpg", "d.jpg") for row in LIST_SIGNS[:1]]
     found = rows_of(run(capsys, "score", file_of(tmp_path / "p.csv", [*LIST_SIGNS, *other, *train])))[2:5]
-    assert [row[0] for row in found] == ["unknown data set, p.csv"] * 2 + ["unknown data set, train, p.csv"]
+    assert [row[0] for row in found] == ["unknown dataset, p.csv"] * 2 + ["unknown dataset, train, p.csv"]
     assert [(row[1], row[5].split(" ")[0]) for row in found] == [("0.2", "6.00"), ("0.3", "5.33"), ("0.2", "5.00")]
 
 
@@ -323,7 +323,7 @@ def test_several_files_are_seeds_with_mean_and_standard_deviation(tmp_path, caps
     first = file_of(tmp_path / "1.csv", LIST_SIGNS)
     second = file_of(tmp_path / "2.csv", [row.replace(",25", ",28") for row in reversed(LIST_SIGNS)])
     text = run(capsys, "score", first, second, "--result", tmp_path / "r.json")
-    assert [row[0] for row in rows_of(text)[2:4]] == ["unknown data set, 1.csv", "unknown data set, 2.csv"]
+    assert [row[0] for row in rows_of(text)[2:4]] == ["unknown dataset, 1.csv", "unknown dataset, 2.csv"]
     # roll: 6 and 7 degrees, so 6.5 and the sample standard deviation 1 / sqrt(2)
     assert "| MAE roll (°) | 6.50 ± 0.71 (n = 2) |" in text
     (spread,) = results_of(tmp_path / "r.json")["spreads"].values()
@@ -350,7 +350,7 @@ def foreign(path, listed, rows, offset=2.0):
 
 
 def test_predictions_without_truth_are_joined_with_the_lists_by_path(data, tmp_path, capsys):
-    listed = load_data_set("biwi", data)
+    listed = load_dataset("biwi", data)
     path = foreign(tmp_path / "p.csv", listed, slice(None, None, -1))
     command = ["score", path, "--roll-sign", "mat"]
     text = run(capsys, *command, "--data-dir", data, "--truth", "biwi", "--result", tmp_path / "r.json")
@@ -364,7 +364,7 @@ def test_predictions_without_truth_are_joined_with_the_lists_by_path(data, tmp_p
 
 
 def test_common_only_says_what_was_left_out(data, tmp_path, capsys):
-    listed = load_data_set("aflw2000", data)
+    listed = load_dataset("aflw2000", data)
     path = foreign(tmp_path / "p.csv", listed, slice(5, None))
     with path.open("a") as file:
         file.write("AFLW2000/not_in_the_list.jpg,,1,2,3\n")

@@ -8,7 +8,7 @@ import pytest
 from helpers.scores import a_result, file_of, rows_of
 
 import evaluate
-from rafa.datasets.sets import DATA_SETS
+from rafa.datasets.sets import DATASETS
 from rafa.score import protocol, reports
 from rafa.script import InputError
 
@@ -73,9 +73,9 @@ def test_cards_after_the_first_show_only_what_differs(result):
 def test_the_document_of_results_says_how_each_row_was_made_and_what_was_not_measured(result, tmp_path, capsys):
     right = {"paper_protocol": True, "departures": []}
     paper = changed(result, **right)
-    heads = changed(result, data_set="synthetic heads, test part", departures=["not a data set of the paper"])
-    biwi = changed(result, data_set="BIWI", **right)
-    unknown = changed(result, data_set="unknown data set", lists=[])
+    heads = changed(result, dataset="synthetic heads, test part", departures=["not a dataset of the paper"])
+    biwi = changed(result, dataset="BIWI", **right)
+    unknown = changed(result, dataset="unknown dataset", lists=[])
     del heads["baseline"]  # as in a file of an older version
     (tmp_path / "r.json").write_text(json.dumps(protocol.plain({"results": [paper, heads]})))
     (tmp_path / "more.json").write_text(json.dumps(protocol.plain({"results": [unknown, biwi]})))
@@ -83,7 +83,7 @@ def test_the_document_of_results_says_how_each_row_was_made_and_what_was_not_mea
     evaluate.main(["results", str(tmp_path / "r.json"), str(tmp_path / "more.json"), "--out", str(out)])
     assert "4 results of 2 files" in capsys.readouterr().out
     text = out.read_text(encoding="utf-8")
-    free, licensed = (text.index(f"## {title}") for title in ("Without the licensed data sets", "The paper's protocol"))
+    free, licensed = (text.index(f"## {title}") for title in ("Without the licensed datasets", "The paper's protocol"))
     other, how = (text.index(f"## {title}") for title in ("Other runs", "How each row was made"))
     assert free < licensed < other < how
     assert "| 2 | synthetic heads, test part | 0.2 |" in text[free:licensed]
@@ -100,14 +100,14 @@ def test_the_document_of_results_says_how_each_row_was_made_and_what_was_not_mea
         ["-", "paper, Table 2 (its split is unknown): BIWI", "0.1"],
         ["-", "not measured here: which videos it used is unknown", "0.1"],
     ]  # fmt: skip
-    assert "| 3 | unknown data set | 0.2 |" in text[other:how]
+    assert "| 3 | unknown dataset | 0.2 |" in text[other:how]
     assert "| - | mean pose of the training list | - | the same |" in text[other:how]
     assert "ean pose" not in text[free:licensed]
     assert (
         "2. synthetic heads, test part, margin 0.2: `evaluate.py aflw2000 --weights w`\n   - commit c0ffee;"
         in text[how:]
     )
-    assert text.count("\n   - not the paper's protocol: not a data set of the paper\n") == 1
+    assert text.count("\n   - not the paper's protocol: not a dataset of the paper\n") == 1
     for fact in ("5 rounds, seed 0", "c0ffee", "9 cores", "2031-05-06", "seed 77; a GPU", "ab" * 32):
         assert text[how:].count(fact) == 4
 
@@ -127,5 +127,5 @@ def test_the_document_stays_where_a_file_is_no_result_file(tmp_path):
     with pytest.raises(InputError, match="not a result file"):
         evaluate.main(["results", str(file_of(tmp_path / "p.csv", [])), "--out", str(out)])
     assert out.read_text() == "as it was"
-    assert DATA_SETS["aflw2000"].title in reports.results_document([])
+    assert DATASETS["aflw2000"].title in reports.results_document([])
     assert reports.results_document([]).count("Not measured here.") == 2

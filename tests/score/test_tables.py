@@ -27,7 +27,7 @@ def test_a_value_without_an_interval_or_images_says_so():
     assert tables.with_interval(Estimate(np.nan, np.nan, np.nan, 0, None)) == "no images"
 
 
-def test_a_result_is_named_by_data_set_split_file_and_margin(result):
+def test_a_result_is_named_by_dataset_split_file_and_margin(result):
     assert tables.heading(result["card"]) == "AFLW2000, margin 0.2"
     lists = [{"published": True}, {"published": False}]
     other = {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers.lists import read
 
-from data_loaders import Share, training_batches
+from data_loaders import Shard, training_batches
 from rafa.script import InputError
 from rafa.train.devices import Devices, this_machine
 
@@ -133,9 +133,9 @@ def test_machines_that_were_not_started_alike_are_all_refused():
 
 
 def test_a_machine_reads_its_part_of_every_batch():
-    parts = [Share(index, 3).places(12, 6).tolist() for index in range(3)]
+    parts = [Shard(index, 3).places(12, 6).tolist() for index in range(3)]
     assert parts == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
-    assert Share().places(12, 6).tolist() == list(range(12))
+    assert Shard().places(12, 6).tolist() == list(range(12))
 
 
 def test_the_parts_of_all_machines_are_the_batches_of_one(folder):
@@ -143,7 +143,7 @@ def test_the_parts_of_all_machines_are_the_batches_of_one(folder):
         batches = training_batches(read(folder), 6, 0.5, seed=0, workers=2, share=share)
         return [next(batches) for _ in range(2)]
 
-    whole, parts = first_batches(Share()), zip(*(first_batches(Share(index, 3)) for index in range(3)), strict=True)
+    whole, parts = first_batches(Shard()), zip(*(first_batches(Shard(index, 3)) for index in range(3)), strict=True)
     for (crops, true), part in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(np.concatenate([each[0] for each in part]), crops)
         for axis, angles in true.items():
@@ -172,7 +172,7 @@ def test_a_lost_machine_is_said_in_one_line():
         raise tf.errors.UnavailableError(None, None, "Socket closed")
 
     with pytest.raises(InputError, match=r"^machine 1 of 2 .* has lost another machine .* with --resume$"):
-        Devices(machine=Share(1, 2))._lost_machines_said(fail)()
+        Devices(machine=Shard(1, 2))._lost_machines_said(fail)()
     with pytest.raises(tf.errors.UnavailableError):
         Devices()._lost_machines_said(fail)()
 
@@ -237,10 +237,10 @@ def test_a_wrong_tf_config_is_refused(text, monkeypatch):
 
 def test_tf_config_says_which_machine_this_is(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}')
-    assert this_machine() == Share(1, 2)
+    assert this_machine() == Shard(1, 2)
     monkeypatch.setenv(
         "TF_CONFIG", '{"cluster": {"worker": ["[::1]:1", "10.0.0.2:1"]}, "task": {"type": "worker", "index": 0}}'
     )
-    assert this_machine() == Share(0, 2)
+    assert this_machine() == Shard(0, 2)
     monkeypatch.delenv("TF_CONFIG")
-    assert this_machine() == Share(0, 1)
+    assert this_machine() == Shard(0, 1)
