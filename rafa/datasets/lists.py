@@ -280,6 +280,13 @@ class Listed:
         """Whether both lists are the published ones, byte for byte."""
         return bool(self.files) and all(file.published for file in self.files)
 
+    def summary(self) -> str:
+        """What it holds and what was left out, and a line for each note."""
+        rejected = "".join(f", {len(paths):,} rejected: {reason}" for reason, paths in self.rejected.items())
+        absent = f", {self.missing:,} images absent" if self.missing else ""
+        text = f"{self.dataset.title}, {self.split}: {len(self.records):,} images{rejected}{absent}"
+        return "\n       note: ".join([text, *self.notes])
+
 
 def read_lists(
     crop_list: str | Path, angle_list: str | Path, unit: str, data_dir: str | Path, dataset: Dataset | None = None
