@@ -30,14 +30,13 @@ from rafa.score import metrics, protocol, tables
 from rafa.score.predictions import predict_listed, write_predictions
 from rafa.script import number, option_parser, progress, run_script
 from rafa.train.devices import all_devices, this_machine
-from rafa.train.run_folder import RunFolder
+from rafa.train.run_folder import RunFolder, what_is_read
 
 # Other defaults of --synthetic and of --synthetic full.
 SYNTHETIC = {"backbone": "small", "batch_size": 32, "evaluate_every": 0}
 DEMO = SYNTHETIC | {"weights": "synthetic", "epochs": 6, "decay_every": 4, "data_dir": "data/synthetic"}
 FULL = SYNTHETIC | {"weights": "none", "epochs": 24, "cache": 0.0, "data_dir": "data/synthetic-full"}
 FULL_HEADS = {"train": 16_000, "test": 400, "per_person": 1}
-MAY_CHANGE_ON_RESUME = {"epochs", "workers", "data_dir", "run_dir", "resume", "keep_every", "cache"}
 
 
 # --- Options ----------------------------------------------------------------------------------------------------------
@@ -81,8 +80,8 @@ def option_definitions() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="continue the run in --run-dir from its last checkpoint")
     keep = "keep the checkpoint of every Nth epoch, each as large as last.keras; 0: last.keras alone"
     add("--keep-every", type=number(int, 0), default=0, metavar="N", help=keep)
-    half = "of all but weights, attention and losses: float16 is for GPUs, bfloat16 for processors"
-    add("--precision", choices=("float32", "bfloat16", "float16"), default="float32", help=half)
+    half = "half precision in all but weights, attention and losses: float16 is for GPUs, bfloat16 for processors"
+    add("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), default="float32", help=half)
     add("--xla", action="store_true", help="compile the training step with XLA, on one device")
     add("--workers", type=number(int, 1), default=os.cpu_count(), metavar="N", help="threads that read images")
     cache = "memory for decoded training images, which later epochs need not read again"
@@ -100,9 +99,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         saved = RunFolder(options.run_dir).record()["options"]
         parser.set_defaults(**saved)
         options = parser.parse_args(arguments)
-        may_change = MAY_CHANGE_ON_RESUME - ({"epochs"} if options.synthetic == "full" else set())
-        for name in sorted(saved.keys() - may_change):
-            if (given := getattr(options, name)) != saved[name]:
+        for name, given in fixed_options(options).items():
+            if given != saved[name]:
                 parser.error(f"--{name.replace('_', '-')} is {saved[name]} in this run and cannot become {given}")
         return options
     if options.synthetic:
@@ -113,6 +111,13 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     name = "synthetic" if options.synthetic else f"protocol{options.protocol}"
     options.run_dir = options.run_dir or f"runs/{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     return options
+
+
+def fixed_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Those that cannot change in a run, and must be the same on all machines."""
+    may_change = {"workers", "data_dir", "run_dir", "resume", "keep_every", "cache"}
+    may_change |= set() if options.synthetic == "full" else {"epochs"}  # over which its learning rate falls
+    return {name: value for name, value in sorted(vars(options).items()) if name not in may_change}
 
 
 # --- Lists ------------------------------------------------------------------------------------------------------------
@@ -159,26 +164,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = recipe.build()
     record = run_record(options, train, test)
     first = run.restore(model, record) if options.resume else 0
-    devices.refuse_unlike((record["options"], record["lists"], record["images"], first))
+    devices.refuse_unlike((fixed_options(options), what_is_read(record), first))
     run.start(record, resumed=options.resume)
     print(f"{model.name}: {model.count_params():,} parameters, {steps} steps an epoch, on {record['hardware']}")
     print(f"epochs {first + 1} to {options.epochs}; everything goes to {run.path}", flush=True)
 
-    step = training_step(model, recipe.losses, devices, options.xla)
+    step, average_statistics = training_step(model, recipe.losses, devices, options.xla), devices.averaging(model)
     with run.saying_how_to_go_on():
         for epoch in range(first, options.epochs):
             start, losses = time.monotonic(), list[dict[str, float]]()
             title = f"epoch {epoch + 1}/{options.epochs}"
             for crops, targets in progress(recipe.batches(epoch), steps, title, "step"):
-                model.optimizer.learning_rate = recipe.learning_rate(epoch * steps + len(losses))
+                model.optimizer.learning_rate = rate = recipe.learning_rate(epoch * steps + len(losses))
                 losses.append(step(crops, targets))  # stops where a loss is not finite
-            devices.average_statistics(model)
+            average_statistics()
             row = {"epoch": epoch + 1, "seconds": round(time.monotonic() - start, 1)}
-            row |= {"learning_rate": float(model.optimizer.learning_rate), **mean_losses(losses, recipe.losses)}
+            row |= {"learning_rate": rate} | mean_losses(losses, recipe.losses)
             if run.writes and options.evaluate_every:
-                row |= monitor(
-                    to_score(model, options, devices), test, options, (epoch + 1) % options.evaluate_every == 0
-                )
+                due = (epoch + 1) % options.evaluate_every == 0
+                row |= monitor(to_score(model, options, devices) if due else None, test, options)
             run.log(row)
             run.save(model, epoch + 1)
         if run.writes:
@@ -205,9 +209,9 @@ def mean_losses(steps: list[dict[str, float]], losses: dict[str, tuple[float, st
     return {"loss": total} | {f"{name}_loss": mean for name, mean in means.items()}
 
 
-def monitor(network: Any, test: Listed, options: argparse.Namespace, due: bool) -> dict[str, Any]:
-    """Mean absolute errors on the test list in degrees, {"test_mae_yaw": ...}; empty where they are not due."""
-    if not due:
+def monitor(network: Any | None, test: Listed, options: argparse.Namespace) -> dict[str, Any]:
+    """Mean absolute errors on the test list in degrees, {"test_mae_yaw": ...}; empty in an epoch without."""
+    if network is None:
         return dict.fromkeys((f"test_{key}" for key in protocol.MAE_KEYS), "")
     predict = partial(predict_angles, network, fill=True)
     columns = metrics.per_image(predict_listed(predict, test, options.test_margin, options.workers))

@@ -41,7 +41,7 @@ class Devices:
     """The devices that share a training.  They hold the same weights, and sum their gradients at every step.
 
     Each device normalises its part of a batch with the statistics of that part, and has moving averages of its own,
-    which `average_statistics` makes one.
+    which `averaging` makes one.
 
     Args:
         strategy: from `tf.distribute`; None: one device.
@@ -115,23 +115,25 @@ class Devices:
 
         return step
 
-    def average_statistics(self, model: Any) -> None:
-        """Give all devices the mean of their moving averages, which they would hold if they averaged at every step."""
+    def averaging(self, model: Any) -> Callable[[], None]:
+        """A function that gives all devices the mean of their moving averages.
+
+        They would hold it if they averaged at every step, because these averages are sums over the steps.
+        """
         if not self.strategy:
-            return
+            return lambda: None
         from rafa.net.backend import tf
         from rafa.net.keras224 import BatchNormalization
 
         norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
         averages = [average.value for norm in norms for average in (norm.moving_mean, norm.moving_variance)]
 
-        @tf.function
         def average() -> None:
             means = tf.distribute.get_replica_context().all_reduce("MEAN", [tf.identity(each) for each in averages])
             for each, mean in zip(averages, means, strict=True):
                 each.assign(mean)
 
-        self.strategy.run(average)
+        return tf.function(lambda: self.strategy.run(average))
 
     def refuse_unlike(self, facts: object) -> None:
         """Raise an InputError on every machine, if this is not the same on all of them; all must call it."""
@@ -141,8 +143,12 @@ class Devices:
 
         digest = np.frombuffer(hashlib.sha256(repr(facts).encode()).digest(), np.uint8)
         bits = tf.constant(np.unpackbits(digest), "float32")
-        each = tf.function(lambda: self.strategy.run(lambda: tf.identity(bits)))()
-        total = self.strategy.reduce("SUM", each, axis=None).numpy()
+
+        @tf.function
+        def summed() -> Any:
+            return self.strategy.reduce("SUM", self.strategy.run(tf.identity, (bits,)), axis=None)
+
+        total = summed().numpy()
         if np.any((total > 0) & (total < self.count)):
             raise InputError("the machines differ in options, lists, images or checkpoint; start all of them alike")
 

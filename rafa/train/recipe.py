@@ -82,7 +82,7 @@ def compile_rafa_net(model: Any, learning_rate: float = 1e-3, precision: str = "
     from rafa.net.keras224 import RMSprop, count_steps
 
     optimizer = RMSprop(learning_rate)
-    if precision == "float16":
+    if precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(optimizer, jit_compile=False)
     optimizer.build(model.trainable_variables)

@@ -133,8 +133,7 @@ class RunFolder:
         from rafa.net.weights import load_into
         from rafa_model import STEMS
 
-        begun = self.record()
-        if (begun["lists"], begun["images"]) != (record["lists"], record["images"]):
+        if what_is_read(self.record()) != what_is_read(record):
             raise InputError(f"the lists or images present are not those that {self.path} began with; put those back")
         if self.checkpoint.exists():
             load_into(model, self.checkpoint, STEMS)
@@ -179,3 +178,8 @@ class RunFolder:
                 if isinstance(value, float):
                     tf.summary.scalar(key, value)
         self._writer.flush()
+
+
+def what_is_read(record: dict[str, Any]) -> tuple[list[str], list[int]]:
+    """By what the lists and images of two runs are the same, wherever they lie: hashes, and numbers of images."""
+    return [file["sha256"] for part in record["lists"] for file in part], record["images"]
