@@ -4,6 +4,7 @@ Run it to check a data folder, or to fetch the published lists into it first:
 
     python data_loaders.py --data-dir data
     python data_loaders.py --data-dir data --fetch-lists
+    python data_loaders.py --data-dir data --check-images
 """
 
 from collections import deque
@@ -206,13 +207,6 @@ def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers:
             cv2.setNumThreads(opencv_threads)
 
 
-if __name__ == "__main__":
-    from rafa.datasets.check import main
-    from rafa.script import run_script
-
-    run_script(main)
-
-
 def mean_of_views(angles: np.ndarray, views: int) -> tuple[np.ndarray, np.ndarray]:
     """Means and standard deviations, (n, 3) each, of answers to the views of `data_loaders.views_of`, (n · views, 3).
 
@@ -221,3 +215,12 @@ def mean_of_views(angles: np.ndarray, views: int) -> tuple[np.ndarray, np.ndarra
     answers = angles.reshape(-1, views, 3).copy()
     answers[:, 1::2] *= (-1, 1, -1)
     return answers.mean(axis=1), answers.std(axis=1)
+
+
+if __name__ == "__main__":
+    from functools import partial
+
+    from rafa.datasets.check import main
+    from rafa.script import run_script
+
+    run_script(partial(main, __doc__))

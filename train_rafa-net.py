@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from data_loaders import Shard, batches_per_epoch
-from rafa.datasets.check import keep_present, note_damage
+from rafa.datasets.check import keep_present
 from rafa.datasets.lists import Listed, limited, load_dataset, read_lists
 from rafa.datasets.sets import BIWI_SPLITS
 from rafa.files import environment, write_text
@@ -187,7 +187,7 @@ def load_lists(options: argparse.Namespace) -> list[Listed]:
         else:
             listed = load_dataset(name, options.data_dir)
         listed = keep_present(listed, options.allow_missing)
-        listed = note_damage(limited(listed, options.limit))
+        listed = limited(listed, options.limit)
         rejected = "".join(f", {len(paths):,} rejected: {reason}" for reason, paths in listed.rejected.items())
         absent = f", {listed.missing:,} images absent" if listed.missing else ""
         print(f"{part:5}  {listed.dataset.title}, {listed.split}: {len(listed.records):,} images{rejected}{absent}")
