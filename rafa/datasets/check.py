@@ -145,12 +145,12 @@ def _check_annotations(listed: Listed) -> list[str]:
             if difference := _difference(record, file):
                 differing.append(f"{record['path']}: {difference}")
     if compared:
-        print(f"  annotations: {compared:,} found, {len(differing):,} with angles that differ by over {TOLERANCE}°")
+        print(f"  annotations: {compared:,} found, {len(differing):,} that differ by over {TOLERANCE}° or cannot be read")
     for line in differing[:MOST_NAMED]:
         print(f"  angles: {line}")
     if len(differing) > MOST_NAMED:
         print(f"  angles: {len(differing) - MOST_NAMED:,} more")
-    return [f"rows whose angles differ: {len(differing):,}"] if differing else []
+    return [f"annotations that differ: {len(differing):,}"] if differing else []
 
 
 def _difference(record: np.void, file: Path) -> str:
@@ -162,7 +162,7 @@ def _difference(record: np.void, file: Path) -> str:
     if (np.degrees(np.abs(record["angles"] - annotated)) <= TOLERANCE).all():
         return ""
     listed, beside = (" ".join(f"{angle:.2f}°" for angle in np.degrees(each)) for each in (record["angles"], annotated))
-    return f"{', '.join(AXES)} are {listed} in the list, {beside} in {file.name}"
+    return f"{', '.join(AXES)}, in list signs, are {listed} in the list, {beside} in {file.name}"
 
 
 # --- Fetching ---------------------------------------------------------------------------------------------------------
