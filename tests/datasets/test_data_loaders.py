@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.lists import read, rows_of
+from helpers.lists import read, lines_of
 
 import data_loaders
 from data_loaders import crop
@@ -85,7 +85,7 @@ def test_an_unreadable_image_is_named(folder):
 
 
 def test_a_box_that_does_not_fit_its_image_is_refused_with_file_and_line_when_it_is_met(folder):
-    rows = rows_of(folder / "crop.txt")
+    rows = lines_of(folder / "crop.txt")
     (folder / "crop.txt").write_text("\n".join(["", *rows[:3], "AFLW2000/image00003.png\t90 0 60 60", *rows[4:]]))
     listed = read(folder)
     assert len(data_loaders.load_crop(listed, listed.records[2], 0.2)) == 224
