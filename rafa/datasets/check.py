@@ -145,7 +145,8 @@ def _check_annotations(listed: Listed) -> list[str]:
             if difference := _difference(record, file):
                 differing.append(f"{record['path']}: {difference}")
     if compared:
-        print(f"  annotations: {compared:,} found, {len(differing):,} that differ by over {TOLERANCE}° or cannot be read")
+        bad = f"{len(differing):,} that differ by over {TOLERANCE}° or cannot be read"
+        print(f"  annotations: {compared:,} found, {bad}")
     for line in differing[:MOST_NAMED]:
         print(f"  angles: {line}")
     if len(differing) > MOST_NAMED:

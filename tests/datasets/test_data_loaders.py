@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.lists import read, lines_of
+from helpers.lists import lines_of, read
 
 import data_loaders
 from data_loaders import crop

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.lists import read, lines_of, write_lists
+from helpers.lists import lines_of, read, write_lists
 from sklearn.model_selection import GroupShuffleSplit
 
 from rafa.datasets.lists import (
