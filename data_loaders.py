@@ -222,7 +222,9 @@ def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers:
 
 
 if __name__ == "__main__":
+    from functools import partial
+
     from rafa.datasets.check import main
     from rafa.script import run_script
 
-    run_script(main)
+    run_script(partial(main, __doc__))

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rafa.datasets.check import keep_present, note_damage
+from rafa.datasets.check import keep_present
 from rafa.datasets.lists import Listed, find_list, image_path, load_dataset, read_lists
 from rafa.datasets.sets import BIWI_SPLITS, DATASETS
 from rafa.files import environment, sha256, write_text
@@ -53,8 +53,8 @@ def load_listed(name: str, options: Namespace, split: str | None) -> Listed:
 
 
 def with_images(listed: Listed, options: Namespace) -> Listed:
-    """The listed images that are there, with a note of those that are damaged."""
-    return note_damage(keep_present(listed, options.allow_missing))
+    """The listed images that are there."""
+    return keep_present(listed, options.allow_missing)
 
 
 def has_lists(name: str, data_dir: str) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.lists import write_lists
 
-from rafa.datasets import lists
+from rafa.datasets import rows
 from rafa.datasets.sets import DATASETS
 from rafa.files import ROOT
 
@@ -60,7 +60,7 @@ def publish(monkeypatch):
 
     def publish(folder, name):
         for file in (DATASETS[name].crop_list, DATASETS[name].angle_list):
-            monkeypatch.setitem(lists.PUBLISHED_BLOBS, file, lists.blob_id((folder / file).read_bytes()))
+            monkeypatch.setitem(rows.PUBLISHED_BLOBS, file, rows.blob_id((folder / file).read_bytes()))
 
     return publish
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from data_loaders import views_of
 from rafa.datasets.images import SUFFIXES, UNREAD, decoder_messages, files_below, frames_in, read_image
-from rafa.datasets.lists import Box, RowError, check_box, known_end, parse_box, read_rows, spelling_hint
+from rafa.datasets.rows import Box, RowError, check_box, known_end, parse_box, read_rows
 from rafa.media.detectors import Found
 from rafa.media.drawing import draw_pose, save_image
 from rafa.script import InputError
@@ -239,7 +239,7 @@ class ListedBoxes:
     def __call__(self, path: str, image: np.ndarray) -> list[Found]:
         row = known_end(os.path.abspath(path), self.boxes)
         if row is None:
-            raise InputError(f"not in the list {self.file}{spelling_hint([Path(path).as_posix()], self.boxes)}")
+            raise InputError(f"not in the list {self.file}")
         if (box := self.boxes[row]) is None:
             raise InputError(f"the row {row} of {self.file} has no box")
         return [(box, None)]

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from data_loaders import mean_of_views, scoring_batches
-from rafa.datasets.lists import Listed, known_end, listed_path, spelling_hint
+from rafa.datasets.lists import Listed
+from rafa.datasets.rows import known_end, listed_path
 from rafa.files import written_whole
 from rafa.pose import AXES, angle_errors
 from rafa.script import InputError, first_three, progress
@@ -118,7 +119,7 @@ def _matching_rows(keys: list[str], others: list[str], names: str, mend: str) ->
     only_first, only_second = sorted(set(keys) - row_of.keys()), sorted(row_of.keys() - set(keys))
     if only_first or only_second:
         found = f"only in the first {_some(only_first)}, only in the second {_some(only_second)}"
-        raise InputError(f"{names} hold different images: {found}; {mend}{spelling_hint(only_first, only_second)}")
+        raise InputError(f"{names} hold different images: {found}; {mend}")
     return np.array([row_of[key] for key in keys])
 
 
@@ -226,8 +227,7 @@ def _common(path: str | Path, rows: Rows, truth: Predictions) -> tuple[Rows, Pre
     kept = {line: row for line, row in rows.items() if row["path"] in known and row.get("status", "ok") == "ok"}
     if not kept:
         first = next(iter(rows.values()))["path"]
-        hint = spelling_hint([row["path"] for row in rows.values()], known)
-        raise InputError(f"{path}: no image of the truth; it has {first!r}, the truth {str(truth.path[0])!r}{hint}")
+        raise InputError(f"{path}: no image of the truth; it has {first!r}, the truth {str(truth.path[0])!r}")
     return kept, truth.select(np.isin(truth.path, [row["path"] for row in kept.values()]))
 
 

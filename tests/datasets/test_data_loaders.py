@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.lists import read
+from helpers.lists import lines_of, read
 
 import data_loaders
 from data_loaders import crop
@@ -79,13 +79,18 @@ def test_a_crop_is_cut_at_the_row_and_column_of_its_box(folder):
 
 def test_an_unreadable_image_is_named(folder):
     (folder / "AFLW2000/image00004.png").write_bytes(b"not an image")
-    (folder / "AFLW2000/image00005.png").write_bytes(b"")
     listed = read(folder)
     with pytest.raises(InputError, match=r"image00004.png: not an image"):
         list(data_loaders.scoring_batches(listed, 2, 0.2, 2))
-    for name in ("image00005.png", "absent.png"):
-        with pytest.raises(InputError, match=rf"{name}: the image cannot be read"):
-            data_loaders.read_image(folder / "AFLW2000" / name)
+
+
+def test_a_box_that_does_not_fit_its_image_is_refused_with_file_and_line_when_it_is_met(folder):
+    rows = lines_of(folder / "crop.txt")
+    (folder / "crop.txt").write_text("\n".join(["", *rows[:3], "AFLW2000/image00003.png\t90 0 60 60", *rows[4:]]))
+    listed = read(folder)
+    assert len(data_loaders.load_crop(listed, listed.records[2], 0.2)) == 224
+    with pytest.raises(InputError, match=r"crop\.txt, line 5, AFLW2000/image00003\.png: box outside its image"):
+        data_loaders.load_crop(listed, listed.records[3], 0.2)
 
 
 # --- Batches ---

@@ -15,8 +15,8 @@ from helpers.scores import FACES, FRAMES, VIDEOS, errors_of, file_of, results_of
 import evaluate
 import rafa_model
 from data_loaders import load_crop
-from rafa.datasets import lists
 from rafa.datasets.lists import load_dataset
+from rafa.datasets.rows import PUBLISHED_BLOBS, blob_id
 from rafa.pose import AXES
 from rafa.score.predictions import read_predictions
 from rafa.script import InputError
@@ -293,7 +293,7 @@ def test_table_2_is_our_split_and_says_so(weights, data, tmp_path, capsys):
 
 def test_the_papers_row_stands_under_a_result_by_the_published_lists(weights, data, capsys, monkeypatch):
     for name in ("biwi_rect.txt", "biwi_angle.txt"):
-        monkeypatch.setitem(lists.PUBLISHED_BLOBS, name, lists.blob_id((data / name).read_bytes()))
+        monkeypatch.setitem(PUBLISHED_BLOBS, name, blob_id((data / name).read_bytes()))
     rows = rows_of(run(capsys, "biwi", "--weights", weights, "--data-dir", data))
     assert [row[:2] for row in rows[2:6]] == [
         ["BIWI", "0.2"], ["paper, Table 1, RAFA-Net", "0.2"], ["BIWI", "0.3"], ["paper, Table 1, RAFA-Net", "0.3"]
