@@ -26,8 +26,8 @@ from rafa.files import ROOT, sha256
 from rafa.media.detectors import SMALLEST_FACE, SURE, Detector, HaarDetector, YuNetDetector
 from rafa.media.drawing import STYLES
 from rafa.media.faces import FindBoxes, ListedBoxes, predict_frames
+from rafa.media.output import ROTATION_FIELDS, row_fields, row_writer, rows_of
 from rafa.media.panels import Explanations
-from rafa.media.rows import ROTATION_FIELDS, row_fields, row_writer, rows_of
 from rafa.media.sources import DrawnCopies, Frame, Source, find_sources, read_frames
 from rafa.media.tracking import smoothed
 from rafa.net.explain import RULES, Explainer

@@ -10,7 +10,7 @@ import pytest
 from helpers.images import NOISE
 from scipy.spatial.transform import Rotation
 
-from rafa.media.rows import row_fields, row_writer, rows_of
+from rafa.media.output import row_fields, row_writer, rows_of
 from rafa.media.sources import Face, Frame, Source
 from rafa.pose import AXES, rotation_matrix
 
