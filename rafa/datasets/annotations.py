@@ -37,6 +37,6 @@ def _angles_of_mat(file: Path) -> np.ndarray:
 
 def _angles_of_pose_file(file: Path) -> np.ndarray:
     rotation = np.loadtxt(file)[:3]
-    if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
         raise ValueError("no rotation matrix in its first three rows")
     return angles_of(rotation) * (-1, -1, 1)

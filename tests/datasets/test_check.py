@@ -217,7 +217,7 @@ def test_pose_files_of_biwi_are_compared_in_the_order_and_signs_of_its_list(thre
     [
         ("AFLW2000/image00002.mat", b"text"),
         ("AFLW2000/image00002.mat", b""),
-        ("BIWI/hpdb/01/frame_00003_pose.txt", b"1 0 0\n0 1 0\n0 1 0\n"),
+        ("BIWI/hpdb/01/frame_00003_pose.txt", b"1 0 0\n0 2 0\n0 0 1\n"),
         ("BIWI/hpdb/01/frame_00003_pose.txt", b"1 0 0\n0 1\n"),
     ],
 )

@@ -138,6 +138,10 @@ def test_lists_in_the_published_format_of_aflw2000_give_1947_of_1955(tmp_path, p
         file.write("AFLW2000/image99999.jpg\t0\t0\t0\n")
     publish(tmp_path, "aflw2000")
     assert load_dataset("aflw2000", tmp_path).notes == ()  # rows are counted in the crop list
+    with (tmp_path / "Aflw2000crop.txt").open("a") as file:
+        file.write("\nAFLW2000/image99999.jpg\n")
+    publish(tmp_path, "aflw2000")
+    assert "1,956 rows, 1,947 usable" in load_dataset("aflw2000", tmp_path).notes[0]
 
 
 def test_lists_in_the_published_format_of_biwi_give_15648_frames(tmp_path, publish):
@@ -232,6 +236,7 @@ def test_a_split_tests_on_its_videos_and_trains_on_all_others(split, biwi):
     assert set(test.records["video"]) == set(BIWI_SPLITS[split])
     assert set(train.records["video"]) == set(BIWI_PERSON) - set(BIWI_SPLITS[split])
     assert (test.split, train.split) == (f"{split} test", f"{split} train")
+    assert test.usable == tuple(test.records["path"])
     assert len(test.records) + len(train.records) == len(load_dataset("biwi", biwi).records) == 48
 
 
