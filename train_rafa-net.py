@@ -320,7 +320,7 @@ def score_run(run: RunFolder, model: Any, path: Path, test: Listed, options: arg
     """Score the network on the test list, write the result into the run folder and print its table."""
     predictions = predict_listed(partial(predict_angles, model, fill=True), test, options.test_margin, options.workers)
     write_predictions(run.path / "predictions.csv", predictions)
-    result = protocol.score(test, predictions, weights=protocol.weights_facts(path, options.backbone))
+    result = protocol.score(test, predictions, weights=protocol.weights_facts(path, options.backbone, run.record()))
     protocol.write_results(run.path / "result.json", [result])
     table = tables.result_table([result])
     write_text(run.path / "result.md", table + "\n")
