@@ -7,7 +7,7 @@ import numpy as np
 from rafa.datasets.lists import Listed
 from rafa.score.metrics import METRICS, Clusters, Columns, per_image, summarise
 from rafa.score.predictions import Predictions, aligned
-from rafa.score.protocol import Facts, clusters_of, interval_text, margin_text
+from rafa.score.protocol import Facts, clusters_of, counted, interval_text, margin_text
 from rafa.score.reports import card_lines, list_text, made_facts, predictions_text
 from rafa.score.tables import table, with_interval
 from rafa.script import InputError
@@ -64,7 +64,7 @@ def comparison_text(a: Predictions, b: Predictions, margin: str, *, common_only:
     if common_only and (all_a, all_b) != (len(a), len(b)):
         left_out = f"; LEFT OUT by --common-only: {all_a - len(a):,} images of A, {all_b - len(b):,} of B"
     return (
-        f"Margin {margin}: {len(a):,} images, the same in both{left_out}\n\n"
+        f"Margin {margin}: {counted(len(a), 'images')}, the same in both{left_out}\n\n"
         f"{_difference_table(per_image(a), per_image(b), samples, seed, clusters)}\n\n"
         f"Intervals of the paired difference: {interval_text(unit, number, samples, seed)}."
     )

@@ -152,17 +152,22 @@ def _paper_rows_table(measured: Sequence[tuple[int, Facts]]) -> str:
     """RAFA-Net's rows in the paper, each followed by the results on the same images or "not measured here"."""
     rows: list[list[object]] = []
     for name, row, dataset in _paper_results():
-        title, margin = DATASETS[dataset].title, row["margin"]
-        rows.append(["-", *tables.plain_row(f"paper, {tables.PAPER_NAMES[name]}: {title}", margin, row[dataset])])
+        data, margin = DATASETS[dataset].title, row["margin"]
+        rows.append(["-", *tables.plain_row(f"paper, {tables.PAPER_NAMES[name]}: {data}", margin, row[dataset])])
         ours: list[list[object]] = []
         for number, result in measured:
-            same = (result["card"]["data_set"], result["card"]["margin"]) == (title, margin)
+            same = (result["card"]["data_set"], result["card"]["margin"]) == (data, margin)
             if same and name == "table1":
-                ours.append([number, *tables.row_of(result)])
+                title, *cells = tables.row_of(result)
+                ours.append([number, title + _backbone_text(result["card"]), *cells])
                 ours += [["-", *baseline] for baseline in tables.baseline_rows(result)]
         why = "not measured here" + (": which videos it used is unknown" if name == "table2" else "")
         rows += ours or [["-", why, f"{margin:g}", *["not measured here"] * 5]]
     return mae_table(["Row", *MAE_HEADER], rows)
+
+
+def _backbone_text(card: Facts) -> str:
+    return f", {card['weights']['backbone']} network" if card["weights"] else ""
 
 
 def _paper_results() -> Iterator[tuple[str, Facts, str]]:
