@@ -75,7 +75,8 @@ def a_result():
     made |= {"hardware": "9 cores", "versions": {"numpy": "1"}}
     run = {"command": "train_rafa-net.py", "date": "2030-01-01", "commit": "beef", "hardware": "a GPU", "seed": 77}
     run |= {"started_from": "imagenet", "resumed_by": ["train_rafa-net.py --resume", "train_rafa-net.py --epochs 9"]}
-    run |= {"lists": [], "all_images": True, "mean_pose": {"yaw": 1.0, "pitch": 2.0, "roll": 3.0}}
+    run |= {"lists": [{"path": "lists/train.txt", "rows": 3, "sha256": "0", "published": False}]}
+    run |= {"all_images": False, "mean_pose": {"yaw": 1.0, "pitch": 2.0, "roll": 3.0}}
     weights = {"file": "w.keras", "sha256": "ab" * 32, "backbone": "tiny", "trained_by": run}
     predictions = replace(predictions, predicted=predictions.target + np.array([1, -2, 6]))
     return protocol.score(listed, predictions, samples=5, made=made, weights=weights)
