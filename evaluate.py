@@ -17,9 +17,10 @@ import os
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data_loaders import VIEWS
 from rafa.datasets.check import keep_present
@@ -73,28 +74,35 @@ def network_scorer(options: Namespace) -> Callable[[Listed, float], Scored]:
     return score_at
 
 
+def report(
+    options: Namespace, text: str, results: Sequence[Facts], files: Mapping[Path, list[Predictions]], **more: Any
+) -> None:
+    """Write predictions and results where that was asked for, and print the tables, even where a file fails."""
+    try:
+        for path, parts in files.items():
+            write_predictions(path, stack(parts))
+        if options.result:
+            protocol.write_results(options.result, results, **more)
+    finally:
+        print(f"{text}\n\n{reports.details(results)}" if results else f"{text}\n\nNothing was scored.")
+
+
 # --- One dataset ------------------------------------------------------------------------------------------------------
 def run_dataset(options: Namespace) -> None:
     """Score the network on one dataset at the margins asked for, and at those of the sweep."""
     listed = keep_present(load_listed(options.what, options), options.allow_missing)
     margins = options.margin or sorted(row["margin"] for row in paper_rows(listed)) or [OUR_MARGIN]
-    swept = SWEEP if options.sweep else ()
+    margins, swept = dict.fromkeys(margins), SWEEP if options.sweep else ()
     score_at = network_scorer(options)
     scored = {margin: score_at(listed, margin) for margin in dict.fromkeys([*margins, *swept])}
-    asked = {margin: scored[margin] for margin in margins}
-    results, sweep = [result for _, result in asked.values()], [scored[margin][1] for margin in swept]
-    text = f"{tables.result_table(results)}\n\n"
+    results, sweep = ([scored[margin][1] for margin in chosen] for chosen in (margins, swept))
+    text = tables.result_table(results)
     if sweep:
-        text += f"Error against the margin at test time:\n\n{tables.result_table(sweep)}\n\n"
-    try:
-        if options.predictions:
-            write_predictions(options.predictions, stack([predictions for predictions, _ in scored.values()]))
-        if options.result:
-            protocol.write_results(options.result, results, sweep=sweep)
-        if options.figures:
-            draw(options, listed, asked, sweep)
-    finally:  # where a file cannot be written, the tables are not lost
-        print(text + reports.details(results))
+        text += f"\n\nError against the margin at test time:\n\n{tables.result_table(sweep)}"
+    files = {Path(options.predictions): [part for part, _ in scored.values()]} if options.predictions else {}
+    report(options, text, results, files, sweep=sweep)
+    if options.figures:
+        draw(options, listed, {margin: scored[margin] for margin in margins}, sweep)
 
 
 def draw(options: Namespace, listed: Listed, asked: dict[float, Scored], sweep: Sequence[Facts]) -> None:
@@ -123,18 +131,12 @@ def run_table(options: Namespace) -> int:
     if present:
         score_at = network_scorer(options)
         scored = {(name, margin): score_at(listed, margin) for name, listed in present.items() for margin in margins}
-    results = {key: result for key, (_, result) in scored.items()}
-    try:
-        if options.predictions:
-            out = Path(options.predictions)
-            for name in present:
-                predictions = stack([scored[name, margin][0] for margin in margins])
-                write_predictions(out.with_stem(f"{out.stem}-{name}"), predictions)
-        if options.result:
-            protocol.write_results(options.result, list(results.values()), absent=absent)
-    finally:  # where a file cannot be written, the table is not lost
-        print(f"{tables.paper_table(options.what, results, absent)}\n")
-        print(reports.details(list(results.values())) if results else "Nothing was scored.")
+    results, files = {key: result for key, (_, result) in scored.items()}, {}
+    for name in present if options.predictions else ():
+        path = Path(options.predictions)
+        files[path.with_stem(f"{path.stem}-{name}")] = [scored[name, margin][0] for margin in margins]
+    text = tables.paper_table(options.what, results, absent)
+    report(options, text, list(results.values()), files, absent=absent)
     return 0 if results else 1
 
 
@@ -167,12 +169,8 @@ def run_score(options: Namespace) -> None:
             groups.setdefault(tables.heading(result["card"], with_file=False), []).append((part, result))
     results = [result for group in groups.values() for _, result in group]
     spreads = {title: spread_of(title, group, options.files) for title, group in groups.items() if several}
-    if options.result:
-        protocol.write_results(options.result, results, spreads=spreads)
-    print(f"{tables.result_table(results)}\n")
-    if spreads:
-        print(f"{tables.spread_table(spreads)}\n")
-    print(reports.details(results))
+    text = "\n\n".join([tables.result_table(results), *([tables.spread_table(spreads)] if spreads else [])])
+    report(options, text, results, {}, spreads=spreads)
 
 
 def spread_of(title: str, group: list[Scored], files: list[str]) -> dict[str, metrics.Spread]:
