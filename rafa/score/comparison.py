@@ -5,15 +5,15 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from rafa.datasets.lists import Listed
-from rafa.score import metrics
+from rafa.score.metrics import METRICS, Clusters, Columns, per_image, summarise
 from rafa.score.predictions import Predictions, aligned
-from rafa.score.protocol import Facts, clusters_of, interval_text, margin_text
+from rafa.score.protocol import Facts, clusters_of, counted, interval_text, margin_text
 from rafa.score.reports import card_lines, list_text, made_facts, predictions_text
 from rafa.score.tables import table, with_interval
 from rafa.script import InputError
 
 
-def pairs_of(a: Predictions, b: Predictions, common_only: bool) -> list[tuple[Predictions, Predictions, str]]:
+def pairs_by_margin(a: Predictions, b: Predictions, common_only: bool) -> list[tuple[Predictions, Predictions, str]]:
     """What to compare: A, B and their margin as text, for each common margin, or across margins if each has just one.
 
     Raises:
@@ -39,56 +39,63 @@ def _by_margin(predictions: Predictions) -> dict[str, Predictions]:
     return {name: predictions.select(texts == name) for name in names}
 
 
-def compared(a: Predictions, b: Predictions, margin: str, *, common_only: bool, rounds: int, seed: int) -> str:
+def comparison_text(a: Predictions, b: Predictions, margin: str, *, common_only: bool, samples: int, seed: int) -> str:
     """Markdown: every metric of A and of B on the same images, and the paired difference B - A with its interval.
 
     Args:
-        a, b: predictions of two methods, from `pairs_of`.
+        a, b: predictions of two methods, from `pairs_by_margin`.
         margin: of both, as text.
         common_only: compare the images that both have, instead of refusing different images.
-        rounds, seed: of the bootstrap, over persons or videos where either file names them, else over images.
+        samples, seed: of the bootstrap, over persons or videos where either file names them, else over images.
+
+    Raises:
+        InputError: the images or their target angles differ.
     """
-    sizes = len(a), len(b)
-    if not np.isin(a.path, b.path).any():
-        raise InputError(f"A and B have no image in common: A begins with {a.path[0]}, B with {b.path[0]}")
+    all_a, all_b = len(a), len(b)
     if common_only:
         a, b = a.select(np.isin(a.path, b.path)), b.select(np.isin(b.path, a.path))
+    if not len(a):
+        raise InputError("A and B have no image in common; expected predictions for the same images, by the same paths")
     b = aligned(a, b)
-    unit, names = next((found for found in map(clusters_of, (a, b)) if found[1] is not None), ("images", None))
-    found = metrics.compare(a, b, rounds=rounds, seed=seed, clusters=names)
-    number = len(a) if names is None else len(set(names.tolist()))
-    left = f"; LEFT OUT by --common-only: {sizes[0] - len(a):,} images of A, {sizes[1] - len(b):,} of B"
+    clusters_known = [each for each in map(clusters_of, (a, b)) if each[1] is not None]
+    unit, clusters = clusters_known[0] if clusters_known else ("images", None)
+    number = len(a) if clusters is None else len(set(clusters.tolist()))
+    left_out = ""
+    if common_only and (all_a, all_b) != (len(a), len(b)):
+        left_out = f"; LEFT OUT by --common-only: {all_a - len(a):,} images of A, {all_b - len(b):,} of B"
     return (
-        f"Margin {margin}: {len(a):,} images, the same in both{left if sizes != (len(a), len(b)) else ''}\n\n"
-        f"{_difference_table(found)}\n\n"
-        f"Intervals of the paired difference: {interval_text(unit, number, rounds, seed)}."
+        f"Margin {margin}: {counted(len(a), 'images')}, the same in both{left_out}\n\n"
+        f"{_difference_table(per_image(a), per_image(b), samples, seed, clusters)}\n\n"
+        f"Intervals of the paired difference: {interval_text(unit, number, samples, seed)}."
     )
 
 
-def _difference_table(found: metrics.Comparison) -> str:
+def _difference_table(a: Columns, b: Columns, samples: int, seed: int, clusters: Clusters) -> str:
+    differences = summarise({key: b[key] - a[key] for key in a}, samples, seed, clusters)
     rows = []
-    for key, title, unit in metrics.METRICS:
-        difference = found.differences[key]
+    for key, title, unit in METRICS:
+        difference = differences[key]
         row = [f"{title} ({unit})", *["no images"] * 3, "0", "-"]
         if difference.n:
             better = "B" if (difference.value < 0) == (unit == "°") else "A"  # small errors, and large shares, are good
             decided = difference.low > 0 or difference.high < 0
-            values = f"{found.a[key]:.2f}", f"{found.b[key]:.2f}", with_interval(difference)
-            row[1:] = [*values, f"{difference.n:,}", f"{better} is better" if decided else "undecided"]
+            means = (f"{column[np.isfinite(column)].mean():.2f}" for column in (a[key], b[key]))
+            conclusion = f"{better} is better" if decided else "undecided"
+            row[1:] = [*means, with_interval(difference), f"{difference.n:,}", conclusion]
         rows.append(row)
     return table(["Metric", "A", "B", "B - A [95% interval]", "Images", "Conclusion"], rows)
 
 
 def comparison_card(a: Facts, b: Facts, listed: Listed | None, made: Facts) -> str:
-    """The card above a comparison: both files, where the truth came from, what was left out, how it was made.
+    """The card above a comparison: both files, where the targets came from, what was left out, how it was made.
 
     Args:
         a, b: the files, from `protocol.read_file`.
-        listed: the lists that gave the true angles, or None where the files did.
-        made: from `provenance.environment`.
+        listed: the lists that gave the target angles, or None where the files did.
+        made: from `files.environment`.
     """
     facts = {"A": predictions_text(a), "B": predictions_text(b)}
-    facts["truth"] = "; ".join(list_text(asdict(file)) for file in listed.files) if listed else "that of the files"
+    facts["true angles"] = "; ".join(list_text(asdict(file)) for file in listed.files) if listed else "of the files"
     facts |= made_facts(made)
     facts["notes"] = "; ".join(f"{name}: {n}" for name, file in (("A", a), ("B", b)) for n in file["notes"]) or "none"
     return card_lines("Comparison of B with A, paired by image", facts)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rafa.pose import AXES, angle_errors, rotation_matrix
-from rafa.score.predictions import Predictions, aligned
+from rafa.score.predictions import Predictions
 
 HEAD_VECTORS = ("left", "down", "front")  # the columns of a rotation matrix: the head's own x, y and z
 WITHIN = (5, 10, 15)  # degrees
@@ -15,10 +15,12 @@ YAW_BINS = {"0_30": "0-30", "30_60": "30-60", "60_90": "60-90", "over_90": "over
 COUNTS_AT_ONCE = 2**21  # resampling counts held in memory at a time: 16 MiB
 
 # With few clusters a percentile bootstrap interval is too narrow.  How many per cent of 95% intervals contain the true
-# error, by number of videos: 10,000 simulations each, videos of 50 images, 1,000 rounds (tests/test_metrics.py: 2,000).
+# error, by number of videos: 10,000 simulations each, videos of 50 images, 1,000 bootstrap samples.
 COVERAGE = {4: 80, 8: 90, 24: 93}
 
-METRICS = (  # (key in every result, title for people, unit of the value)
+# (key in every result, title for people, unit: "°" of errors, of which small ones are good, or "%" of shares, of which
+# large ones are).  To add a metric, add a line here and its values to `per_image`.
+METRICS = (
     *((f"mae_{axis}", f"MAE {axis}", "°") for axis in AXES),
     ("mae", "MAE, mean of the three axes", "°"),
     ("geodesic", "geodesic error", "°"),
@@ -29,23 +31,25 @@ METRICS = (  # (key in every result, title for people, unit of the value)
     *((f"mae_yaw_{name}", f"MAE where |true yaw| is {title}°", "°") for name, title in YAW_BINS.items()),
 )
 
+MAE_KEYS = (*(f"mae_{axis}" for axis in AXES), "mae")  # the metrics of the paper's tables
+
 Columns = dict[str, np.ndarray]  # (n,) values of n images by metric, NaN where an image does not count
-Names = Sequence[str] | np.ndarray | None  # (n,) of what to resample whole: videos or persons; None: images
+Clusters = Sequence[str] | np.ndarray | None  # (n,) of what to resample whole: videos or persons; None: images
 
 
 # --- Metrics of one image ---------------------------------------------------------------------------------------------
-def rotation_errors(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rotation_errors(target: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Errors of rotations in degrees, from (n, 3) yaw, pitch, roll in degrees, list signs.
 
-    First (n,) geodesic errors, the angle of the rotation R_trueᵀ R_predicted; then (n, 3) angles between the true and
-    the predicted left, down and front vector of the head (columns of the matrices), whose mean is the image's MAEV.
+    First (n,) geodesic errors, the angle of the rotation R_targetᵀ R_predicted; then (n, 3) angles between the target
+    and the predicted left, down and front vector of the head (columns of the matrices), whose mean is the image's MAEV.
     """
     from scipy.spatial.transform import Rotation
 
-    true, predicted = (rotation_matrix(np.radians(angles)) for angles in (true, predicted))  # (n, 3, 3)
-    geodesic = Rotation.from_matrix(true.swapaxes(1, 2) @ predicted).magnitude()
+    target, predicted = (rotation_matrix(np.radians(angles)) for angles in (target, predicted))  # (n, 3, 3)
+    geodesic = Rotation.from_matrix(target.swapaxes(1, 2) @ predicted).magnitude()
     # Twice the arctangent of the half angle: the arccosine of the dot product is blind to angles below 1e-6 degrees.
-    vectors = 2 * np.arctan2(np.linalg.norm(true - predicted, axis=1), np.linalg.norm(true + predicted, axis=1))
+    vectors = 2 * np.arctan2(np.linalg.norm(target - predicted, axis=1), np.linalg.norm(target + predicted, axis=1))
     return np.degrees(geodesic), np.degrees(vectors)
 
 
@@ -56,15 +60,15 @@ def per_image(predictions: Predictions) -> Columns:
     `mae_yaw_30_60` is the mean error of the three axes (not of yaw alone) where 30 < |true yaw| ≤ 60, wrapped at 360°;
     `mae_yaw_0_30` includes 0, and `mae_yaw_over_90` has all the rest.
     """
-    errors = angle_errors(predictions.true, predictions.predicted)  # (n, 3)
-    geodesic, vectors = rotation_errors(predictions.true, predictions.predicted)
+    errors = angle_errors(predictions.target, predictions.predicted)  # (n, 3)
+    geodesic, vectors = rotation_errors(predictions.target, predictions.predicted)
     columns = {f"mae_{axis}": errors[:, i] for i, axis in enumerate(AXES)}
     columns |= {"mae": errors.mean(axis=1), "geodesic": geodesic, "maev": vectors.mean(axis=1)}
     columns |= {f"maev_{vector}": vectors[:, i] for i, vector in enumerate(HEAD_VECTORS)}
     for limit in WITHIN:
         columns[f"within_{limit}"] = 100.0 * (errors.max(axis=1) <= limit)
         columns |= {f"within_{limit}_{axis}": 100.0 * (errors[:, i] <= limit) for i, axis in enumerate(AXES)}
-    yaw_bin = np.searchsorted(YAW_EDGES, angle_errors(predictions.true[:, AXES.index("yaw")], 0))
+    yaw_bin = np.searchsorted(YAW_EDGES, angle_errors(predictions.target[:, AXES.index("yaw")], 0))
     columns |= {f"mae_yaw_{b}": np.where(yaw_bin == i, columns["mae"], np.nan) for i, b in enumerate(YAW_BINS)}
     return {key: columns[key] for key, _, _ in METRICS}
 
@@ -83,14 +87,6 @@ class Estimate(NamedTuple):
     clusters: int | None
 
 
-class Comparison(NamedTuple):
-    """Paired differences B - A of every metric, and the means of A and of B (NaN where no image counts)."""
-
-    differences: dict[str, Estimate]
-    a: dict[str, float]
-    b: dict[str, float]
-
-
 class Spread(NamedTuple):
     """Mean and sample standard deviation (NaN for a single run) of a metric over n runs."""
 
@@ -99,15 +95,15 @@ class Spread(NamedTuple):
     n: int
 
 
-def summarise(columns: Columns, rounds: int = 1000, seed: int = 0, clusters: Names = None) -> dict[str, Estimate]:
+def summarise(columns: Columns, samples: int = 1000, seed: int = 0, clusters: Clusters = None) -> dict[str, Estimate]:
     """The mean of every column with its 95% percentile bootstrap interval: {key: Estimate}.
 
-    With few clusters the interval is too narrow (COVERAGE): show their number, `Estimate.clusters`, beside it.  Rounds
+    With few clusters the interval is too narrow (COVERAGE): show their number, `Estimate.clusters`, beside it.  Samples
     that draw no image of a yaw bin do not count for that bin.
 
     Args:
         columns: from `per_image`, or any others.
-        rounds, seed: how often to resample, and of the random numbers.
+        samples, seed: how often to resample, and of the random numbers.
         clusters: None to resample images, or (n,) names (videos, persons) to resample whole clusters: frames of one
             video resemble each other, so that resampling frames claims more certainty than there is.
     """
@@ -117,7 +113,7 @@ def summarise(columns: Columns, rounds: int = 1000, seed: int = 0, clusters: Nam
     if clusters is not None:  # ... or a cluster
         unit = np.unique(clusters, return_inverse=True)[1]
         sums, sizes = (np.stack([np.bincount(unit, column) for column in t.T], axis=1) for t in (sums, sizes))
-    means = _resampled_means(sums, sizes, rounds, seed)
+    means = _resampled_means(sums, sizes, samples, seed)
     estimates = {}
     for i, key in enumerate(columns):
         n, units = int(counted[:, i].sum()), int((sizes[:, i] > 0).sum())
@@ -128,43 +124,21 @@ def summarise(columns: Columns, rounds: int = 1000, seed: int = 0, clusters: Nam
     return estimates
 
 
-def _resampled_means(sums: np.ndarray, sizes: np.ndarray, rounds: int, seed: int) -> np.ndarray:
-    """(rounds, metrics) means of as many units as there are, drawn with replacement, weighted by their sizes."""
-    # A resampling is a row of multinomial counts, so that many rounds of all metrics are one product of matrices: 2 s
-    # for 100,000 images and 1,000 rounds.  scipy.stats.bootstrap copies every metric in every round: 17 s at best.
+def _resampled_means(sums: np.ndarray, sizes: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """(samples, metrics) means of as many units as there are, drawn with replacement, weighted by their sizes."""
+    # A resampling is a row of multinomial counts, so that many samples of all metrics are one product of matrices: 2 s
+    # for 100,000 images and 1,000 samples.  scipy.stats.bootstrap copies every metric in every sample: 17 s at best.
     from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(seed)
     units, both, totals = len(sums), np.hstack([sums, sizes]), []
     at_once = max(1, COUNTS_AT_ONCE // units)
     with threadpool_limits(1):  # memory is the limit: more threads gain nothing, and cost 8 times on a busy machine
-        for start in range(0, rounds, at_once):
-            drawn = rng.integers(units, size=(min(at_once, rounds - start), units))
+        for start in range(0, samples, at_once):
+            drawn = rng.integers(units, size=(min(at_once, samples - start), units))
             totals.append(np.stack([np.bincount(row, minlength=units) for row in drawn]).astype(float) @ both)
-    with np.errstate(invalid="ignore"):  # 0/0: a round without any image of a yaw bin
+    with np.errstate(invalid="ignore"):  # 0/0: a sample without any image of a yaw bin
         return np.divide(*np.hsplit(np.concatenate(totals), 2))
-
-
-def compare(a: Predictions, b: Predictions, *, rounds: int = 1000, seed: int = 0, clusters: Names = None) -> Comparison:
-    """Compare two methods on the same images; a negative difference of errors means that B is better.
-
-    To compare two margins, take one away: `compare(a, dataclasses.replace(b, margin=np.array(np.nan)))`.
-
-    Args:
-        a, b: predictions of two methods, in any order (see `predictions.aligned`).
-        rounds, seed, clusters: as for `summarise`; the clusters name the rows of `a`.
-
-    Raises:
-        InputError: the images or their true angles differ.
-    """
-    before, after = per_image(a), per_image(aligned(a, b))
-    differences = {key: after[key] - before[key] for key in before}
-    return Comparison(summarise(differences, rounds, seed, clusters), _means(before), _means(after))
-
-
-def _means(columns: Columns) -> dict[str, float]:
-    counted = {key: column[np.isfinite(column)] for key, column in columns.items()}
-    return {key: float(column.mean()) if len(column) else np.nan for key, column in counted.items()}
 
 
 def across_seeds(summaries: Sequence[dict[str, Estimate]]) -> dict[str, Spread]:
@@ -176,12 +150,12 @@ def across_seeds(summaries: Sequence[dict[str, Estimate]]) -> dict[str, Spread]:
     return spreads
 
 
-def mean_pose_baseline(mean_pose: np.ndarray, true: np.ndarray) -> dict[str, float]:
+def mean_pose_baseline(mean_pose: np.ndarray, target: np.ndarray) -> dict[str, float]:
     """The error of always predicting one pose: {mae_yaw, mae_pitch, mae_roll, mae} in degrees.
 
     Args:
         mean_pose: (3,) yaw, pitch, roll in degrees: the mean of the training list.
-        true: (n, 3) true angles in degrees.
+        target: (n, 3) degrees.
     """
-    errors = angle_errors(true, mean_pose).mean(axis=0)  # (3,)
+    errors = angle_errors(target, mean_pose).mean(axis=0)  # (3,)
     return {f"mae_{axis}": float(errors[i]) for i, axis in enumerate(AXES)} | {"mae": float(errors.mean())}

@@ -9,9 +9,8 @@ import numpy as np
 
 from rafa.files import written_whole
 from rafa.pose import AXES, AXIS_COLOURS, BLACK, Colour, angle_errors
+from rafa.score.metrics import MAE_KEYS
 from rafa.score.predictions import Predictions
-from rafa.score.protocol import MAE_KEYS
-from rafa.score.tables import heading, title_of
 
 BIN = 10  # degrees
 FEWEST = 10  # errors in a bin that has percentiles; a bin with fewer shows each of them
@@ -38,13 +37,13 @@ def shade(colour: Colour) -> np.ndarray:
 
 
 # --- Error by angle ---------------------------------------------------------------------------------------------------
-def draw_error_by_angle(path: str | Path, predictions: Predictions, card: dict[str, Any]) -> None:
-    """Plot absolute error against true angle: median, 25-75% and 5-95% in each bin, with the number of images below.
+def draw_error_by_angle(path: str | Path, predictions: Predictions, title: str) -> None:
+    """Plot absolute error against target angle: median, 25-75% and 5-95% in each bin, with the number of images below.
 
     Errors so large that they would squeeze the plot become triangles at its upper edge.
     """
-    errors = angle_errors(predictions.true, predictions.predicted)
-    bins = [_binned(*pair) for pair in zip(predictions.true.T, errors.T, strict=True)]
+    errors = angle_errors(predictions.target, predictions.predicted)
+    bins = [_binned(*pair) for pair in zip(predictions.target.T, errors.T, strict=True)]
     highest = np.concatenate([spread[:, -1] for _, _, spread, _ in bins])
     limit = 1.15 * max(np.nanmax(highest) if np.isfinite(highest).any() else errors.max(), 0.1)
     figure = new_figure(11, 5)
@@ -52,7 +51,7 @@ def draw_error_by_angle(path: str | Path, predictions: Predictions, card: dict[s
     for axis, (middles, counts, spread, sparse) in enumerate(bins):
         (upper, lower), colour = plots[:, axis], shade(AXIS_COLOURS[AXES[axis]])
         _draw_bands(upper, middles, spread, colour)
-        _draw_singles(upper, predictions.true[sparse, axis], errors[sparse, axis], limit)
+        _draw_singles(upper, predictions.target[sparse, axis], errors[sparse, axis], limit)
         upper.set(title=AXES[axis], ylim=(0, limit))
         upper.grid(axis="y", alpha=0.3)
         lower.bar(middles, counts, 0.94 * BIN, color=colour)
@@ -60,7 +59,7 @@ def draw_error_by_angle(path: str | Path, predictions: Predictions, card: dict[s
     plots[0, 0].set_ylabel("absolute error (degrees)")
     plots[1, 0].set(ylabel="images", ylim=(0.7, 2 * max(6, *(counts.max() for _, counts, _, _ in bins))))
     plots[1, 0].yaxis.set_major_formatter("{x:g}")
-    title = f"{heading(card)}, {len(predictions):,} images: error against true angle"
+    title = f"{title}, {len(predictions):,} images: error against true angle"
     figure.suptitle("\n".join(textwrap.wrap(title, 110)))
     figure.legend(*plots[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     save(figure, path)
@@ -91,14 +90,17 @@ def _draw_singles(plot: Any, angle: np.ndarray, error: np.ndarray, limit: float)
 
 
 # --- Error by margin --------------------------------------------------------------------------------------------------
-def draw_sweep(path: str | Path, results: Sequence[Mapping[str, Any]], marked: Sequence[tuple[float, str]]) -> None:
+def draw_sweep(
+    path: str | Path, results: Sequence[Mapping[str, Any]], marked: Sequence[tuple[float, str]], title: str
+) -> None:
     """Plot mean absolute error with its interval against the margin of the test crops.
 
     Args:
         results: of one dataset, a result for each margin.
-        marked: (margin, label) of margins to name.
+        marked: (margin, label) of margins to name; none or more.
+        title: what was scored.
     """
-    margins, card = [result["card"]["margin"] for result in results], results[0]["card"]
+    margins, images = [result["card"]["margin"] for result in results], results[0]["card"]["images"]["scored"]
     figure = new_figure(7.5, 4.8)
     plot = figure.subplots()
     curves = {**AXIS_COLOURS, "mean of the three": BLACK}
@@ -114,6 +116,6 @@ def draw_sweep(path: str | Path, results: Sequence[Mapping[str, Any]], marked: S
     plot.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(curves), frameon=False)
     bands = "bands: 95% intervals" if np.isfinite(results[0]["estimates"]["mae"][1]) else "no intervals"
-    title = f"{title_of(card)}, {card['images']['scored']:,} images: error by margin, {bands}"
+    title = f"{title}, {images:,} images: error by margin, {bands}"
     figure.suptitle("\n".join(textwrap.wrap(title, 80)))
     save(figure, path)

@@ -23,21 +23,17 @@ from typing import Any
 import numpy as np
 
 from rafa.datasets.lists import Listed
-from rafa.datasets.sets import DATASETS, SPLIT_FRAMES
+from rafa.datasets.sets import DATASETS, PAPER_DATASETS, SPLIT_FRAMES
 from rafa.files import ROOT, environment, sha256, write_text
 from rafa.pose import AXES, CHANNEL_MEANS, CROP_SIZE, EULER_ORDER
 from rafa.score import metrics
-from rafa.score.predictions import Predictions, read_predictions, truth_of
-from rafa.script import InputError
+from rafa.score.metrics import MAE_KEYS
+from rafa.score.predictions import Predictions, read_predictions, targets_of
 
-ROUNDS = 1000  # of the bootstrap
+BOOTSTRAP_SAMPLES = 1000
 WORST = 10  # images named in a result
 FEW_CLUSTERS = 20  # below, intervals come with a warning
 RELEASED_BATCH = 16  # the released code scores in batches of 16 and drops the last partial one
-MAE_KEYS = (*(f"mae_{axis}" for axis in AXES), "mae")
-# What reading JSON of any shape may raise.
-MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
-PAPER_DATA = (DATASETS["aflw2000"], DATASETS["biwi"])
 
 Facts = dict[str, Any]  # of JSON: a card, a result, or a part of one
 
@@ -45,7 +41,8 @@ Facts = dict[str, Any]  # of JSON: a card, a result, or a part of one
 # --- Predictions ------------------------------------------------------------------------------------------------------
 def read_file(path: str, roll_sign: str, listed: Listed | None, common_only: bool) -> tuple[Predictions, Facts]:
     """A predictions file, and what the card says of it (see `predictions.read_predictions`)."""
-    predictions, left_out = read_predictions(path, roll_sign, truth_of(listed) if listed else None, common_only)
+    targets = targets_of(listed) if listed else None
+    predictions, left_out = read_predictions(path, roll_sign, targets, common_only)
     notes = [f"LEFT OUT: {left_out:,} rows of the file, not in the lists or without a prediction"] if left_out else []
     return predictions, {"file": str(path), "sha256": sha256(path), "roll_sign": roll_sign, "notes": notes}
 
@@ -75,11 +72,82 @@ def paper_tables() -> Facts:
 
 def paper_rows(listed: Listed) -> list[Facts]:
     """RAFA-Net's rows in the paper for a dataset and split: dicts of margin, table and the four numbers."""
-    if listed.dataset not in PAPER_DATA or not listed.published:
-        return []
     table, column = "table1" if listed.split == "all" else "table2", listed.dataset.title.lower()
-    rows = paper_tables()[table]
-    return [{"margin": row["margin"], "table": table, "mae": row[column]} for row in rows if "margin" in row]
+    rows = [row for row in paper_tables()[table] if "margin" in row and column in row] if listed.published else []
+    return [{"margin": row["margin"], "table": table, "mae": row[column]} for row in rows]
+
+
+def is_of_paper(title: str) -> bool:
+    """Whether the title of a dataset is that of one of the paper."""
+    return title in [DATASETS[name].title for name in PAPER_DATASETS]
+
+
+# --- Scoring ----------------------------------------------------------------------------------------------------------
+def score(
+    listed: Listed | None,
+    predictions: Predictions,
+    samples: int = BOOTSTRAP_SAMPLES,
+    seed: int = 0,
+    *,
+    weights: Facts | None = None,
+    file: Facts | None = None,
+    made: Facts | None = None,
+    worst: int = WORST,
+) -> Facts:
+    """Score one dataset at one margin: a result (see the top of this module).
+
+    Args:
+        listed: the lists, or None where a predictions file came without them.
+        predictions: one split at one margin.
+        samples, seed: of the bootstrap.
+        weights: from `weights_facts`, where a network of this suite made the predictions.
+        file: from `read_file`, where they came from a file.
+        made: from `files.environment`.
+        worst: how many of the images with the largest errors to name.
+    """
+    unit, clusters = clusters_of(predictions)
+    columns = metrics.per_image(predictions)
+    estimates = metrics.summarise(columns, samples, seed, clusters)
+    number = len(predictions) if clusters is None else len(set(clusters.tolist()))
+    intervals = {"unit": unit, "number": number, "samples": samples, "seed": seed}
+    card = _card(listed, predictions, intervals, weights, file, made)
+    pose, baseline = weights and weights["trained_by"] and weights["trained_by"]["mean_pose"], None
+    if pose:
+        baseline = metrics.mean_pose_baseline(np.array([pose[axis] for axis in AXES]), predictions.target)
+    return {
+        "card": card,
+        "estimates": estimates,
+        "paper": [row for row in paper_rows(listed) if row["margin"] == card["margin"]] if listed else [],
+        "baseline": baseline,
+        "set_sizes": _set_sizes(listed, predictions, columns, samples, seed),
+        "worst": _worst(predictions, columns["mae"], worst),
+    }
+
+
+def _worst(predictions: Predictions, mae: np.ndarray, count: int) -> list[Facts]:
+    """The images with the largest mean errors (n,) of the three axes."""
+    path, target, predicted = (
+        values.tolist() for values in (predictions.path, predictions.target, predictions.predicted)
+    )
+    largest = np.argsort(-mae, kind="stable")[:count]
+    return [{"path": path[i], "mae": float(mae[i]), "true": target[i], "predicted": predicted[i]} for i in largest]
+
+
+def _set_sizes(
+    listed: Listed | None, predictions: Predictions, columns: metrics.Columns, samples: int, seed: int
+) -> list[Facts]:
+    """The predictions on the sets of AFLW2000 images in use, which differ by what the released code drops."""
+    if listed is None or listed.dataset != DATASETS["aflw2000"]:
+        return []
+    every = len(listed.usable)
+    dropped = f"without the last partial batch of {RELEASED_BATCH}, which the released code drops"
+    sizes = []
+    for size, name in {every - every % RELEASED_BATCH: dropped, every: "every row with a box"}.items():
+        kept = np.isin(predictions.path, listed.usable[:size])
+        if kept.any():
+            estimates = metrics.summarise({key: columns[key][kept] for key in MAE_KEYS}, samples, seed)
+            sizes.append({"name": f"{size:,}: {name}", "size": size, "scored": int(kept.sum()), "estimates": estimates})
+    return sizes[::-1]
 
 
 # --- The protocol card ------------------------------------------------------------------------------------------------
@@ -103,7 +171,7 @@ def _card(
     return {
         "data_set": dataset,
         "split": listed.split if listed else predictions.split[0] or "split not stated",
-        "lists": [asdict(found) for found in listed.files] if listed else [],
+        "lists": [asdict(each) for each in listed.files] if listed else [],
         "images": images,
         "boxes": not_in_file or "square boxes of the crop list, enlarged by the margin on each side, black outside",
         "margin": margin,
@@ -120,73 +188,39 @@ def _card(
         "predictions": file,
         "made": made or environment(),
         "notes": notes,
-        "paper_protocol": not departures,
+        "evaluation_protocol": not departures,  # whether it is the paper's
         "departures": departures,
     }
 
 
-def weights_facts(path: str | Path, backbone: str) -> Facts:
-    """The weights file, its hash, and the training run whose run.json is beside it (None if there is none).
-
-    Args:
-        backbone: its name; of an exported network, that it is one.
-    """
-    record, trained_by = Path(path).with_name("run.json"), None
-    if record.is_file():
-        try:
-            run = json.loads(record.read_text(encoding="utf-8"))
-            for found in run["lists"][0]:  # an error where it is not what a card needs
-                _ = Path(found["path"]).name, found["published"]
-            pose = {axis: float(run["mean_pose"][axis]) for axis in AXES} if run.get("mean_pose") else None
-            if pose and not np.isfinite(list(pose.values())).all():
-                raise ValueError(f"a mean pose of {pose}")
-            trained_by = {key: run[key] for key in ("command", "date", "commit", "hardware")} | {
-                "seed": run["options"]["seed"],
-                "started_from": str(run["options"].get("weights") or "none"),
-                "resumed_by": [again["command"] for again in run.get("resumed", [])],
-                "lists": run["lists"][0],
-                "all_images": not (run["options"]["allow_missing"] or run["options"]["limit"]),
-                "mean_pose": pose,
-            }
-        except MALFORMED as error:
-            why = f"{error!r}; correct it or move it away"
-            raise InputError(f"{record} is not the record of a training run: {why}") from error
-    file = Path(path).relative_to(ROOT) if Path(path).is_relative_to(ROOT) else path  # the same on every machine
-    return {"file": str(file), "sha256": sha256(path), "backbone": backbone, "trained_by": trained_by}
-
-
-def interval_text(unit: str, number: int, rounds: int, seed: int) -> str:
-    """How an interval was made, from `number` images, videos or persons."""
-    return f"95% percentile bootstrap over {counted(number, unit)}, {rounds:,} rounds, seed {seed}"
-
-
-def counted(number: int, unit: str) -> str:
-    """A number of images, videos or persons."""
-    return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
-
-
-def margin_text(margin: float | None) -> str:
-    """A margin for people; None or NaN where it is not known."""
-    return "not stated" if margin is None or math.isnan(margin) else f"{margin:g}"
-
-
-def _interval_notes(listed: Listed | None, intervals: Facts) -> list[str]:
-    """A warning where intervals are too narrow: few clusters (`metrics.COVERAGE`), or perhaps frames of videos."""
-    unit, number = intervals["unit"], intervals["number"]
-    if unit == "images":
-        frames = listed is None or listed.dataset == DATASETS["biwi"]
-        note = "no videos or persons are named: images were resampled, which is too narrow for frames of videos"
-        return [note] if frames else []
-    if number >= FEW_CLUSTERS:
-        return []
-    if number == 1:
-        return [f"a single {unit.removesuffix('s')} gives no interval"]
-    covered = ", ".join(f"{percent}% with {videos} videos" for videos, percent in metrics.COVERAGE.items())
-    simulated = f"of the 95% intervals in simulations, {covered} contained the truth"
-    return [f"with {counted(number, unit)} the intervals are too narrow: {simulated}"]
+def _departures(
+    listed: Listed | None, images: Facts, margin: float | None, weights: Facts | None, file: Facts | None
+) -> list[str]:
+    """In what an evaluation is not the paper's; empty if it is.  The training of the network is no part of it."""
+    if listed is None:
+        return ["the lists are unknown: a predictions file alone does not say what was left out"]
+    reasons = []
+    if not is_of_paper(listed.dataset.title):
+        reasons.append("not a dataset of the paper")
+    elif not listed.published:
+        reasons.append("not the published lists")
+    elif margin is None:
+        reasons.append("the margin is not known")
+    elif margin not in {row["margin"] for row in paper_rows(listed)}:
+        reasons.append(f"the paper has no row for {listed.dataset.title} at the margin {margin:g}")
+    if listed.split != "all":
+        reasons.append("which videos the paper's split has is unknown")
+    if images["expected"] and images["scored"] != images["expected"]:
+        reasons.append(f"{images['scored']:,} images scored; the published lists hold {images['expected']:,} usable")
+    if file:
+        reasons.append("a predictions file does not say from which crops the model predicted")
+    if (views := (weights or {}).get("views", 1)) > 1:
+        reasons.append(f"the mean of {views} views of each face")
+    return reasons
 
 
 def _images(listed: Listed | None, scored: int, file: Facts | None) -> Facts:
+    """The counts of images on a card."""
     if listed is None:
         unknown = dict.fromkeys(("expected", "listed", "usable", "found"))
         return unknown | {"scored": scored, "rejected": {}, "left_out": 0, "left_out_by": ""}
@@ -205,106 +239,67 @@ def _images(listed: Listed | None, scored: int, file: Facts | None) -> Facts:
     }
 
 
-def _departures(
-    listed: Listed | None, images: Facts, margin: float | None, weights: Facts | None, file: Facts | None
-) -> list[str]:
-    """Why a result is not the paper's protocol; empty if it is."""
-    if listed is None:
-        return ["the lists are unknown: a predictions file alone does not say what was left out"]
-    reasons = []
-    if listed.dataset not in PAPER_DATA:
-        reasons.append("not a dataset of the paper")
-    elif not listed.published:
-        reasons.append("not the published lists")
-    elif margin not in {row["margin"] for row in paper_rows(listed)}:
-        known = margin is not None
-        reasons.append(f"the paper has no row for the margin {margin:g}" if known else "the margin is not known")
-    if listed.split != "all":
-        reasons.append("which videos the paper's split has is unknown")
-    if images["expected"] and images["scored"] != images["expected"]:
-        reasons.append(f"{images['scored']:,} images scored; the published lists hold {images['expected']:,} usable")
-    if file:
-        reasons.append("a predictions file does not say from which crops the model predicted")
-    if run := weights and weights["trained_by"]:  # a training that is not recorded is not held against the network
-        published = {Path(found["path"]).name for found in run["lists"] if found["published"]}
-        if published != {DATASETS["300w-lp"].crop_list, DATASETS["300w-lp"].angle_list}:
-            reasons.append("the network was not trained on the published lists of 300W-LP")
-        if not run["all_images"]:
-            reasons.append("the training left images out")
-        start = run.get("started_from", "none")
-        if start == "synthetic" or start.endswith((".keras", ".weights.h5")):
-            reasons.append(f"the network did not start from ImageNet's weights but from {start}")
-    if (views := (weights or {}).get("views", 1)) > 1:
-        reasons.append(f"the mean of {views} views of each face")
-    return reasons
+def interval_text(unit: str, number: int, samples: int, seed: int) -> str:
+    """How an interval was made, from `number` images, videos or persons."""
+    return f"95% percentile bootstrap over {counted(number, unit)}, {samples:,} samples, seed {seed}"
 
 
-# --- Scoring ----------------------------------------------------------------------------------------------------------
-def score(
-    listed: Listed | None,
-    predictions: Predictions,
-    rounds: int = ROUNDS,
-    seed: int = 0,
-    *,
-    weights: Facts | None = None,
-    file: Facts | None = None,
-    made: Facts | None = None,
-    worst: int = WORST,
-) -> Facts:
-    """Score one dataset at one margin: a result (see the top of this module).
+def _interval_notes(listed: Listed | None, intervals: Facts) -> list[str]:
+    """A warning where intervals are too narrow: few clusters (`metrics.COVERAGE`), or perhaps frames of videos."""
+    unit, number = intervals["unit"], intervals["number"]
+    if unit == "images":
+        frames = listed is None or listed.dataset == DATASETS["biwi"]
+        note = "no videos or persons are named: images were resampled, which is too narrow for frames of videos"
+        return [note] if frames else []
+    if number >= FEW_CLUSTERS:
+        return []
+    if number == 1:
+        return [f"a single {unit.removesuffix('s')} gives no interval"]
+    covered = ", ".join(f"{percent}% with {videos} videos" for videos, percent in metrics.COVERAGE.items())
+    simulated = f"of the 95% intervals in simulations, {covered} contained the true value"
+    return [f"with {counted(number, unit)} the intervals are too narrow: {simulated}"]
+
+
+def counted(number: int, unit: str) -> str:
+    """A number of images, videos or persons."""
+    return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
+
+
+def margin_text(margin: float | None) -> str:
+    """A margin for people; None or NaN where it is not known."""
+    return "not stated" if margin is None or math.isnan(margin) else f"{margin:g}"
+
+
+# --- The network ------------------------------------------------------------------------------------------------------
+def weights_facts(path: str | Path, backbone: str, run: Facts | None = None) -> Facts:
+    """The weights file, its hash, and the training run that wrote it (None if that is not known).
 
     Args:
-        listed: the lists, or None where a predictions file came without them.
-        predictions: one split at one margin.
-        rounds, seed: of the bootstrap.
-        weights: from `weights_facts`, where a network of this suite made the predictions.
-        file: from `read_file`, where they came from a file.
-        made: from `provenance.environment`.
-        worst: how many of the images with the largest errors to name.
+        path: the file.
+        backbone: its name; of an exported network, that it is one.
+        run: the record of the run that has just written the file; else the run.json beside the file is believed
+            where its "weights", {file name: SHA-256}, hold the hash of this very file.
     """
-    unit, names = clusters_of(predictions)
-    columns = metrics.per_image(predictions)
-    estimates = metrics.summarise(columns, rounds, seed, names)
-    number = len(predictions) if names is None else estimates["mae"].clusters
-    intervals = {"unit": unit, "number": number, "rounds": rounds, "seed": seed}
-    card = _card(listed, predictions, intervals, weights, file, made)
-    pose = weights and weights["trained_by"] and weights["trained_by"]["mean_pose"]
-    mean_pose = np.array([pose[axis] for axis in AXES]) if pose else None
-    largest = np.argsort(-columns["mae"], kind="stable")[:worst]
-    true, predicted = predictions.true.tolist(), predictions.predicted.tolist()
-    return {
-        "card": card,
-        "estimates": estimates,
-        "paper": [row for row in paper_rows(listed) if row["margin"] == card["margin"]] if listed else [],
-        "baseline": None if mean_pose is None else metrics.mean_pose_baseline(mean_pose, predictions.true),
-        "set_sizes": _set_sizes(listed, predictions, columns, rounds, seed),
-        "worst": [
-            {
-                "path": str(predictions.path[i]),
-                "mae": float(columns["mae"][i]),
-                "true": true[i],
-                "predicted": predicted[i],
-            }
-            for i in largest
-        ],
+    digest, record = sha256(path), Path(path).with_name("run.json")
+    if run is None and record.is_file():
+        beside = json.loads(record.read_text(encoding="utf-8"))
+        run = beside if digest in beside.get("weights", {}).values() else None
+    file = Path(path).relative_to(ROOT) if Path(path).is_relative_to(ROOT) else path  # the same on every machine
+    trained_by = None if run is None else _training_facts(run)
+    return {"file": str(file), "sha256": digest, "backbone": backbone, "trained_by": trained_by}
+
+
+def _training_facts(run: Facts) -> Facts:
+    """What a card says of a training run, from its run.json."""
+    options = run["options"]
+    return {key: run[key] for key in ("command", "date", "commit", "hardware")} | {
+        "seed": options["seed"],
+        "started_from": options.get("weights") or "none",
+        "resumed_by": [again["command"] for again in run.get("resumed", [])],
+        "lists": run["lists"][0],
+        "all_images": not (options["allow_missing"] or options["limit"]),
+        "mean_pose": run.get("mean_pose"),
     }
-
-
-def _set_sizes(
-    listed: Listed | None, predictions: Predictions, columns: metrics.Columns, rounds: int, seed: int
-) -> list[Facts]:
-    """The predictions on the sets of AFLW2000 images in use, which differ by what the released code drops."""
-    if listed is None or listed.dataset != DATASETS["aflw2000"]:
-        return []
-    every = len(listed.usable)
-    dropped = f"without the last partial batch of {RELEASED_BATCH}, which the released code drops"
-    sizes = []
-    for size, name in {every - every % RELEASED_BATCH: dropped, every: "every row with a box"}.items():
-        kept = np.isin(predictions.path, listed.usable[:size])
-        if kept.any():
-            estimates = metrics.summarise({key: columns[key][kept] for key in MAE_KEYS}, rounds, seed)
-            sizes.append({"name": f"{size:,}: {name}", "size": size, "scored": int(kept.sum()), "estimates": estimates})
-    return sizes[::-1]
 
 
 # --- Result files -----------------------------------------------------------------------------------------------------
@@ -315,32 +310,16 @@ def write_results(path: str | Path, results: Sequence[Facts], **more: Any) -> No
 
 
 def read_results(path: str | Path) -> list[Facts]:
-    """The results of a result file, of this version or an older one.
-
-    Raises:
-        InputError: it is not a result file.
-        OSError: it cannot be opened.
-    """
-    try:
-        results = json.loads(Path(path).read_text(encoding="utf-8"))["results"]
-        if not results:
-            raise KeyError("no results")
-        for result in results:
-            result["estimates"] = {key: _estimate(fields) for key, fields in result["estimates"].items()}
-            result.setdefault("baseline", None)
-            _check_parts(result)
-    except MALFORMED as error:
-        raise InputError(f"{path} is not a result file of evaluate.py --result: {error!r}") from error
+    """The results of a file that `write_results` wrote, with this version or an older one."""
+    results = json.loads(Path(path).read_text(encoding="utf-8"))["results"]
+    for result in results:
+        result["estimates"] = {key: _estimate(fields) for key, fields in result["estimates"].items()}
+        if "paper_protocol" in (card := result["card"]):  # until 0.2.0, which judged the training too
+            training = ("the network ", "the training ")
+            card["departures"] = [reason for reason in card["departures"] if not reason.startswith(training)]
+            del card["paper_protocol"]
+            card["evaluation_protocol"] = not card["departures"]
     return results
-
-
-def _check_parts(result: Facts) -> None:
-    """Raise a KeyError or TypeError where a part that the documents read is missing or of another kind."""
-    needed = [(result["card"], ("paper_protocol",)), *((row, ("margin", "table", "mae")) for row in result["paper"])]
-    needed += [(result["baseline"], MAE_KEYS)] if result["baseline"] is not None else []
-    for part, keys in needed:
-        if missing := [key for key in keys if key not in part]:
-            raise KeyError(f"no {', '.join(missing)}")
 
 
 def _estimate(fields: Facts) -> metrics.Estimate:
@@ -353,9 +332,7 @@ def plain(value: Any) -> Any:
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rafa.datasets.sets import DATASETS
 from rafa.score import tables
-from rafa.score.protocol import Facts, paper_tables
+from rafa.score.protocol import Facts, is_of_paper, paper_tables
 from rafa.score.tables import MAE_HEADER, count_text, heading, mae_table
 
 
@@ -43,7 +43,7 @@ def _card_facts(card: Facts) -> dict[str, str]:
     """The protocol card as {name: text}; the result file has it in full."""
     weights, file = card["weights"], card["predictions"]
     facts = {
-        "paper protocol": "yes" if card["paper_protocol"] else "no: " + "; ".join(card["departures"]),
+        "evaluation": _evaluation_text(card),
         "images": _counts_text(card["images"]),
         "lists": "; ".join(map(list_text, card["lists"])) or "unknown: none was given (--truth)",
         "crops": "; ".join(dict.fromkeys((card["boxes"], card["crop"], card["channel_order"]))),
@@ -54,9 +54,18 @@ def _card_facts(card: Facts) -> dict[str, str]:
     if weights:
         facts["network"] = f"{weights['file']} ({weights['backbone']}), SHA-256 {weights['sha256'][:12]}…"
         facts["trained by"] = _trained_by_text(weights["trained_by"])
+        if weights["trained_by"]:
+            facts["trained on"] = _trained_on_text(weights["trained_by"])
     if file:
         facts["predictions"] = predictions_text(file)
     return facts | made_facts(card["made"]) | {"notes": "; ".join(card["notes"]) or "none"}
+
+
+def _evaluation_text(card: Facts) -> str:
+    """Whether the evaluation, not the network, is the paper's."""
+    if card["evaluation_protocol"]:
+        return "by the paper's protocol; the training is no part of this"
+    return f"not by the paper's protocol: {'; '.join(card['departures'])}"
 
 
 def _counts_text(images: Facts) -> str:
@@ -89,11 +98,15 @@ def made_facts(made: Facts) -> dict[str, str]:
 
 def _trained_by_text(run: Facts | None) -> str:
     if run is None:
-        return "unknown: no run.json beside the weights"
+        return "unknown: no run.json beside the weights has the SHA-256 of this file"
     start, resumed = run.get("started_from", "none"), run.get("resumed_by")
     text = "{command} ({date}, commit {commit})".format(**run)
     text += f", starting from {start}" if start != "none" else ""
     return text + (f", resumed by {resumed[-1]}" if resumed else "")
+
+
+def _trained_on_text(run: Facts) -> str:
+    return "; ".join([*map(list_text, run["lists"]), *([] if run["all_images"] else ["some images LEFT OUT"])])
 
 
 # --- doc/results.md ---------------------------------------------------------------------------------------------------
@@ -106,23 +119,23 @@ _FREE = """## Without the licensed datasets
 
 Synthetic heads and your own lists. **These are not the paper's data: do not compare them with its tables.**
 """
-_PAPER = """## The paper's protocol
+_PAPER = """## The paper's evaluation protocol
 
-RAFA-Net's rows in the paper, and below each what this program measured by the same protocol: the published lists, every
-image, the same margin.
+RAFA-Net's rows in the paper, and below each what this program measured on the same images: the published lists, every
+image, the same margin, one crop. The network and its training may be others: see how each row was made.
 """
 _PART = """## Other runs
 
-Part of the paper's images, other lists, splits, margins or training data, or predictions without their lists: **not the
-paper's protocol**, for the reasons given below.
+Part of the paper's images, other lists, splits, margins or crops, or predictions without their lists: **not the paper's
+evaluation protocol**, for the reasons given below.
 """
 
 
 def results_document(results: Sequence[Facts]) -> str:
     """The text of doc/results.md: rows grouped by what they may be compared with, and how each was made."""
     numbered = list(enumerate(results, start=1))
-    paper = [(n, r) for n, r in numbered if r["card"]["paper_protocol"]]
-    free = [(n, r) for n, r in numbered if r["card"]["lists"] and not tables.is_of_paper(r["card"])]
+    paper = [(n, r) for n, r in numbered if r["card"]["evaluation_protocol"]]
+    free = [(n, r) for n, r in numbered if r["card"]["lists"] and not is_of_paper(r["card"]["data_set"])]
     other = [pair for pair in numbered if pair not in paper and pair not in free]
     parts = [_ABOUT, _FREE, _numbered_table(free), _PAPER, _paper_rows_table(paper), _PART, _numbered_table(other)]
     parts += ["## How each row was made", "\n".join(_provenance(n, result["card"]) for n, result in numbered)]
@@ -136,28 +149,33 @@ def _numbered_table(numbered: Sequence[tuple[int, Facts]]) -> str:
 
 
 def _paper_rows_table(measured: Sequence[tuple[int, Facts]]) -> str:
-    """RAFA-Net's rows in the paper, each followed by the results of the same protocol or "not measured here"."""
+    """RAFA-Net's rows in the paper, each followed by the results on the same images or "not measured here"."""
     rows: list[list[object]] = []
-    for name, row, group in _paper_results():
-        title, margin = DATASETS[group].title, row["margin"]
-        rows.append(["-", *tables.plain_row(f"paper, {tables.PAPER_NAMES[name]}: {title}", margin, row[group])])
+    for name, row, dataset in _paper_results():
+        data, margin = DATASETS[dataset].title, row["margin"]
+        rows.append(["-", *tables.plain_row(f"paper, {tables.PAPER_NAMES[name]}: {data}", margin, row[dataset])])
         ours: list[list[object]] = []
         for number, result in measured:
-            same = (result["card"]["data_set"], result["card"]["margin"]) == (title, margin)
+            same = (result["card"]["data_set"], result["card"]["margin"]) == (data, margin)
             if same and name == "table1":
-                ours.append([number, *tables.row_of(result)])
+                title, *cells = tables.row_of(result)
+                ours.append([number, title + _backbone_text(result["card"]), *cells])
                 ours += [["-", *baseline] for baseline in tables.baseline_rows(result)]
         why = "not measured here" + (": which videos it used is unknown" if name == "table2" else "")
         rows += ours or [["-", why, f"{margin:g}", *["not measured here"] * 5]]
     return mae_table(["Row", *MAE_HEADER], rows)
 
 
+def _backbone_text(card: Facts) -> str:
+    return f", {card['weights']['backbone']} network" if card["weights"] else ""
+
+
 def _paper_results() -> Iterator[tuple[str, Facts, str]]:
     """RAFA-Net's results in the paper: table, row, dataset."""
-    for name, groups in tables.GROUPS.items():
+    for name, datasets in tables.TABLE_DATASETS.items():
         for row in paper_tables()[name]:
             if "margin" in row:
-                yield from ((name, row, group) for group in groups)
+                yield from ((name, row, dataset) for dataset in datasets)
 
 
 def _provenance(number: int, card: Facts) -> str:
@@ -170,8 +188,9 @@ def _provenance(number: int, card: Facts) -> str:
         seed = f"; seed {run['seed']}; {run['hardware']}" if run else ""
         lines.append(f"network: {weights['backbone']}, SHA-256 {weights['sha256']}")
         lines.append(f"trained by: {_trained_by_text(run)}{seed}")
+        lines += [f"trained on: {_trained_on_text(run)}"] if run else []
     if card["predictions"]:
         lines.append(f"predictions: {predictions_text(card['predictions'])}")
     lines.append(card["intervals"])
-    lines += [f"not the paper's protocol: {reason}" for reason in card["departures"]]
+    lines += [f"not the paper's evaluation protocol: {reason}" for reason in card["departures"]]
     return "\n   - ".join(lines)

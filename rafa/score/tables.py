@@ -1,4 +1,4 @@
-"""Markdown tables of results.  What a result is: see `util/protocol.py`."""
+"""Markdown tables of results.  What a result is: see `rafa/score/protocol.py`."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,9 +7,10 @@ from pathlib import Path
 from rafa.datasets.sets import DATASETS
 from rafa.pose import AXES
 from rafa.score import metrics
-from rafa.score.protocol import MAE_KEYS, PAPER_DATA, Facts, counted, margin_text, paper_tables
+from rafa.score.metrics import MAE_KEYS
+from rafa.score.protocol import Facts, counted, is_of_paper, margin_text, paper_tables
 
-GROUPS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # the datasets of a table's columns
+TABLE_DATASETS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # of the columns of the paper's tables
 PAPER_NAMES = {"table1": "Table 1", "table2": "Table 2 (its split is unknown)"}
 MAE_HEADER = ("Result", "Margin", "Images expected / found / scored", "Yaw", "Pitch", "Roll", "MAE")
 MAE_LEGEND = "Mean absolute error in degrees [95% interval]; MAE is the mean of the three axes."
@@ -50,16 +51,11 @@ def heading(card: Facts, with_file: bool = True) -> str:
 
 def title_of(card: Facts, with_file: bool = True) -> str:
     """Dataset, split, predictions file and views of a result."""
-    doubt = " (NOT the published lists)" if is_of_paper(card) and not is_published(card) else ""
+    doubt = " (NOT the published lists)" if is_of_paper(card["data_set"]) and not is_published(card) else ""
     file = f", {Path(card['predictions']['file']).name}" if card["predictions"] and with_file else ""
     split = "" if card["split"] == "all" else f", {card['split']}"
     views = (card["weights"] or {}).get("views", 1)
     return card["data_set"] + doubt + split + file + (f", mean of {views} views" if views > 1 else "")
-
-
-def is_of_paper(card: Facts) -> bool:
-    """Whether a result is on a dataset of the paper."""
-    return card["data_set"] in [dataset.title for dataset in PAPER_DATA]
 
 
 def is_published(card: Facts) -> bool:
@@ -108,8 +104,8 @@ def row_of(result: Facts) -> list[str]:
 
 def baseline_rows(result: Facts) -> list[list[str]]:
     """The row of the mean pose, where the training run recorded it."""
-    found = result["baseline"]
-    return [plain_row(BASELINE, None, [found[key] for key in MAE_KEYS])] if found else []
+    baseline = result["baseline"]
+    return [plain_row(BASELINE, None, [baseline[key] for key in MAE_KEYS])] if baseline else []
 
 
 def plain_row(name: str, margin: float | None, numbers: Sequence[float]) -> list[str]:
@@ -144,7 +140,7 @@ def worst_table(result: Facts) -> str:
     rows = []
     for row in result["worst"]:
         pairs = zip(row["true"], row["predicted"], strict=True)
-        cells = [f"{true:+.1f} → {found:+.1f}".replace("-0.0", "+0.0") for true, found in pairs]
+        cells = [f"{target:+.1f} → {predicted:+.1f}".replace("-0.0", "+0.0") for target, predicted in pairs]
         rows.append([row["path"], f"{row['mae']:.1f}", *cells])
     axes = [f"{axis.capitalize()}, true → predicted (°)" for axis in AXES]
     return table(["Worst images", "Mean error (°)", *axes], rows)
@@ -169,32 +165,32 @@ def paper_table(name: str, results: Mapping[tuple[str, float], Facts], absent: M
         results: by dataset and margin.
         absent: by dataset, why it was not scored.
     """
-    groups = GROUPS[name]
-    header = [f"{DATASETS[group].title} {column}" for group in groups for column in ("yaw", "pitch", "roll", "MAE")]
+    datasets = TABLE_DATASETS[name]
+    columns = [f"{DATASETS[each].title} {column}" for each in datasets for column in ("yaw", "pitch", "roll", "MAE")]
+    split = ", our split 16-8 (the paper's is unknown)" if name == "table2" else ""
     rows, notes = [], []
     for row in paper_tables()[name]:
         start = [row["input"]] if "input" in row else []
-        rows.append([*start, row["method"], *(cell for group in groups for cell in _paper_cells(row, group))])
+        rows.append([*start, row["method"], *(cell for each in datasets for cell in _paper_cells(row, each))])
         means = row.get("mean_of_three", {})
-        notes += [f"{mean:.2f} for {row['method']} on {DATASETS[group].title}" for group, mean in means.items()]
+        notes += [f"{mean:.2f} for {row['method']} on {DATASETS[each].title}" for each, mean in means.items()]
         if "margin" in row:
-            split = ", our split 16-8 (the paper's is unknown)" if name == "table2" else ""
             remarks, cells = [], []
-            for group in groups:
-                remark, found = _our_cells(results.get((group, row["margin"])), row[group], absent.get(group))
-                remarks.append(f"{DATASETS[group].title}: {remark}")
-                cells += found
+            for each in datasets:
+                remark, own = _our_cells(results.get((each, row["margin"])), row[each], absent.get(each))
+                remarks.append(f"{DATASETS[each].title}: {remark}")
+                cells += own
             rows.append([*start, f"**this network, margin {row['margin']:g}{split}** ({'; '.join(remarks)})", *cells])
     first = ["Method"] if name == "table1" else ["Input", "Method"]
     legend = f"{MAE_LEGEND} After an interval: the difference to the paper's row above. -: the paper has no number."
     footnote = f"\n\n† As the paper prints it; the mean of the three axes is {', '.join(notes)}." if notes else ""
-    return f"{table([*first, *header], rows)}\n\n{legend}{footnote}"
+    return f"{table([*first, *columns], rows)}\n\n{legend}{footnote}"
 
 
-def _paper_cells(row: Facts, group: str) -> list[str]:
+def _paper_cells(row: Facts, dataset: str) -> list[str]:
     """Yaw, pitch, roll and MAE as the paper prints them; a dagger where the MAE is not the mean of the three."""
-    cells = ["-" if number is None else f"{number:.2f}" for number in row[group]]
-    cells[-1] += "†" if group in row.get("mean_of_three", {}) else ""
+    cells = ["-" if number is None else f"{number:.2f}" for number in row[dataset]]
+    cells[-1] += "†" if dataset in row.get("mean_of_three", {}) else ""
     return cells
 
 

@@ -314,7 +314,7 @@ import numpy as np
 from pathlib import Path
 from data_loaders import DATASETS, RECORD, Listed, read_lists
 from rafa.score import metrics, protocol
-from rafa.score.predictions import truth_of
+from rafa.score.predictions import targets_of
 from dataclasses import replace
 folder, number = Path(sys.argv[1]), int(sys.argv[2])
 names = [f"faces/{index:06d}.jpg" for index in range(number)]
@@ -323,9 +323,9 @@ names = [f"faces/{index:06d}.jpg" for index in range(number)]
 start = time.perf_counter()
 listed = read_lists(folder / "crops.txt", folder / "angles.txt", "radians", folder)
 read = time.perf_counter() - start
-found = truth_of(listed)
-noise = np.random.default_rng(0).normal(0, 5, found.true.shape)
-found = replace(found, predicted=found.true + noise, margin=np.full(number, 0.2))
+found = targets_of(listed)
+noise = np.random.default_rng(0).normal(0, 5, found.target.shape)
+found = replace(found, predicted=found.target + noise, margin=np.full(number, 0.2))
 metrics.summarise(metrics.per_image(found), 2, 0, None)  # what is imported on first use must not count
 start = time.perf_counter()
 metrics.summarise(metrics.per_image(found), 1000, 0, None)

@@ -134,7 +134,7 @@ def test_what_was_predicted_in_listed_boxes_can_be_scored_as_it_is(run, model, t
     (tmp_path / "boxes.txt").write_text("SET\\a.png\t20 30 60 60\n.\\SET\\b.png\t20 30 60 60\n")
     run(tmp_path / "data", "--boxes", tmp_path / "boxes.txt", "--out", tmp_path / "p.csv")
     truth = Predictions(np.array(["SET/b.png", "SET/a.png"]), np.zeros((2, 3)), np.zeros((2, 3)))
-    found, _ = read_predictions(tmp_path / "p.csv", truth=truth)
+    found, _ = read_predictions(tmp_path / "p.csv", targets=truth)
     assert found.path.tolist() == ["SET/a.png", "SET/b.png"]
     assert found.predicted == pytest.approx(np.array([expected(model)] * 2), abs=1e-3)
 

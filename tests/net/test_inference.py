@@ -97,7 +97,7 @@ def test_a_list_becomes_predictions_in_degrees_in_its_order(listed, capsys):
     predictions = predict_listed(Network(), listed, 0.0, workers=2)
     colours = np.arange(20)[:, None] * (1, 2, 3)  # RGB
     np.testing.assert_allclose(predictions.predicted, colours, rtol=1e-5)
-    np.testing.assert_allclose(predictions.true, np.tile((3, 2, 1), (20, 1)))
+    np.testing.assert_allclose(predictions.target, np.tile((3, 2, 1), (20, 1)))
     assert predictions.path.tolist() == [f"{number}.png" for number in range(20)]
     assert set(predictions.margin) == {0.0} and "20 of 20 images" in capsys.readouterr().err
 
@@ -209,7 +209,7 @@ def test_exported_networks_predict_and_are_scored_without_tensorflow(listed, tmp
     network = ["--weights", onnx_file(tmp_path / "means.onnx")]
     box = ["--box", "0", "0", "40", "--margin", "0"]
     lists = ["--lists", str(tmp_path / "crop.txt"), str(tmp_path / "angles.txt"), "--angle-unit", "degrees"]
-    scores = ["evaluate.py", "lists", *lists, "--data-dir", str(tmp_path), "--rounds", "20"]
+    scores = ["evaluate.py", "lists", *lists, "--data-dir", str(tmp_path), "--bootstrap-samples", "20"]
     row = ",".join(f"{np.degrees(mean / 1000):.4f}".rstrip("0") for mean in (9, 18, 27))  # RGB of the image
     predicts = ["predict.py", str(tmp_path / "9.png"), *box]
     for command, expected in ((predicts, f"{row},ok"), (scores, "means.onnx (exported to ONNX, run by onnxruntime 1.")):

@@ -1,6 +1,5 @@
 """The commands of evaluate.py: cards that tell the truth, tables that hide nothing, errors that help."""
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -9,14 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.images import with_gap
-from helpers.scores import FACES, FRAMES, VIDEOS, errors_of, file_of, results_of, rows_of, run, write_data
+from helpers.scores import FACES, FRAMES, VIDEOS, cells_of, errors_of, file_of, results_of, run, write_data
 
 import evaluate
 import rafa_model
 from data_loaders import load_crop
 from rafa.datasets.lists import load_dataset
-from rafa.datasets.rows import PUBLISHED_BLOBS, blob_id
+from rafa.datasets.sets import DATASETS
+from rafa.files import sha256
 from rafa.pose import AXES
 from rafa.score.predictions import read_predictions
 from rafa.script import InputError
@@ -29,6 +28,7 @@ OTHER_RUN = {
     "hardware": "2 CPU cores",
     "options": {"seed": 4, "allow_missing": False, "limit": 9},
     "lists": [[{"path": "lists/own.txt", "rows": 3, "sha256": "0", "published": False}], []],
+    "mean_pose": {"yaw": 10.0, "pitch": -5.0, "roll": 2.0},
 }
 
 
@@ -56,7 +56,7 @@ def test_predictions_are_the_networks_answers_in_degrees_in_the_order_of_the_lis
     answers = model.predict_on_batch(np.stack([load_crop(listed, record, 0.3) for record in listed.records]))
     expected = np.degrees(np.concatenate([answers[axis] for axis in AXES], axis=1))
     np.testing.assert_allclose(found.predicted, expected, atol=2e-3)
-    np.testing.assert_allclose(found.true, np.degrees(listed.records["angles"]))
+    np.testing.assert_allclose(found.target, np.degrees(listed.records["angles"]))
     assert found.path.tolist() == listed.records["path"].tolist()
     assert found.video.tolist() == [video for video in VIDEOS for _ in range(FRAMES)]
     assert set(found.margin) == {0.3}
@@ -83,15 +83,15 @@ def test_a_dataset_is_scored_at_every_margin_with_a_card_that_names_what_was_use
         assert result["worst"][0]["predicted"] == part.predicted[worst[0]].tolist()
     card = results[0]["card"]
     lists = [data / name for name in ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt")]
-    assert [found["sha256"] for found in card["lists"]] == [hashlib.sha256(f.read_bytes()).hexdigest() for f in lists]
-    assert card["weights"]["sha256"] == hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    assert [found["sha256"] for found in card["lists"]] == [sha256(f) for f in lists]
+    assert card["weights"]["sha256"] == sha256(weights)
     assert (card["weights"]["backbone"], card["margin"], card["seed"]) == ("tiny", 0.2, 7)
     counts = [card["images"][key] for key in ("expected", "listed", "usable", "found", "scored", "left_out")]
     assert counts == [1947, FACES, FACES, FACES, FACES, 0]
     assert card["channel_order"] == "RGB minus (103.939, 116.779, 123.68), inside the network"
     assert set(card["made"]) >= {"command", "date", "commit", "hardware", "versions"}
     assert card["made"]["command"].startswith("evaluate.py aflw2000 --weights")
-    assert not card["paper_protocol"]
+    assert not card["evaluation_protocol"]
     assert "not the published lists" in card["departures"]
     assert "NOT the published lists" in text
     assert "| paper" not in text  # whose numbers would be no comparison
@@ -116,22 +116,9 @@ def test_images_left_out_cannot_be_overlooked(weights, data, tmp_path, capsys):
     with pytest.raises(InputError, match=r"2 of 35 listed (.|\n)*--allow-missing"):
         run(capsys, *command)
     text = run(capsys, *command, "--allow-missing", "--result", tmp_path / "r.json")
-    assert rows_of(text)[2][2] == "1,947 / 33 / 33 (2 LEFT OUT: --allow-missing)"
+    assert cells_of(text)[2][2] == "1,947 / 33 / 33 (2 LEFT OUT: --allow-missing)"
     images = results_of(tmp_path / "r.json")["results"][0]["card"]["images"]
     assert (images["usable"], images["found"], images["scored"], images["left_out"]) == (35, 33, 33, 2)
-
-
-def test_damaged_images_are_counted_and_named_on_the_card(weights, data, tmp_path, capsys):
-    paths = load_dataset("aflw2000", data).records["path"]
-    (data / paths[3]).write_bytes(with_gap((data / paths[3]).read_bytes()))
-    command = ["aflw2000", "--weights", weights, "--data-dir", data, "--margin", "0.2"]
-    text = run(capsys, *command, "--result", tmp_path / "r.json")
-    note = f"1 DAMAGED: {paths[3]}: the decoder warned"
-    assert note in text.split("  notes")[1]
-    assert any(note in line for line in results_of(tmp_path / "r.json")["results"][0]["card"]["notes"])
-    (data / paths[5]).write_bytes(b"text")
-    with pytest.raises(InputError, match=rf"1 of 35 listed images cannot be read \({paths[5]}\): .*not an image"):
-        run(capsys, *command)
 
 
 def test_the_released_codes_set_is_the_first_full_batches_in_the_order_of_the_list(weights, data, tmp_path, capsys):
@@ -151,31 +138,24 @@ def test_the_released_codes_set_is_the_first_full_batches_in_the_order_of_the_li
     assert "31 of 32" in text
 
 
-def test_the_training_run_beside_the_weights_is_on_the_card_with_its_mean_pose(weights, data, tmp_path, capsys):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "last.keras").write_bytes(Path(weights).read_bytes())
-    command = ["biwi", "--weights", folder / "last.keras", "--data-dir", data, "--margin", "0.2"]
-    pose = {"yaw": 10.0, "pitch": -5.0, "roll": 2.0}
-    (folder / "run.json").write_text(json.dumps(OTHER_RUN | {"mean_pose": pose}))
+def test_the_training_run_that_wrote_the_weights_is_on_the_card_with_its_mean_pose(weights, data, tmp_path, capsys):
+    (tmp_path / "last.keras").write_bytes(Path(weights).read_bytes())
+    command = ["biwi", "--weights", tmp_path / "last.keras", "--data-dir", data, "--margin", "0.2"]
+    run_record = OTHER_RUN | {"weights": {"last.keras": sha256(weights)}}
+    (tmp_path / "run.json").write_text(json.dumps(run_record))
     text = run(capsys, *command, "--result", tmp_path / "r.json")
     (result,) = results_of(tmp_path / "r.json")["results"]
     assert result["card"]["weights"]["trained_by"]["command"] == "train_rafa-net.py --synthetic"
     assert "trained by      train_rafa-net.py --synthetic (2031-01-02, commit abc)" in text
-    assert "the network was not trained on the published lists of 300W-LP" in result["card"]["departures"]
-    assert "the training left images out" in result["card"]["departures"]
     errors = np.abs(np.degrees(load_dataset("biwi", data).records["angles"]) - [10, -5, 2]).mean(axis=0)
     assert [result["baseline"][f"mae_{axis}"] for axis in AXES] == pytest.approx(errors)
     assert result["baseline"]["mae"] == pytest.approx(errors.mean())
-    row = rows_of(text)[3]
+    row = cells_of(text)[3]
     assert row == ["mean pose of the training list", "-", "the same", *(f"{e:.2f}" for e in (*errors, errors.mean()))]
-    (folder / "run.json").write_text(json.dumps(OTHER_RUN))  # an older one
-    assert "mean pose" not in run(capsys, *command, "--result", tmp_path / "r.json")
+    (tmp_path / "run.json").write_text(json.dumps(OTHER_RUN))  # of other weights, for all one knows
+    text = run(capsys, *command, "--result", tmp_path / "r.json")
+    assert "mean pose" not in text and "trained by      unknown" in text
     assert results_of(tmp_path / "r.json")["results"][0]["baseline"] is None
-    for wrong in ("{}", "{", json.dumps(OTHER_RUN | {"mean_pose": {"yaw": 1}})):
-        (folder / "run.json").write_text(wrong)
-        with pytest.raises(InputError, match=r"run\.json is not the record of a training run"):
-            run(capsys, *command)
 
 
 def test_figures_and_the_sweep_are_drawn(weights, data, tmp_path, capsys):
@@ -193,7 +173,7 @@ def test_figures_and_the_sweep_are_drawn(weights, data, tmp_path, capsys):
     same = [result for result in written["sweep"] if result["card"]["margin"] == 0.2]
     assert same == written["results"]
     assert len(same[0]["worst"]) == 3
-    assert len([row for row in rows_of(text) if row[2:3] == ["15,648 / 15 / 15 of 5 videos"]]) == 1 + 11
+    assert len([row for row in cells_of(text) if row[2:3] == ["15,648 / 15 / 15 of 5 videos"]]) == 1 + 11
 
 
 @pytest.mark.parametrize(
@@ -220,10 +200,10 @@ def test_your_own_lists_are_scored_in_their_unit(weights, data, tmp_path, capsys
     )
     found, _ = read_predictions(tmp_path / "p.csv")
     roll, pitch, yaw = map(float, (data / "biwi_angle.txt").read_text().splitlines()[0].split("\t")[1:])
-    np.testing.assert_allclose(found.true[0], [yaw, pitch, roll])
-    assert rows_of(text)[2][0].startswith("your own lists (biwi_rect.txt)")
-    assert rows_of(text)[2][1] == "0.2"
-    assert "no: not a dataset of the paper" in text
+    np.testing.assert_allclose(found.target[0], [yaw, pitch, roll])
+    assert cells_of(text)[2][0].startswith("your own lists (biwi_rect.txt)")
+    assert cells_of(text)[2][1] == "0.2"
+    assert "not by the paper's protocol: not a dataset of the paper" in text
 
 
 # --- The paper's tables -----------------------------------------------------------------------------------------------
@@ -232,7 +212,7 @@ def test_table_1_has_our_rows_inserted_with_differences(weights, data, tmp_path,
         capsys, "table1", "--weights", weights, "--data-dir", data, "--predictions", tmp_path / "p.csv",
         "--result", tmp_path / "r.json",
     )  # fmt: skip
-    rows = [row for row in rows_of(text) if len(row) == 9]
+    rows = [row for row in cells_of(text) if len(row) == 9]
     methods = [row[0] for row in rows[2:]]
     assert methods[-4] == "RAFA-Net γ=0.3"
     assert methods[-2] == "RAFA-Net γ=0.2"
@@ -257,10 +237,10 @@ def test_a_dataset_that_is_absent_is_named_in_the_table_and_else_an_error_before
     (data / "biwi_rect.txt").unlink()
     command = ["table1", "--weights", weights, "--data-dir", data]
     text = run(capsys, *command, "--allow-missing")
-    ours = [row for row in rows_of(text) if row[0].startswith("**this network")]
+    ours = [row for row in cells_of(text) if row[0].startswith("**this network")]
     assert all(f"BIWI: not available here: no lists of BIWI in {data}" in row[0] for row in ours)
     assert all(row[5:] == ["not available here"] * 4 for row in ours)
-    monkeypatch.setattr(evaluate, "load_network", lambda options: pytest.fail("the network was loaded"))
+    monkeypatch.setattr("rafa.net.inference.load_network", lambda path: pytest.fail("the network was loaded"))
     with pytest.raises(InputError, match=r"biwi_rect\.txt is neither in"):
         run(capsys, *command)
     for path in data.glob("AFLW2000/*.jpg"):
@@ -281,7 +261,7 @@ def test_a_malformed_list_is_an_error_even_where_missing_is_allowed(weights, dat
 
 def test_table_2_is_our_split_and_says_so(weights, data, tmp_path, capsys):
     text = run(capsys, "table2", "--weights", weights, "--data-dir", data, "--predictions", tmp_path / "p.csv")
-    rows = [row for row in rows_of(text) if len(row) == 6 and row[0].startswith("RGB")]
+    rows = [row for row in cells_of(text) if len(row) == 6 and row[0].startswith("RGB")]
     assert [row[1] for row in rows[-4::2]] == ["RAFA-Net γ=0.2", "RAFA-Net γ=0.1"]
     for row, margin in zip(rows[-3::2], ("0.2", "0.1"), strict=True):
         assert row[1].startswith(f"**this network, margin {margin}, our split 16-8 (the paper's is unknown)**")
@@ -291,16 +271,15 @@ def test_table_2_is_our_split_and_says_so(weights, data, tmp_path, capsys):
     assert set(found.split) == {"16-8 test"}
 
 
-def test_the_papers_row_stands_under_a_result_by_the_published_lists(weights, data, capsys, monkeypatch):
-    for name in ("biwi_rect.txt", "biwi_angle.txt"):
-        monkeypatch.setitem(PUBLISHED_BLOBS, name, blob_id((data / name).read_bytes()))
-    rows = rows_of(run(capsys, "biwi", "--weights", weights, "--data-dir", data))
+def test_the_papers_row_stands_under_a_result_by_the_published_lists(weights, data, capsys, publish):
+    publish(data, "biwi")
+    rows = cells_of(run(capsys, "biwi", "--weights", weights, "--data-dir", data))
     assert [row[:2] for row in rows[2:6]] == [
         ["BIWI", "0.2"], ["paper, Table 1, RAFA-Net", "0.2"], ["BIWI", "0.3"], ["paper, Table 1, RAFA-Net", "0.3"]
     ]  # fmt: skip
     assert rows[3][3:] == ["5.67", "6.26", "3.60", "5.17"]
     text = run(capsys, "biwi", "--weights", weights, "--data-dir", data, "--split", "16-8")
-    assert [row[1] for row in rows_of(text)[2:6]] == ["0.1", "0.1", "0.2", "0.2"]
+    assert [row[1] for row in cells_of(text)[2:6]] == ["0.1", "0.1", "0.2", "0.2"]
     assert "95% percentile bootstrap over 2 persons" in text  # the published lists name the persons
     assert "with 2 persons the intervals are too narrow" in text
 
@@ -309,14 +288,38 @@ def test_the_papers_row_stands_under_a_result_by_the_published_lists(weights, da
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["biwi", "--weights", "absent.keras"], r"absent\.keras: no such file; --weights takes"),
-        (["synthetic", "--weights", __file__], r"no synthetic heads in data/synthetic; make them with: python synth"),
+        (["biwi", "--weights", "absent.keras"], "absent.keras: no such file"),
+        (["synthetic", "--weights", __file__], "python synthetic_heads.py"),
+        (["lists", "--weights", __file__], "--lists"),
+        (["score", "p.csv", "--truth", "lists"], "--truth lists"),
+        (["score", "p.csv", "--truth", "lists", "--lists", "a", "b"], "--angle-unit"),
+        (["score", "p.csv", "--truth", "biwi", "--lists", "a", "b", "--angle-unit", "degrees"], "--truth lists"),
+        (["compare", "a", "b", "--truth", "aflw2000", "--split", "16-8"], "--split has no effect"),
+        (["score", "p.csv", "--common-only"], "--common-only has no effect"),
+        (["compare", "a", "b", "--data-dir", "d"], "--data-dir has no effect"),
     ],
 )
-def test_what_is_missing_is_named(arguments, message, tmp_path, monkeypatch, capsys):
+def test_options_that_lack_something_or_have_no_effect_are_refused(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
-        run(capsys, *arguments)
+        evaluate.main(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["aflw2000", "--weights", "w", "--split", "16-8"], "unrecognized arguments: --split"),
+        (["biwi", "--weights", "w", "--margin", "-0.1"], "--margin"),
+        (["biwi", "--weights", "w", "--bootstrap-samples", "0"], "--bootstrap-samples"),
+        (["biwi"], "--weights"),
+        (["table3"], "invalid choice"),
+    ],
+)
+def test_wrong_options_end_with_status_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        evaluate.main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -326,39 +329,17 @@ def test_what_is_missing_is_named(arguments, message, tmp_path, monkeypatch, cap
         (["score", "p.csv", "--truth", "aflw2000"], "data"),
         (["score", "p.csv", "--truth", "aflw2000", "--data-dir", "d"], "d"),
         (["synthetic", "--weights", __file__], "data/synthetic"),
-        (["aflw2000", "--weights", __file__], "data"),
+        (["table1", "--weights", __file__], "data"),
     ],
 )
 def test_the_data_folder_is_that_of_the_dataset(arguments, folder):
     assert evaluate.parse_options(arguments).data_dir == folder
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["lists", "--weights", "w"], "--lists, --angle-unit"),
-        (["score", "p.csv", "--truth", "lists"], "--truth lists needs --lists"),
-        (["score", "p.csv", "--truth", "lists", "--lists", "a", "b"], "--truth lists needs --lists"),
-        (["score", "p.csv", "--truth", "biwi", "--lists", "a", "b"], "--lists has no effect without --truth lists"),
-        (["score", "p.csv", "--angle-unit", "degrees"], "--angle-unit has no effect without --truth lists"),
-        (["compare", "a", "b", "--truth", "aflw2000", "--split", "16-8"], "--split has no effect without --truth biwi"),
-        (["score", "p.csv", "--common-only"], "--common-only has no effect without --truth"),
-        (["compare", "a", "b", "--data-dir", "d"], "--data-dir has no effect without --truth"),
-        (["aflw2000", "--weights", "w", "--split", "16-8"], "unrecognized arguments: --split"),
-        (["biwi", "--weights", "w", "--margin", "-0.1"], "expected a number from 0 to 5"),
-        (["biwi", "--weights", "w", "--workers", "0"], "expected a whole number of at least 1"),
-        (["biwi", "--weights", "w", "--rounds", "0"], "expected a whole number of at least 1"),
-        (["score", "p.csv", "--worst", "0"], "expected a whole number of at least 1"),
-        (["biwi"], "--weights"),
-        (["table3"], "invalid choice"),
-        ([], "WHAT"),
-    ],
-)
-def test_wrong_options_end_with_status_2(arguments, message, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        evaluate.main(arguments)
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_dataset_is_a_command_and_a_truth(name):
+    assert evaluate.parse_options([name, "--weights", __file__]).split == "all"
+    assert evaluate.parse_options(["score", "p.csv", "--truth", name]).truth == name
 
 
 def test_a_file_that_is_no_network_is_named(data, tmp_path, capsys):
@@ -372,22 +353,19 @@ def test_the_same_file_twice_is_refused_by_whatever_name(command, tmp_path, caps
     first = file_of(tmp_path / "a.csv", ["a.jpg,,,,,0,0,0,1,2,3"])
     again = file_of(tmp_path / "b.csv", ["a.jpg,,,,,0,0,0,1,2,3"])
     for second in (first, again):
-        with pytest.raises(
-            InputError, match=rf"a\.csv and .*{second.name} are the same, byte for byte; give each file once"
-        ):
+        with pytest.raises(InputError, match=rf"a\.csv and .*{second.name} are the same"):
             run(capsys, command, first, second)
 
 
-def test_errors_end_with_status_2_and_neither_they_nor_help_load_tensorflow(tmp_path):
+def test_errors_end_with_status_2_and_neither_they_nor_help_load_tensorflow_or_scipy(tmp_path):
     path = file_of(tmp_path / "p.csv", ["a.jpg,all,,,0.2,1,2,3,4,5,north"])
     code = f"import runpy, sys\ntry: runpy.run_path({str(ROOT / 'evaluate.py')!r}, run_name='__main__')\n"
-    code += "finally: assert 'keras' not in sys.modules"
+    code += "finally: assert not {'tensorflow', 'keras', 'scipy'} & {*sys.modules}"
     for arguments, status, output in [
-        (["score", str(path)], 2, f"error: {path}, line 2: roll_predicted is 'north'"),
+        (["score", str(path)], 2, f"error: {path}: roll_predicted of a.jpg is 'north'"),
         (["score", "absent.csv"], 2, "absent.csv"),
-        (["results", "absent.json", "--out", str(tmp_path / "r.md")], 2, "absent.json"),
         (["--help"], 0, "table1"),
-        (["score", "--help"], 0, "seed of the bootstrap (default: 0)"),
+        (["score", "--help"], 0, "--bootstrap-samples"),
     ]:
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)

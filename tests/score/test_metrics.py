@@ -1,6 +1,5 @@
 """Metrics against hand arithmetic and other formulas, intervals against other bootstraps and simulation."""
 
-import dataclasses
 import math
 import time
 import tracemalloc
@@ -9,9 +8,8 @@ import numpy as np
 import pytest
 
 from rafa.score import metrics
-from rafa.score.metrics import COVERAGE, METRICS, across_seeds, compare, mean_pose_baseline, per_image, rotation_errors
+from rafa.score.metrics import COVERAGE, METRICS, across_seeds, mean_pose_baseline, per_image, rotation_errors
 from rafa.score.predictions import Predictions
-from rafa.script import InputError
 
 KEYS = [key for key, _, _ in METRICS]
 
@@ -19,17 +17,17 @@ KEYS = [key for key, _, _ in METRICS]
 @pytest.fixture
 def hand_made():
     """Six images a ... f in three videos, with one error each but d."""
-    true = [[0, 0, 0], [45, 0, 0], [75, 0, 0], [-100, 10, 5], [175, 0, 0], [-85, 0, 0]]
+    target = [[0, 0, 0], [45, 0, 0], [75, 0, 0], [-100, 10, 5], [175, 0, 0], [-85, 0, 0]]
     predicted = [[10, 0, 0], [45, 6, 0], [75, 0, 12], [-100, 10, 5], [-175, 0, 0], [85, 0, 0]]
     labels = {"video": ["01", "01", "02", "02", "03", "03"], "person": ["p1", "p1", "p2", "p2", "p1", "p1"]}
-    return Predictions(["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg", "f.jpg"], true, predicted, margin=0.2, **labels)
+    return Predictions(["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg", "f.jpg"], target, predicted, margin=0.2, **labels)
 
 
 def noisy(n, seed=0, sd=5.0, **labels):
     """Predictions for n images, the same for every seed, with normal errors on every axis, which the seed decides."""
-    true = np.random.default_rng(99).uniform(-60, 60, (n, 3))
+    target = np.random.default_rng(99).uniform(-60, 60, (n, 3))
     errors = np.random.default_rng(seed).normal(0, sd, (n, 3))
-    return Predictions([f"{i:05d}.jpg" for i in range(n)], true, true + errors, **labels)
+    return Predictions([f"{i:05d}.jpg" for i in range(n)], target, target + errors, **labels)
 
 
 def summarise(predictions, *options, **more):
@@ -69,7 +67,7 @@ def test_every_metric_of_the_hand_made_file_is_the_one_computed_by_hand(hand_mad
     expected |= {key: 100 * images / 6 for key, images in shares.items()}
     expected |= {"mae_yaw_0_30": 10 / 3, "mae_yaw_30_60": 6 / 3, "mae_yaw_60_90": (12 / 3 + 170 / 3) / 2}
     expected |= {"mae_yaw_over_90": (0 + 10 / 3) / 2}
-    summary = summarise(hand_made, rounds=50)
+    summary = summarise(hand_made, samples=50)
     assert list(summary) == KEYS
     assert {key: estimate.value for key, estimate in summary.items()} == pytest.approx(expected)
     counts = {key: summary[key].n for key in KEYS if summary[key].n != 6}
@@ -80,10 +78,10 @@ def test_geodesic_and_vector_errors_are_those_of_matrices_written_out_by_hand():
     from scipy.spatial.transform import Rotation
 
     rng = np.random.default_rng(1)
-    true, predicted = rng.uniform(-90, 90, (50, 3)), rng.uniform(-90, 90, (50, 3))
-    geodesic, vectors = rotation_errors(true, predicted)
+    target, predicted = rng.uniform(-90, 90, (50, 3)), rng.uniform(-90, 90, (50, 3))
+    geodesic, vectors = rotation_errors(target, predicted)
     for i in range(50):
-        a, b = head_rotation(*true[i]), head_rotation(*predicted[i])
+        a, b = head_rotation(*target[i]), head_rotation(*predicted[i])
         rotation_vector = Rotation.from_matrix(a.T @ b).as_rotvec()
         assert geodesic[i] == pytest.approx(math.degrees(np.linalg.norm(rotation_vector)))
         assert vectors[i] == pytest.approx([math.degrees(math.acos(a[:, j] @ b[:, j])) for j in range(3)])
@@ -101,10 +99,10 @@ def test_a_turn_about_one_axis_from_the_front_has_that_geodesic_error(axis, erro
 
 def test_yaw_bins_own_their_upper_edge_and_an_empty_bin_says_so():
     yaw = np.array([0, -30, 30.001, 60, -90, 90.001, -270])  # -270° is 90° to the other side
-    true = np.stack([yaw, yaw * 0, yaw * 0], axis=1)
-    summary = summarise(Predictions([f"{i}" for i in range(7)], true, true + 3), rounds=50)
+    target = np.stack([yaw, yaw * 0, yaw * 0], axis=1)
+    summary = summarise(Predictions([f"{i}" for i in range(7)], target, target + 3), samples=50)
     assert [summary[f"mae_yaw_{name}"].n for name in ("0_30", "30_60", "60_90", "over_90")] == [2, 2, 2, 1]
-    frontal = summarise(noisy(5).select([0]), rounds=5)
+    frontal = summarise(noisy(5).select([0]), samples=5)
     empty = [key for key in KEYS if frontal[key].n == 0]
     assert len(empty) == 3
     assert all(np.isnan(frontal[key][:3]).all() for key in empty)
@@ -127,7 +125,8 @@ def videos_of_uneven_difficulty(clusters, seed, frames=50):
 
 def test_resampling_videos_is_wider_than_resampling_frames_and_says_how_many_videos():
     predictions = videos_of_uneven_difficulty(24, seed=0)
-    frames, videos = summarise(predictions, rounds=300), summarise(predictions, rounds=300, clusters=predictions.video)
+    frames = summarise(predictions, samples=300)
+    videos = summarise(predictions, samples=300, clusters=predictions.video)
     assert videos["mae"].value == frames["mae"].value
     assert videos["mae"].high - videos["mae"].low > 3 * (frames["mae"].high - frames["mae"].low)
     assert (frames["mae"].clusters, videos["mae"].clusters, videos["mae"].n) == (None, 24, 1200)
@@ -138,7 +137,7 @@ def test_intervals_agree_with_scipy_for_images_and_with_plain_drawing_for_cluste
 
     predictions = noisy(198)
     errors = per_image(predictions)["mae"]
-    ours = summarise(predictions, rounds=4000)["mae"]
+    ours = summarise(predictions, samples=4000)["mae"]
     theirs = bootstrap((errors,), np.mean, method="percentile", n_resamples=4000, rng=0).confidence_interval
     width = theirs.high - theirs.low
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.05 * width)
@@ -148,93 +147,56 @@ def test_intervals_agree_with_scipy_for_images_and_with_plain_drawing_for_cluste
     rng = np.random.default_rng(5)
     drawn = [np.concatenate([groups[i] for i in rng.integers(12, size=12)]).mean() for _ in range(4000)]
     low, high = np.percentile(drawn, [2.5, 97.5])
-    ours = summarise(predictions, rounds=4000, clusters=names)["mae"]
+    ours = summarise(predictions, samples=4000, clusters=names)["mae"]
     assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.05 * (high - low))
 
 
 def test_the_interval_of_a_mean_is_that_of_the_same_bootstrap():
     predictions = noisy(50)
-    expected = summarise(predictions, rounds=200, seed=7)["mae"]
-    found = mean_with_interval(per_image(predictions)["mae"], rounds=200, seed=7)
+    expected = summarise(predictions, samples=200, seed=7)["mae"]
+    found = mean_with_interval(per_image(predictions)["mae"], samples=200, seed=7)
     assert found == pytest.approx(expected[:3])
     assert mean_with_interval([2, 2, 2]) == (2, 2, 2)
-    assert mean_with_interval([0, 1], rounds=50) == (0.5, 0, 1)  # each end is a quarter of the resamplings
+    assert mean_with_interval([0, 1], samples=50) == (0.5, 0, 1)  # each end is a quarter of the resamplings
 
 
 def test_the_seed_decides_the_interval_and_the_memory_limit_does_not(monkeypatch):
     predictions = noisy(100)
-    first = summarise(predictions, rounds=100, seed=3)["geodesic"]
-    assert summarise(predictions, rounds=100, seed=3)["geodesic"] == first
-    assert summarise(predictions, rounds=100, seed=4)["geodesic"].low != first.low
+    first = summarise(predictions, samples=100, seed=3)["geodesic"]
+    assert summarise(predictions, samples=100, seed=3)["geodesic"] == first
+    assert summarise(predictions, samples=100, seed=4)["geodesic"].low != first.low
     monkeypatch.setattr(metrics, "COUNTS_AT_ONCE", 700)
-    assert summarise(predictions, rounds=100, seed=3)["geodesic"] == pytest.approx((*first[:4], None))
+    assert summarise(predictions, samples=100, seed=3)["geodesic"] == pytest.approx((*first[:4], None))
 
 
-def test_rounds_without_an_image_of_a_yaw_bin_do_not_count_for_it(hand_made):
-    few = summarise(hand_made, rounds=200)["mae_yaw_60_90"]  # 2 of 6 images: missing in (4/6)^6 = 9% of the rounds
+def test_samples_without_an_image_of_a_yaw_bin_do_not_count_for_it(hand_made):
+    few = summarise(hand_made, samples=200)["mae_yaw_60_90"]  # 2 of 6 images: missing in (4/6)^6 = 9% of the samples
     assert few == pytest.approx(((4 + 170 / 3) / 2, 4, 170 / 3, 2, None))
 
 
 def test_no_interval_is_claimed_from_a_single_image_or_cluster(hand_made):
-    one = summarise(hand_made, rounds=50, clusters=["v"] * 6)
+    one = summarise(hand_made, samples=50, clusters=["v"] * 6)
     assert np.isnan(one["mae"][1:3]).all()
-    by_person = summarise(hand_made, rounds=50, clusters=hand_made.person)
+    by_person = summarise(hand_made, samples=50, clusters=hand_made.person)
     assert by_person["mae"].low < by_person["mae"].value < by_person["mae"].high
     assert by_person["mae_yaw_0_30"].clusters == 1
 
 
-def test_twenty_thousand_images_and_a_thousand_rounds_are_quick_and_small():
+def test_twenty_thousand_images_and_a_thousand_samples_are_quick_and_small():
     predictions = noisy(20_000)
-    summarise(predictions, rounds=1)  # imports
+    summarise(predictions, samples=1)  # imports
     tracemalloc.start()
     start = time.perf_counter()
-    summarise(predictions, rounds=1000)
+    summarise(predictions, samples=1000)
     seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert seconds < 10
-    assert peak < 100 * 2**20  # the counts of all rounds at once would be 153 MiB
+    assert peak < 100 * 2**20  # the counts of all samples at once would be 153 MiB
 
 
-# --- Comparing --------------------------------------------------------------------------------------------------------
-def test_paired_differences_are_b_minus_a_and_narrower_than_unpaired_ones():
-    a = noisy(400)
-    b = dataclasses.replace(a, predicted=a.true + 0.9 * (a.predicted - a.true))
-    shuffled = b.select(np.random.default_rng(0).permutation(400))
-    result = compare(a, shuffled, rounds=300)
-    difference = result.differences["mae"]
-    before, after = summarise(a, rounds=300)["mae"], summarise(b, rounds=300)["mae"]
-    assert (result.a["mae"], result.b["mae"]) == pytest.approx((before.value, after.value))
-    assert difference.value == pytest.approx(-0.1 * before.value)
-    assert difference.low < difference.value < difference.high < 0
-    assert difference.high - difference.low < 0.2 * (before.high - before.low)
-
-
-def test_comparing_a_model_with_itself_gives_zero_everywhere(hand_made):
-    result = compare(hand_made, hand_made, rounds=50, clusters=hand_made.video)
-    assert all(estimate.value == 0 for estimate in result.differences.values())
-    assert result.differences["mae"].clusters == 3
-    assert list(result.differences) == list(result.a) == list(result.b) == KEYS
-
-
-def test_a_comparison_without_images_in_a_yaw_bin_says_so():
-    frontal = noisy(5).select([0])
-    result = compare(frontal, frontal, rounds=5)
-    assert math.isnan(result.a["mae_yaw_over_90"])
-    assert result.differences["mae_yaw_over_90"].n == 0
-
-
-def test_comparing_different_images_is_an_error(hand_made):
-    with pytest.raises(InputError, match=r"only in the first 1 \(f.jpg at margin 0.2\)"):
-        compare(hand_made, hand_made.select([0, 1, 2, 3, 4]))
-
-
-def test_the_truth_of_a_decides_the_yaw_bin(hand_made):
-    on_the_edge, beyond = (dataclasses.replace(hand_made, true=hand_made.true - [x, 0, 0]) for x in (15, 14.9995))
-    assert compare(on_the_edge, beyond, rounds=5).differences["mae_yaw_0_30"].n == 2
-
-
+# --- Several runs -----------------------------------------------------------------------------------------------------
 def test_seeds_give_mean_and_sample_standard_deviation():
-    runs = [summarise(noisy(50, seed), rounds=5) for seed in range(3)]
+    runs = [summarise(noisy(50, seed), samples=5) for seed in range(3)]
     values = [run["mae"].value for run in runs]
     spread = across_seeds(runs)["mae"]
     assert spread == pytest.approx((sum(values) / 3, math.sqrt(sum((v - sum(values) / 3) ** 2 for v in values) / 2), 3))
@@ -249,7 +211,7 @@ def test_intervals_cover_the_truth_in_93_to_97_percent_of_500_simulations():
     truth |= {"within_5_yaw": 100 * share, "within_5": 100 * share**3}
     covered = dict.fromkeys(truth, 0)
     for seed in range(500):
-        summary = summarise(noisy(400, seed), rounds=500, seed=10_000 + seed)
+        summary = summarise(noisy(400, seed), samples=500, seed=10_000 + seed)
         for key, value in truth.items():
             covered[key] += summary[key].low <= value <= summary[key].high
     assert all(0.93 <= count / 500 <= 0.97 for count in covered.values()), covered

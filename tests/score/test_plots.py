@@ -14,17 +14,9 @@ from rafa.score import plots
 from rafa.score.metrics import Estimate
 from rafa.score.predictions import Predictions
 
-CARD = {"margin": 0.2, "images": {"scored": 1234}}
 
-
-@pytest.fixture(autouse=True)
-def titles(monkeypatch):
-    monkeypatch.setattr(plots, "heading", lambda card: f"heading {card['margin']}")
-    monkeypatch.setattr(plots, "title_of", lambda card: "title")
-
-
-def predictions_of(true, error):
-    return Predictions([f"{number}.png" for number in range(len(true))], true, np.add(true, error))
+def predictions_of(target, error):
+    return Predictions([f"{number}.png" for number in range(len(target))], target, np.add(target, error))
 
 
 def is_colour(artist_colour, axis):
@@ -32,25 +24,23 @@ def is_colour(artist_colour, axis):
 
 
 # --- Error by angle ---------------------------------------------------------------------------------------------------
-def test_sparse_bins_give_no_percentiles_and_hand_over_their_images():
-    angle, error = np.array([-12.0, *np.full(11, 3.0), 10, 25]), np.array([9.0, *range(11), 7, 7])
-    middles, counts, spread, sparse = plots._binned(angle, error)
-    np.testing.assert_array_equal(middles, [-15, -5, 5, 15, 25])
-    np.testing.assert_array_equal(counts, [1, 0, 11, 1, 1])
-    np.testing.assert_allclose(spread[2], [0.5, 2.5, 5, 7.5, 9.5])
-    assert np.isnan(spread[[0, 1, 3, 4]]).all()
-    np.testing.assert_array_equal(sparse, [True, *[False] * 11, True, True])
-
-
-def test_ten_errors_are_enough_for_percentiles():
-    _, _, spread, sparse = plots._binned(np.full(10, 3.0), np.arange(10.0))
-    assert np.isfinite(spread).all() and not sparse.any()
+def test_bins_of_ten_degrees_show_percentiles_from_ten_images_on_and_each_error_below(drawn):
+    target, error = np.array([-12.0, *np.full(11, 3.0), *np.full(9, 10.0), 25]), np.array([9.0, *range(11), *range(10)])
+    plots.draw_error_by_angle("x.png", predictions_of(target[:, None] * (1, 1, 1), error[:, None] * (1, 1, 1)), "title")
+    upper, lower = drawn[0].axes[0], drawn[0].axes[3]
+    median, dots = upper.lines[:2]
+    assert median.get_xdata().tolist() == [-15, -5, 5, 15, 25]
+    np.testing.assert_array_equal(median.get_ydata(), [np.nan, np.nan, 5, np.nan, np.nan])
+    assert sorted(dots.get_xdata().tolist()) == [-12, *[10] * 9, 25]
+    assert [bar.get_height() for bar in lower.patches] == [1, 0, 11, 9, 1]
+    plots.draw_error_by_angle("x.png", predictions_of(np.full((10, 3), 3.0), np.ones((10, 3))), "title")
+    assert np.isfinite(drawn[1].axes[0].lines[0].get_ydata()).all() and len(drawn[1].axes[0].lines[1].get_xdata()) == 0
 
 
 def test_each_axis_shows_its_own_errors_against_its_own_true_angle(drawn):
-    true = np.concatenate([np.tile((5.0, 15.0, 25.0), (20, 1)), [(-35.0, 15, 25), (-34.0, 15, 25)]])
+    target = np.concatenate([np.tile((5.0, 15.0, 25.0), (20, 1)), [(-35.0, 15, 25), (-34.0, 15, 25)]])
     error = np.concatenate([np.tile((1.0, -2.0, 4.0), (20, 1)), [(3.0, 2, 4), (-90.0, 2, 4)]])
-    plots.draw_error_by_angle("x.png", predictions_of(true, error), CARD)
+    plots.draw_error_by_angle("x.png", predictions_of(target, error), "AFLW2000, margin 0.2")
     [figure] = drawn
     panels = np.reshape(figure.axes, (2, 3))
     for column, (middle, median) in enumerate(((5, 1), (15, 2), (25, 4))):
@@ -66,13 +56,13 @@ def test_each_axis_shows_its_own_errors_against_its_own_true_angle(drawn):
     assert (dots.get_xdata().tolist(), dots.get_ydata().tolist()) == ([-35], [3])
     assert (above.get_xdata().tolist(), above.get_ydata().tolist()) == ([-34], [pytest.approx(0.98 * 4.6)])
     assert all(len(line.get_xdata()) == 0 for panel in panels[0, 1:] for line in panel.lines[1:])
-    assert figure.get_suptitle() == "heading 0.2, 22 images: error against true angle"
+    assert figure.get_suptitle() == "AFLW2000, margin 0.2, 22 images: error against true angle"
     assert panels[0, 0].get_ylabel() == "absolute error (degrees)"
 
 
 def test_bands_reach_from_percentile_to_percentile(drawn):
     error = np.arange(21.0)[:, None] * (1, 1, 1)
-    plots.draw_error_by_angle("x.png", predictions_of(np.full((21, 3), 5.0), error), CARD)
+    plots.draw_error_by_angle("x.png", predictions_of(np.full((21, 3), 5.0), error), "title")
     assert drawn[0].axes[0].lines[0].get_ydata().tolist() == [10], "the median"
     wide, narrow = drawn[0].axes[0].patches
     assert (wide.get_y(), wide.get_y() + wide.get_height()) == pytest.approx((1, 19))
@@ -82,7 +72,7 @@ def test_bands_reach_from_percentile_to_percentile(drawn):
 
 
 def test_single_errors_stand_at_the_true_angle_of_their_own_axis(drawn):
-    plots.draw_error_by_angle("x.png", predictions_of([(-31.0, 12, 53)], [(1.0, 2, 3)]), CARD)
+    plots.draw_error_by_angle("x.png", predictions_of([(-31.0, 12, 53)], [(1.0, 2, 3)]), "title")
     dots = [panel.lines[1] for panel in drawn[0].axes[:3]]
     assert [(*dot.get_xdata(), *dot.get_ydata()) for dot in dots] == [(-31, 1), (12, 2), (53, 3)]
 
@@ -91,7 +81,7 @@ def test_single_errors_stand_at_the_true_angle_of_their_own_axis(drawn):
 def test_any_number_of_images_is_plotted_and_written(tmp_path, count):
     rng = np.random.default_rng(3)
     found = predictions_of(rng.normal(0, 30, (count, 3)), rng.normal(0, 4, (count, 3)))
-    plots.draw_error_by_angle(tmp_path / "a.png", found, CARD)
+    plots.draw_error_by_angle(tmp_path / "a.png", found, "title")
     image = cv2.imread(str(tmp_path / "a.png"))[..., ::-1]
     assert all((image == colour).all(axis=-1).sum() > 50 for colour in AXIS_COLOURS.values())
 
@@ -103,7 +93,7 @@ KEYS = ("mae_yaw", "mae_pitch", "mae_roll", "mae")
 def results(half_width):
     return [
         {
-            "card": CARD | {"margin": margin},
+            "card": {"margin": margin, "images": {"scored": 1234}},
             "estimates": {
                 key: Estimate(k + margin, k + margin - half_width, k + margin + half_width, 9, None)
                 for k, key in enumerate(KEYS, start=1)
@@ -114,7 +104,7 @@ def results(half_width):
 
 
 def test_each_curve_has_the_values_and_intervals_of_its_metric(drawn):
-    plots.draw_sweep("x.png", results(0.5), [(0, "released code"), (0.2, "paper: MAE 4.12")])
+    plots.draw_sweep("x.png", results(0.5), [(0, "released code"), (0.2, "paper: MAE 4.12")], "title")
     [figure] = drawn
     plot, above = figure.axes[0], figure.axes[0].child_axes[0]
     for k, (line, band) in enumerate(zip(plot.lines, plot.collections, strict=False), start=1):
@@ -133,17 +123,17 @@ def test_each_curve_has_the_values_and_intervals_of_its_metric(drawn):
 
 
 def test_a_sweep_without_intervals_says_so(drawn):
-    plots.draw_sweep("x.png", results(np.nan), [])
+    plots.draw_sweep("x.png", results(np.nan), [], "title")
     assert drawn[0].get_suptitle().endswith("no intervals")
 
 
 def test_the_same_plot_gives_the_same_file(tmp_path):
     for name in ("one.png", "two.png"):
-        plots.draw_sweep(tmp_path / name, results(0.5), [(0.1, "here")])
+        plots.draw_sweep(tmp_path / name, results(0.5), [(0.1, "here")], "title")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_plots_touch_no_global_state(tmp_path):
+def test_plots_load_matplotlib_when_they_are_drawn_and_touch_no_global_state(tmp_path):
     code = f"""
 import sys
 from rafa.score import plots
@@ -151,5 +141,5 @@ assert "matplotlib" not in sys.modules
 plots.save(plots.new_figure(2, 2), {str(tmp_path / "m.png")!r})
 assert "matplotlib.pyplot" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(plots.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
     assert (tmp_path / "m.png").is_file()

@@ -1,4 +1,4 @@
-"""Results: what is scored with what, when a result may call itself the paper's protocol, and result files."""
+"""Results: what is scored with what, when an evaluation may call itself the paper's, and result files."""
 
 import hashlib
 import json
@@ -8,25 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.scores import file_of, published, results_of, rows_of, run, write_data
+from helpers.scores import (
+    LIST_SIGNS,
+    MAT_SIGNS,
+    cells_of,
+    file_of,
+    foreign_file,
+    published,
+    results_of,
+    run,
+    write_data,
+)
 
 from rafa.datasets.lists import limited, load_dataset
 from rafa.datasets.sets import DATASETS
-from rafa.net import weights as pretrained
+from rafa.files import ROOT, sha256
 from rafa.score import metrics, protocol
 from rafa.script import InputError
 
-TABLES = json.loads((Path(__file__).parents[2] / "doc" / "paper_tables.json").read_text(encoding="utf-8"))
-LIST_SIGNS = [
-    "a.jpg,all,,,0.2,10,0,20,13,1,25",
-    "b.jpg,all,,,0.2,-40,5,-30,-41,5,-20",
-    "c.jpg,all,,,0.2,70,-5,0,70,-8,-3",
-]
-MAT_SIGNS = [
-    "a.jpg,all,,,0.2,10,0,-20,13,1,-25",
-    "b.jpg,all,,,0.2,-40,5,30,-41,5,20",
-    "c.jpg,all,,,0.2,70,-5,0,70,-8,3",
-]
+TABLES = protocol.paper_tables()
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def data(tmp_path):
 
 
 def scored(listed, predictions, **more):
-    return protocol.score(listed, predictions, rounds=5, made={}, **more)
+    return protocol.score(listed, predictions, samples=5, made={}, **more)
 
 
 def card_of(listed, predictions, **more):
@@ -73,104 +73,82 @@ def test_the_papers_rows_are_those_of_the_dataset_and_split():
     ]
     assert [row["mae"][-1] for row in protocol.paper_rows(replace(listed, split="16-8 test"))] == [3.43, 3.40]
     assert [row["mae"][-1] for row in protocol.paper_rows(published("aflw2000", 3)[0])] == [4.13, 4.12]
-    assert protocol.paper_rows(published("synthetic", 3)[0]) == []
+    assert protocol.paper_rows(published("synthetic", 3)[0]) == protocol.paper_rows(published("300w-lp", 3)[0]) == []
 
 
-# --- The verdict "paper protocol" -------------------------------------------------------------------------------------
-def test_a_result_is_the_papers_protocol_only_with_its_lists_counts_and_margin():
+# --- Whether the evaluation is the paper's ----------------------------------------------------------------------------
+def test_an_evaluation_is_the_papers_only_with_its_lists_images_margin_and_single_crop():
     listed, found = published("aflw2000", 1947)
     assert card_of(listed, found)["departures"] == []
-    assert card_of(listed, found)["paper_protocol"]
+    assert card_of(listed, found)["evaluation_protocol"]
     fewer = replace(listed, records=listed.records[1:], missing=1)
     own = replace(listed, files=(replace(listed.files[0], published=False), listed.files[1]))
-    for doubtful, predictions, reason in [
-        (fewer, found.select(np.arange(1, 1947)), "1,946 images scored; the published lists hold 1,947 usable"),
-        (listed, replace(found, margin=np.full(1947, 0.1)), "the paper has no row for the margin 0.1"),
-        (listed, replace(found, margin=np.full(1947, np.nan)), "the margin is not known"),
-        (own, found, "not the published lists"),
-        (replace(listed, dataset=DATASETS["synthetic"]), found, "not a dataset of the paper"),
-        (None, found, "the lists are unknown: a predictions file alone does not say what was left out"),
-    ]:
-        card = card_of(doubtful, predictions)
-        assert not card["paper_protocol"]
-        assert card["departures"] == [reason]
-    assert card_of(*published("biwi", 15648))["paper_protocol"]
-    split = card_of(*published("biwi", 5217, "16-8 test"))
-    assert split["departures"] == ["which videos the paper's split has is unknown"]
-    assert split["images"]["expected"] == 5217
     file = {"file": "p.csv", "sha256": "0", "roll_sign": "list", "notes": []}
-    assert card_of(listed, found, file=file)["departures"] == [
-        "a predictions file does not say from which crops the model predicted"
-    ]
+    views = {"trained_by": None, "views": 6}
+    split, frames = published("biwi", 5217, "16-8 test")
+    for doubtful, predictions, more, reason in [
+        (fewer, found.select(np.arange(1, 1947)), {}, "1,946 images scored"),
+        (listed, replace(found, margin=np.full(1947, 0.1)), {}, "no row for AFLW2000 at the margin 0.1"),
+        (listed, replace(found, margin=np.full(1947, np.nan)), {}, "the margin is not known"),
+        (own, found, {}, "not the published lists"),
+        (replace(listed, dataset=DATASETS["synthetic"]), found, {}, "not a dataset of the paper"),
+        (None, found, {}, "the lists are unknown"),
+        (split, replace(frames, margin=np.full(5217, 0.1)), {}, "which videos the paper's split has is unknown"),
+        (listed, found, {"file": file}, "from which crops"),
+        (listed, found, {"weights": views}, "the mean of 6 views"),
+    ]:
+        card = card_of(doubtful, predictions, **more)
+        assert not card["evaluation_protocol"]
+        assert len(card["departures"]) == 1 and reason in card["departures"][0]
+    assert card_of(*published("biwi", 15648))["evaluation_protocol"]
+    assert card_of(split, frames)["images"]["expected"] == 5217
+    assert "no row for 300W-LP" in card_of(*published("300w-lp", 3))["departures"][0]
 
 
-def test_a_training_on_other_data_is_not_the_papers_protocol():
+def test_the_training_is_no_part_of_the_evaluation():
     listed, found = published("aflw2000", 1947)
-    files = [{"path": f"lists/{DATASETS['300w-lp'].crop_list}", "published": True}]
-    files += [{"path": f"lists/{DATASETS['300w-lp'].angle_list}", "published": True}]
-    run = {"lists": files, "all_images": True, "mean_pose": None}
-    assert card_of(listed, found, weights={"trained_by": run})["paper_protocol"]
-    assert card_of(listed, found, weights={"trained_by": None})["paper_protocol"]  # the card says that it is unknown
-    unpublished = [files[0], files[1] | {"published": False}]
-    for lists in (files[:1], unpublished):
-        card = card_of(listed, found, weights={"trained_by": run | {"lists": lists}})
-        assert card["departures"] == ["the network was not trained on the published lists of 300W-LP"]
-    part = card_of(listed, found, weights={"trained_by": run | {"all_images": False}})
-    assert part["departures"] == ["the training left images out"]
-    for start, papers in (
-        ("imagenet", True),
-        ("none", True),
-        ("r50.h5", True),
-        ("synthetic", False),
-        ("a.keras", False),
-    ):
-        card = card_of(listed, found, weights={"trained_by": run | {"started_from": start}})
-        expected = [] if papers else [f"the network did not start from ImageNet's weights but from {start}"]
-        assert card["departures"] == expected
+    heads = [{"path": "heads/crops.txt", "rows": 3, "sha256": "0", "published": False}]
+    run = {"lists": heads, "all_images": False, "started_from": "synthetic", "mean_pose": None}
+    card = card_of(listed, found, weights={"trained_by": run})
+    assert card["evaluation_protocol"] and card["weights"]["trained_by"] == run
+
+
+# --- The run that wrote the weights -----------------------------------------------------------------------------------
+RUN = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [["train"], ["test"]]}
+RUN |= {"options": {"seed": 1, "weights": "synthetic", "allow_missing": False, "limit": 0}}
+RUN |= {"resumed": [{"command": "c --resume", "date": "f"}], "mean_pose": {"yaw": 1.0, "pitch": 2.0, "roll": 3.0}}
+
+
+@pytest.fixture
+def weights_file(tmp_path):
+    (tmp_path / "w.keras").write_text("weights")
+    return tmp_path / "w.keras"
+
+
+def test_a_run_is_credited_with_a_file_only_where_its_record_holds_the_files_hash(weights_file):
+    record = weights_file.with_name("run.json")
+    assert protocol.weights_facts(weights_file, "tiny")["trained_by"] is None
+    for hashes, credited in (({}, False), ({"w.keras": "0"}, False), ({"w.keras": sha256(weights_file)}, True)):
+        record.write_text(json.dumps(RUN | {"weights": hashes}))
+        assert (protocol.weights_facts(weights_file, "tiny")["trained_by"] is not None) == credited
+    record.write_text(json.dumps(RUN))  # of an older version
+    assert protocol.weights_facts(weights_file, "tiny")["trained_by"] is None
+    assert protocol.weights_facts(weights_file, "tiny", RUN)["trained_by"]["command"] == "c"
 
 
 @pytest.mark.parametrize(("setting", "whole"), [({}, True), ({"allow_missing": True}, False), ({"limit": 5}, False)])
-def test_a_run_record_says_whether_the_training_left_images_out(setting, whole, tmp_path):
-    training = {"path": "lists/train.txt", "published": False}
-    run = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [[training], []]}
-    run["options"] = {"seed": 1, "weights": "synthetic", "allow_missing": False, "limit": 0} | setting
-    run["resumed"] = [{"command": "c --resume", "date": "f"}]
-    (tmp_path / "run.json").write_text(json.dumps(run))
-    (tmp_path / "w.keras").write_text("w")
-    trained_by = protocol.weights_facts(tmp_path / "w.keras", "tiny")["trained_by"]
-    assert trained_by["all_images"] is whole
-    assert (trained_by["seed"], trained_by["lists"], trained_by["started_from"]) == (1, [training], "synthetic")
-    assert trained_by["resumed_by"] == ["c --resume"]
+def test_a_card_says_how_the_training_began_and_whether_it_left_images_out(setting, whole, weights_file):
+    trained_by = protocol.weights_facts(weights_file, "tiny", RUN | {"options": RUN["options"] | setting})["trained_by"]
+    assert trained_by == {
+        "command": "c", "date": "d", "commit": "e", "hardware": "h", "seed": 1, "started_from": "synthetic",
+        "resumed_by": ["c --resume"], "lists": ["train"], "all_images": whole, "mean_pose": RUN["mean_pose"],
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        {"lists": [[5]]},
-        {"lists": [[{"path": 5, "published": True}]]},
-        {"lists": 5},
-        {"options": None},
-        {"mean_pose": 5},
-        {"mean_pose": {"yaw": "far", "pitch": 1, "roll": 1}},
-        {"mean_pose": {"yaw": math.nan, "pitch": 1, "roll": 1}},
-    ],
-)
-def test_a_run_record_of_another_shape_is_refused(part, tmp_path):
-    run = {"command": "c", "date": "d", "commit": "e", "hardware": "h", "lists": [[], []]}
-    run["options"] = {"seed": 1, "allow_missing": False, "limit": 0}
-    (tmp_path / "run.json").write_text(json.dumps(run))
-    (tmp_path / "w.keras").write_text("w")
-    protocol.weights_facts(tmp_path / "w.keras", "tiny")
-    for text in (json.dumps(run | part), "[" * 100_000):
-        (tmp_path / "run.json").write_text(text)
-        with pytest.raises(InputError, match=r"run\.json is not the record of a training run"):
-            protocol.weights_facts(tmp_path / "w.keras", "tiny")
-
-
-def test_a_result_names_the_suites_own_weights_by_a_path_that_is_the_same_on_every_machine():
-    assert Path(pretrained.weights_file("synthetic")).is_absolute()
-    facts = protocol.weights_facts(pretrained.weights_file("synthetic"), "small")
+def test_the_suites_own_weights_name_their_run_and_a_path_that_is_the_same_on_every_machine():
+    facts = protocol.weights_facts(ROOT / "pretrained" / "synthetic.weights.h5", "small")
     assert Path(facts["file"]).as_posix() == "pretrained/synthetic.weights.h5"
+    assert facts["trained_by"]["command"].startswith("train_rafa-net.py --synthetic full")
 
 
 def test_a_card_says_by_which_option_images_were_left_out():
@@ -205,19 +183,19 @@ def test_a_card_warns_where_intervals_are_too_narrow():
 
     assert notes(20) == []
     (few,) = notes(19)
-    assert few.startswith("with 19 videos the intervals are too narrow: of the 95% intervals in simulations, ")
+    assert few.startswith("with 19 videos the intervals are too narrow")
     assert f"{metrics.COVERAGE[4]}% with 4 videos" in few
     assert notes(1) == ["a single video gives no interval"]
-    unnamed = "no videos or persons are named: images were resampled, which is too narrow for frames of videos"
-    assert card_of(*published("biwi", 3))["notes"] == [unnamed]
+    (unnamed,) = card_of(*published("biwi", 3))["notes"]
+    assert "images were resampled, which is too narrow for frames of videos" in unnamed
     assert card_of(*published("aflw2000", 3))["notes"] == []
 
 
 # --- Scores -----------------------------------------------------------------------------------------------------------
 def test_a_result_holds_means_the_worst_images_and_the_error_of_the_mean_pose():
     listed, found = published("synthetic", 3)
-    true = np.array([[0, 0, 0], [10, 20, 30], [-175, 0, 0]], float)
-    found = replace(found, true=true, predicted=true + np.array([[1, 2, 3], [-3, 6, 9], [-10, 0, 2]]))
+    target = np.array([[0, 0, 0], [10, 20, 30], [-175, 0, 0]], float)
+    found = replace(found, target=target, predicted=target + np.array([[1, 2, 3], [-3, 6, 9], [-10, 0, 2]]))
     run = {"lists": [], "all_images": True, "mean_pose": {"yaw": 10, "pitch": 5, "roll": -1}}
     result = scored(listed, found, weights={"trained_by": run}, worst=2)
     values = [result["estimates"][key].value for key in protocol.MAE_KEYS]
@@ -236,7 +214,7 @@ def test_the_sets_of_images_in_use_differ_by_the_last_partial_batch():
     listed, found = published("aflw2000", 37)
     error = np.zeros((37, 3))
     error[32:] = 3.0
-    whole, part = scored(listed, replace(found, predicted=found.true + error))["set_sizes"]
+    whole, part = scored(listed, replace(found, predicted=found.target + error))["set_sizes"]
     assert (whole["size"], whole["scored"], part["size"], part["scored"]) == (37, 37, 32, 32)
     assert whole["estimates"]["mae"].value == pytest.approx(15 / 37)
     assert part["estimates"]["mae"].value == pytest.approx(0)
@@ -245,7 +223,7 @@ def test_the_sets_of_images_in_use_differ_by_the_last_partial_batch():
 
 
 # --- Result files -----------------------------------------------------------------------------------------------------
-def test_results_come_back_from_a_result_file_and_from_an_older_one(tmp_path):
+def test_results_come_back_from_a_result_file(tmp_path):
     listed, found = published("aflw2000", 20)
     result = scored(listed, found.select(np.arange(1)))  # one image has no interval: NaN
     protocol.write_results(tmp_path / "r.json", [result], absent={"biwi": "none"})
@@ -258,26 +236,22 @@ def test_results_come_back_from_a_result_file_and_from_an_older_one(tmp_path):
         assert isinstance(back["estimates"][key], metrics.Estimate)
         np.testing.assert_equal(tuple(back["estimates"][key]), tuple(estimate))
     assert math.isnan(back["estimates"]["mae"].low)
-    del written["results"][0]["baseline"]
-    (tmp_path / "old.json").write_text(json.dumps(written))
-    assert protocol.read_results(tmp_path / "old.json")[0]["baseline"] is None
-
-
-@pytest.mark.parametrize(("key", "value"), [("paper", None), ("paper", "x"), ("paper", [{}]), ("baseline", 5)])
-def test_a_result_with_damaged_parts_is_refused(key, value, tmp_path):
-    result = scored(*published("aflw2000", 20)) | {key: value}
-    protocol.write_results(tmp_path / "r.json", [result])
-    with pytest.raises(InputError, match=r"r\.json is not a result file"):
-        protocol.read_results(tmp_path / "r.json")
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"results": []}', '{"results": [{}]}', '{"results": 3}', '{"results": ["a"]}', "\xff"]
+    ("departures", "papers"),
+    [
+        (["the network was not trained on the published lists of 300W-LP", "the training left images out"], True),
+        (["the network was not trained on the published lists of 300W-LP", "394 images scored"], False),
+    ],
 )
-def test_a_file_that_is_no_result_file_is_refused(text, tmp_path):
-    (tmp_path / "r.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match=r"r\.json is not a result file"):
-        protocol.read_results(tmp_path / "r.json")
+def test_an_older_result_is_judged_without_its_training(departures, papers, tmp_path):
+    result = protocol.plain(scored(*published("aflw2000", 1947)))
+    del result["card"]["evaluation_protocol"]
+    result["card"] |= {"paper_protocol": False, "departures": departures}
+    (tmp_path / "r.json").write_text(json.dumps({"results": [result]}))
+    (card,) = (result["card"] for result in protocol.read_results(tmp_path / "r.json"))
+    assert (card["evaluation_protocol"], card["departures"]) == (papers, [] if papers else departures[1:])
 
 
 # --- Predictions of any model -----------------------------------------------------------------------------------------
@@ -288,7 +262,7 @@ def test_predictions_with_mat_signs_score_like_those_with_list_signs(tmp_path, c
         tmp_path / "theirs.json",
     )  # fmt: skip
     for text in (ours, theirs):
-        row = rows_of(text)[2]
+        row = cells_of(text)[2]
         assert row[2] == "unknown / unknown / 3"
         # roll: (5 + 10 + 3) / 3
         assert [cell.split(" [")[0] for cell in row[3:]] == ["1.33", "1.33", "6.00", "2.89"]
@@ -304,8 +278,8 @@ def test_a_card_without_lists_claims_none(tmp_path, capsys):
     (result,) = results_of(tmp_path / "r.json")["results"]
     card = result["card"]
     assert [row["path"] for row in result["worst"]] == ["b.jpg", "a.jpg"]  # mean errors 11/3, 3, 2
-    assert card["intervals"].endswith("over 3 images, 50 rounds, seed 3")
-    assert (card["lists"], card["weights"], card["paper_protocol"]) == ([], None, False)
+    assert card["intervals"].endswith("over 3 images, 50 samples, seed 3")
+    assert (card["lists"], card["weights"], card["evaluation_protocol"]) == ([], None, False)
     assert card["boxes"] == card["channel_order"] == card["crop"] == "not in a predictions file"
     assert card["predictions"]["sha256"] == hashlib.sha256((tmp_path / "p.csv").read_bytes()).hexdigest()
     assert "no videos or persons are named: images were resampled" in card["notes"][0]
@@ -314,7 +288,7 @@ def test_a_card_without_lists_claims_none(tmp_path, capsys):
 def test_every_margin_and_split_of_a_file_is_scored_separately(tmp_path, capsys):
     other = [row.replace(",0.2,", ",0.3,").replace(",25", ",23") for row in LIST_SIGNS]
     train = [row.replace(",all,", ",train,").replace("a.jpg", "d.jpg") for row in LIST_SIGNS[:1]]
-    found = rows_of(run(capsys, "score", file_of(tmp_path / "p.csv", [*LIST_SIGNS, *other, *train])))[2:5]
+    found = cells_of(run(capsys, "score", file_of(tmp_path / "p.csv", [*LIST_SIGNS, *other, *train])))[2:5]
     assert [row[0] for row in found] == ["unknown dataset, p.csv"] * 2 + ["unknown dataset, train, p.csv"]
     assert [(row[1], row[5].split(" ")[0]) for row in found] == [("0.2", "6.00"), ("0.3", "5.33"), ("0.2", "5.00")]
 
@@ -323,7 +297,7 @@ def test_several_files_are_seeds_with_mean_and_standard_deviation(tmp_path, caps
     first = file_of(tmp_path / "1.csv", LIST_SIGNS)
     second = file_of(tmp_path / "2.csv", [row.replace(",25", ",28") for row in reversed(LIST_SIGNS)])
     text = run(capsys, "score", first, second, "--result", tmp_path / "r.json")
-    assert [row[0] for row in rows_of(text)[2:4]] == ["unknown dataset, 1.csv", "unknown dataset, 2.csv"]
+    assert [row[0] for row in cells_of(text)[2:4]] == ["unknown dataset, 1.csv", "unknown dataset, 2.csv"]
     # roll: 6 and 7 degrees, so 6.5 and the sample standard deviation 1 / sqrt(2)
     assert "| MAE roll (°) | 6.50 ± 0.71 (n = 2) |" in text
     (spread,) = results_of(tmp_path / "r.json")["spreads"].values()
@@ -339,22 +313,12 @@ def test_several_files_are_seeds_with_mean_and_standard_deviation(tmp_path, caps
         run(capsys, "score", first, file_of(tmp_path / "4.csv", [row.replace(",0.2,", ",0.3,") for row in LIST_SIGNS]))
 
 
-def foreign(path, listed, rows, offset=2.0):
-    """Predictions of some other model, without true angles, with the roll of the .mat files."""
-    lines = ["path,video,yaw_predicted,pitch_predicted,roll_predicted"]
-    for record in listed.records[rows]:
-        yaw, pitch, roll = np.degrees(record["angles"])
-        lines.append(f"{record['path']},,{yaw + offset},{pitch},{-roll}")
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
 def test_predictions_without_truth_are_joined_with_the_lists_by_path(data, tmp_path, capsys):
     listed = load_dataset("biwi", data)
-    path = foreign(tmp_path / "p.csv", listed, slice(None, None, -1))
+    path = foreign_file(tmp_path / "p.csv", listed, slice(None, None, -1))
     command = ["score", path, "--roll-sign", "mat"]
     text = run(capsys, *command, "--data-dir", data, "--truth", "biwi", "--result", tmp_path / "r.json")
-    row = rows_of(text)[2]
+    row = cells_of(text)[2]
     assert row[1:3] == ["not stated", "15,648 / unknown / 15 of 5 videos"]
     assert [cell.split(" [")[0] for cell in row[3:]] == ["2.00", "0.00", "0.00", "0.67"]
     card = results_of(tmp_path / "r.json")["results"][0]["card"]
@@ -365,13 +329,13 @@ def test_predictions_without_truth_are_joined_with_the_lists_by_path(data, tmp_p
 
 def test_common_only_says_what_was_left_out(data, tmp_path, capsys):
     listed = load_dataset("aflw2000", data)
-    path = foreign(tmp_path / "p.csv", listed, slice(5, None))
+    path = foreign_file(tmp_path / "p.csv", listed, slice(5, None))
     with path.open("a") as file:
         file.write("AFLW2000/not_in_the_list.jpg,,1,2,3\n")
     command = ["score", path, "--roll-sign", "mat", "--data-dir", data, "--truth", "aflw2000"]
     with pytest.raises(InputError, match=r"different images: .* --common-only"):
         run(capsys, *command)
     text = run(capsys, *command, "--common-only")
-    assert rows_of(text)[2][2] == "1,947 / unknown / 30 (5 LEFT OUT: --common-only)"
+    assert cells_of(text)[2][2] == "1,947 / unknown / 30 (5 LEFT OUT: --common-only)"
     assert "LEFT OUT: 1 rows of the file, not in the lists or without a prediction" in text
     assert "27 of 32" in text

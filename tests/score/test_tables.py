@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers.scores import a_result, rows_of
+from helpers.scores import a_result, cells_of
 
-from rafa.score import protocol, tables
+from rafa.score import metrics, tables
 from rafa.score.metrics import METRICS, Estimate, Spread
 
 
@@ -46,27 +46,27 @@ def test_a_result_is_named_by_dataset_split_file_and_margin(result):
 # --- Tables of results ------------------------------------------------------------------------------------------------
 def test_a_result_is_followed_by_the_papers_row_and_the_baseline(result):
     text = tables.result_table([result])
-    header, _, ours, paper, baseline = rows_of(text)
+    header, _, ours, paper, baseline = cells_of(text)
     assert header == ["Result", "Margin", "Images expected / found / scored", "Yaw", "Pitch", "Roll", "MAE"]
     values = ["1.00 [1.00, 1.00]", "2.00 [2.00, 2.00]", "6.00 [6.00, 6.00]", "3.00 [3.00, 3.00]"]
     assert ours == ["AFLW2000", "0.2", "1,947 / 1,947 / 1,947", *values]
     assert paper == ["paper, Table 1, RAFA-Net", "0.2", "unknown", "3.52", "4.93", "3.91", "4.12"]
-    expected = [f"{result['baseline'][key]:.2f}" for key in protocol.MAE_KEYS]
+    expected = [f"{result['baseline'][key]:.2f}" for key in metrics.MAE_KEYS]
     assert baseline == ["mean pose of the training list", "-", "the same", *expected]
     assert text.endswith("Mean pose of the training list: the error of always predicting that pose.")
     without = tables.result_table([result | {"baseline": None}])
     assert "ean pose" not in without
-    assert len(rows_of(without)) == 4
+    assert len(cells_of(without)) == 4
 
 
 def test_a_baseline_that_repeats_is_shown_once(result):
-    other = result | {"baseline": dict.fromkeys(protocol.MAE_KEYS, 50.0)}
-    rows = [row for row in rows_of(tables.result_table([result, result, other, result]))[2:] if row[1] != "0.2"]
+    other = result | {"baseline": dict.fromkeys(metrics.MAE_KEYS, 50.0)}
+    rows = [row for row in cells_of(tables.result_table([result, result, other, result]))[2:] if row[1] != "0.2"]
     assert [row[-1] == "50.00" for row in rows] == [False, True, False]
 
 
 def test_other_metrics_say_over_how_many_images_where_not_all_count(result):
-    rows = {row[0]: row[1] for row in rows_of(tables.metric_table([result]))[2:]}
+    rows = {row[0]: row[1] for row in cells_of(tables.metric_table([result]))[2:]}
     assert len(rows) == len(METRICS) - 4
     assert rows["all three angles within 5° (%)"] == "0.00 [0.00, 0.00]"
     assert rows["pitch within 5° (%)"] == "100.00 [100.00, 100.00]"
@@ -77,7 +77,7 @@ def test_other_metrics_say_over_how_many_images_where_not_all_count(result):
 
 def test_a_spread_of_one_value_or_none_says_so():
     spread = {key: Spread(2.0, 0.5, 3) for key, _, _ in METRICS} | {"mae": Spread(np.nan, np.nan, 3)}
-    rows = {row[0]: row[1] for row in rows_of(tables.spread_table({"AFLW2000": spread}))}
+    rows = {row[0]: row[1] for row in cells_of(tables.spread_table({"AFLW2000": spread}))}
     assert rows["MAE yaw (°)"] == "2.00 ± 0.50 (n = 3)"
     assert rows["MAE, mean of the three axes (°)"] == "no images"
 
@@ -85,7 +85,7 @@ def test_a_spread_of_one_value_or_none_says_so():
 # --- The paper's tables -----------------------------------------------------------------------------------------------
 def test_the_papers_table_is_printed_whole_with_its_footnote(result):
     text = tables.paper_table("table1", {("aflw2000", 0.2): result}, {"biwi": "no lists"})
-    rows = {row[0]: row[1:] for row in rows_of(text)}
+    rows = {row[0]: row[1:] for row in cells_of(text)}
     assert len(rows) == 2 + 12 + 2
     assert rows["Dlib (68 landmarks)"] == ["23.15", "13.63", "10.55", "15.78", "16.76", "13.80", "6.19", "12.25"]
     assert rows["KEPLER"] == ["-", "-", "-", "-", "8.80", "17.30", "16.20", "13.90†"]
@@ -103,8 +103,8 @@ def test_the_papers_table_is_printed_whole_with_its_footnote(result):
     assert rows[ours][4:] == ["not available here"] * 4
     second = tables.paper_table("table2", {}, {"biwi": "no lists"})
     assert "†" not in second
-    assert rows_of(second)[2] == ["RGB-D", "DeepHeadPose", "5.32", "4.76", "-", "-"]
-    assert len(rows_of(second)) == 2 + 10 + 2
+    assert cells_of(second)[2] == ["RGB-D", "DeepHeadPose", "5.32", "4.76", "-", "-"]
+    assert len(cells_of(second)) == 2 + 10 + 2
 
 
 def test_an_angle_that_rounds_to_zero_has_no_minus():
