@@ -208,7 +208,7 @@ def explanation_tiles(
     asks, boxes = cell[0] * SIDE + cell[1], found.region_boxes
     tiles: Tiles = {kind: {} for kind in KINDS}
     for letter, axis, angle in zip("abc", AXES, np.degrees(angles[index]), strict=True):
-        attention, heat = found.attention[axis][index], found.cam(axis, angles, rule)[index]
+        attention, heat = found.attention[axis][index], found.cam(axis, rule)[index]
         overlay = overlay_heat(crop, heat / max(heat.max(), np.finfo(heat.dtype).tiny))
         tiles["gradcam"][axis] = f"({letter}) {axis} {angle:+.1f}°: Grad-CAM", overlay
         average = overlay_attention(crop, attention.mean(axis=0))

@@ -354,9 +354,8 @@ def _load(
         How many epochs of `steps` steps it has done, and the losses of those after them, if it did `unfinished` in all.
     """
     from rafa.net.weights import load_into
-    from rafa_model import STEMS
 
-    load_into(model, checkpoint, STEMS)
+    load_into(model, checkpoint)
     done = int(model.optimizer.iterations.numpy())
     begun = list(losses) if done == unfinished else []
     if not done or (done - len(begun)) % steps:
