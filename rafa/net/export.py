@@ -68,7 +68,7 @@ def answers_of(path: Path, crops: np.ndarray) -> np.ndarray:
         return predict_angles(ExportedNetwork(path), crops)
     if path.suffix.lower() == ".tflite":
         runner = tf.lite.Interpreter(str(path)).get_signature_runner()
-        answers = runner(**{name: crops for name in runner.get_input_details()})
+        answers = runner(**dict.fromkeys(runner.get_input_details(), crops))
     else:
         loaded = tf.saved_model.load(str(path))
         answers = loaded.serve(crops)

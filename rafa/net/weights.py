@@ -80,7 +80,7 @@ def _refuse_another_network(model: keras.Model, path: Path) -> None:
 
 
 def _layers(config: dict[str, Any]) -> list[list]:
-    """What decides, beside the weights' shapes, what the weights of each layer mean; Keras stores them in this order."""
+    """What decides, beside shapes, what the weights of each layer mean; Keras stores them in this order."""
     settings = ("name", "strides", "padding", "epsilon")
     return [[each["class_name"], *map(each["config"].get, settings)] for each in config["layers"]]
 
@@ -104,8 +104,10 @@ def backbone_of(path: str | Path, sizes: Mapping[int, str]) -> str:
     """
     path = Path(path)
     try:
-        is_keras = path.suffix == ".keras"
-        backbone = _config(path)["name"].removeprefix(MODEL_NAME) if is_keras else sizes.get(_parameters(path))
+        if path.suffix == ".keras":
+            backbone = _config(path)["name"].removeprefix(MODEL_NAME)
+        else:
+            backbone = sizes.get(_parameters(path))
     except _DAMAGED as error:
         raise InputError(f"{path} is damaged, or no .keras or .weights.h5 file of this suite: {error!r}") from error
     if backbone not in sizes.values():
