@@ -31,16 +31,8 @@ from rafa.media.panels import Explanations
 from rafa.media.sources import DrawnCopies, Frame, Source, find_sources, read_frames
 from rafa.media.tracking import smoothed
 from rafa.net.explain import RULES, Explainer
-from rafa.net.inference import (
-    NETWORK_BATCH,
-    SYNTHETIC,
-    SYNTHETIC_FILE,
-    CalledDirectly,
-    is_exported,
-    load_network,
-    predict_angles,
-    weights_file,
-)
+from rafa.net.inference import NETWORK_BATCH, CalledDirectly, is_exported, load_network, predict_angles
+from rafa.net.pretrained import SYNTHETIC, SYNTHETIC_FILE, weights_file
 from rafa.score.predictions import ROLL_SIGNS
 from rafa.score.protocol import read_results
 from rafa.script import InputError, number, option_parser, progress, run_script

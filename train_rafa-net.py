@@ -34,7 +34,7 @@ from rafa.train.run_folder import RunFolder, what_is_read
 
 # Other defaults of --synthetic and of --synthetic full.
 SYNTHETIC = {"backbone": "small", "batch_size": 32, "evaluate_every": 0}
-DEMO = SYNTHETIC | {"weights": "synthetic", "epochs": 6, "decay_every": 4, "data_dir": "data/synthetic"}
+DEMO = SYNTHETIC | {"weights": "synthetic-backbone", "epochs": 6, "decay_every": 4, "data_dir": "data/synthetic"}
 FULL = SYNTHETIC | {"weights": "none", "epochs": 24, "cache": 0.0, "data_dir": "data/synthetic-full"}
 FULL_HEADS = {"train": 16_000, "test": 400, "per_person": 1}
 
@@ -59,7 +59,7 @@ def option_definitions() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("network").add_argument
     add("--backbone", choices=("resnet50", "small", "tiny"), default="resnet50", help="the paper's, or a smaller one")
-    start = "to start from: imagenet or synthetic, which leave the axis heads random, none, or a file"
+    start = "to start from: imagenet or synthetic-backbone, which leave the axis heads random, none, or a file"
     add("--weights", default="imagenet", metavar="FILE", help=start)
 
     add = parser.add_argument_group("recipe").add_argument

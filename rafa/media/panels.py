@@ -193,7 +193,7 @@ def explanation_tiles(
     """
     tiles: dict[str, dict[str, Tile]] = {"gradcam": {}, "attention": {}, "regions": {}}
     for letter, axis, angle in zip("abc", AXES, np.degrees(angles[index]), strict=True):
-        heat = explanation.cam(axis, angles, rule)[index]
+        heat = explanation.cam(axis, rule)[index]
         overlay = overlay_heat(crop, heat / max(heat.max(), np.finfo(heat.dtype).tiny))
         tiles["gradcam"][axis] = f"({letter}) {axis} {angle:+.1f}°: Grad-CAM", overlay
         overlay = overlay_attention(crop, explanation.attention[axis][index].mean(axis=0))

@@ -131,12 +131,11 @@ class RunFolder:
             InputError: other lists or images than those of the run; a damaged checkpoint.
         """
         from rafa.net.weights import load_into
-        from rafa_model import STEMS
 
         if what_is_read(self.record()) != what_is_read(record):
             raise InputError(f"the lists or images present are not those that {self.path} began with; put those back")
         if self.checkpoint.exists():
-            load_into(model, self.checkpoint, STEMS)
+            load_into(model, self.checkpoint)
             with zipfile.ZipFile(self.checkpoint) as archive:
                 self.epochs_saved = int(archive.comment)
         return self.epochs_saved
@@ -172,12 +171,15 @@ class RunFolder:
     def _draw(self, row: dict[str, Any]) -> None:
         from rafa.net.backend import tf
 
-        self._writer = self._writer or tf.summary.create_file_writer(str(self.curves))
-        with self._writer.as_default(step=int(row["epoch"])):
-            for key, value in row.items():
-                if isinstance(value, float):
-                    tf.summary.scalar(key, value)
-        self._writer.flush()
+        try:
+            self._writer = self._writer or tf.summary.create_file_writer(str(self.curves))
+            with self._writer.as_default(step=int(row["epoch"])):
+                for key, value in row.items():
+                    if isinstance(value, float):
+                        tf.summary.scalar(key, value)
+            self._writer.flush()
+        except tf.errors.OpError as error:  # as of a full disk
+            raise OSError(f"{self.curves}: {' '.join(error.message.split())}") from error
 
 
 def what_is_read(record: dict[str, Any]) -> tuple[list[str], list[int]]:
