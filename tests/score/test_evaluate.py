@@ -62,6 +62,22 @@ def test_predictions_are_the_networks_answers_in_degrees_in_the_order_of_the_lis
     assert set(found.margin) == {0.3}
 
 
+def test_six_views_are_three_margins_and_their_mirror_images_and_depart_from_the_papers_evaluation(
+    model, weights, data, tmp_path, capsys
+):
+    command = ["biwi", "--weights", weights, "--data-dir", data, "--margin", "0.2", "--views", "6"]
+    text = run(capsys, *command, "--predictions", tmp_path / "p.csv")
+    assert "the mean of 6 views" in text and "BIWI (NOT the published lists), mean of 6 views" in text
+    listed, answers = load_dataset("biwi", data), []
+    for margin in (0.2, 0.1, 0.3):
+        crops = np.stack([load_crop(listed, record, margin) for record in listed.records])
+        for view, sign in ((crops, (1, 1, 1)), (crops[:, :, ::-1], (-1, 1, -1))):
+            answer = model.predict_on_batch(view)
+            answers.append(np.concatenate([answer[axis] for axis in AXES], axis=1) * sign)
+    found = read_predictions(tmp_path / "p.csv")[0]
+    np.testing.assert_allclose(found.predicted, np.degrees(np.mean(answers, axis=0)), atol=2e-3)
+
+
 def test_a_dataset_is_scored_at_every_margin_with_a_card_that_names_what_was_used(weights, data, tmp_path, capsys):
     out = tmp_path / "deep" / "er"
     text = run(

@@ -239,6 +239,12 @@ def test_true_angles_are_all_there_or_all_absent_even_where_lists_give_targets(t
         read_predictions(path, targets=hand_made)
 
 
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    (tmp_path / "p.csv").write_bytes(HEADER.encode() + b"\n\xff\xfe\n")
+    with pytest.raises(InputError, match="UTF-8"):
+        read_predictions(tmp_path / "p.csv")
+
+
 def test_twenty_thousand_rows_are_read_quickly(tmp_path):
     write_predictions(tmp_path / "p.csv", many(20_000))
     start = time.process_time()  # whatever else the machine does
