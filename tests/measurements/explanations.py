@@ -23,8 +23,7 @@ from data_loaders import crop
 from rafa.files import ROOT, environment, sha256, write_text, written_whole
 from rafa.heads.renderer import render_head
 from rafa.heads.shape import random_identity
-from rafa.media import drawing as figures
-from rafa.media.panels import explanation_tiles
+from rafa.media.panels import explanation_tiles, panel
 from rafa.net.explain import RULES, SIDE, Explainer
 from rafa.net.inference import predict_angles
 from rafa.pose import AXES, AXIS_COLOURS, GREY, Colour
@@ -36,7 +35,7 @@ from rafa.script import InputError, number, option_parser, run_script
 MARGIN = 0.2
 LIMITS = (60, 40, 40)  # degrees of yaw, pitch, roll
 BATCH = 10  # crops explained at a time
-NAMES = {"local": "|L|", "absolute": "|M|", "towards": "M · sign(angle) above 0", "positive": "M above 0"}  # of RULES
+NAMES = {"local": "|L|", "grad-cam": "M above 0"}  # of RULES
 
 FOOTNOTE = (
     "Synthetic heads, margin {margin}. The angles are the network's answers. Grad-CAM (|L|, see explanations.md) of "
@@ -69,11 +68,10 @@ def synthetic_crops(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def maps_of(model: Any, crops: np.ndarray) -> dict[str, np.ndarray]:
     """Grad-CAM of n crops: rule → (n, 3, 7, 7)."""
-    explainer, angles = Explainer(model), predict_angles(model, crops)
-    parts = [slice(start, start + BATCH) for start in range(0, len(crops), BATCH)]
-    found = [(explainer(crops[part]), angles[part]) for part in parts]
+    explainer = Explainer(model)
+    parts = [explainer(crops[start : start + BATCH]) for start in range(0, len(crops), BATCH)]
     return {
-        rule: np.concatenate([np.stack([maps.cam(axis, part, rule) for axis in AXES], axis=1) for maps, part in found])
+        rule: np.concatenate([np.stack([maps.cam(axis, rule) for axis in AXES], axis=1) for maps in parts])
         for rule in RULES
     }
 
@@ -168,7 +166,7 @@ def grad_cam_figure(model: Any, seed: int, heads: int = 3) -> np.ndarray:
         tiles += [("input crop", image), *((text.removesuffix(": Grad-CAM"), overlay) for text, overlay in overlays)]
     titles, images = zip(*tiles, strict=True)
     title, footnote = "Grad-CAM: which cells move which angle", FOOTNOTE.format(margin=MARGIN)
-    return figures.panel(images, titles, 1 + len(AXES), title=title, footnote=footnote, tile=160)
+    return panel(images, titles, 1 + len(AXES), title=title, footnote=footnote, tile=160)
 
 
 # --- The drawing of the network ---------------------------------------------------------------------------------------

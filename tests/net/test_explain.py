@@ -1,4 +1,4 @@
-"""Maps are the gradients they claim to be, weights add up to 1, and panels show the angles of the rows."""
+"""Maps are the gradients they claim to be, and weights add up to 1."""
 
 import sys
 from pathlib import Path
@@ -10,11 +10,8 @@ from scipy.stats import spearmanr
 
 import rafa_model
 from rafa.datasets.images import read_image
-from rafa.media import drawing as figures
-from rafa.media.sources import Face, Frame, Source
 from rafa.net import explain
 from rafa.net.backend import keras
-from rafa.net.inference import predict_angles
 from rafa.pose import AXES, AXIS_COLOURS
 from rafa.script import InputError
 
@@ -43,11 +40,6 @@ def explainer(gated):
 @pytest.fixture(scope="module")
 def found(explainer):
     return explainer(CROPS)
-
-
-@pytest.fixture(scope="module")
-def angles(gated):
-    return predict_angles(gated, CROPS)
 
 
 # --- Maps -------------------------------------------------------------------------------------------------------------
@@ -101,8 +93,8 @@ def test_region_weights_say_how_much_a_region_counts_in_what_the_last_layer_sees
     assert found.regions[axis].sum(axis=-1) == pytest.approx(1, abs=1e-5)
 
 
-def test_region_boxes_lie_where_the_network_pools():
-    boxes, hot = explain.region_boxes(), np.zeros((49, 7, 7, 1), "float32")
+def test_region_boxes_lie_where_the_network_pools(found):
+    boxes, hot = found.region_boxes, np.zeros((49, 7, 7, 1), "float32")
     for cell in range(49):
         hot[cell, cell // 7, cell % 7] = 1
     symbol = keras.Input((7, 7, 1))
@@ -114,77 +106,11 @@ def test_region_boxes_lie_where_the_network_pools():
     assert boxes.shape == (35, 4) and boxes[-1].tolist() == [0, 0, 1, 1]
 
 
-def test_rules_take_signs_as_they_say():
-    mean, local = ({axis: sign * np.array([[[1.0, -2.0]]]) for axis in AXES} for sign in (1, -3))
-    found, angles = explain.Explanation(mean, local, {}, {}, {}), np.array([[-0.5, 0.5, 0.1]])
-    assert found.cam("yaw", angles).tolist() == [[[3, 6]]]
-    assert found.cam("yaw", angles, "absolute").tolist() == [[[1, 2]]]
-    assert found.cam("yaw", angles, "positive").tolist() == [[[1, 0]]]
-    assert found.cam("yaw", angles, "towards").tolist() == [[[0, 2]]]
-    assert found.cam("pitch", angles, "towards").tolist() == [[[1, 0]]]
-
-
-# --- Panels -----------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def explanations_of(explainer, monkeypatch):
-    """`Explanations` of the network that is traced already."""
-    monkeypatch.setattr(explain, "Explainer", lambda model: explainer)
-    return lambda *arguments, **options: explain.Explanations(None, *arguments, **options)
-
-
-def frame_of(name, number, *faces):
-    return Frame(Source(f"elsewhere/{name}", Path("sub", name), "image"), number, CROPS[0], faces=list(faces))
-
-
-def test_a_face_gets_a_panel_and_each_of_its_images_by_itself(explainer, explanations_of, angles, tmp_path):
-    sink = explanations_of(tmp_path, (0, 6), singles=True)
-    sink.write(frame_of("a.png", None, Face((0, 0, 224), CROPS[1:2], angles[1])))
-    names = {f"{kind}-{axis}": f"a-png-face0-{kind}-{axis}.png" for kind in explain.KINDS for axis in AXES}
-    assert {path.name for path in (tmp_path / "sub").iterdir()} == {"a-png-face0.png", *names.values()}
-    panel = read_image(tmp_path / "sub" / "a-png-face0.png")
-    assert panel.shape[0] > 4 * 280 and panel.shape[1] > 3 * 280
-    found = explainer(CROPS[1:])
-    expected = {f"attention-{axis}": found.attention[axis][0].mean(axis=0) for axis in AXES}
-    expected |= {f"cell-{axis}": found.attention[axis][0, 6] for axis in AXES}
-    for name, weights in expected.items():
-        overlay = figures.overlay_attention(CROPS[1], weights, 6 if name.startswith("cell") else None)
-        assert np.abs(read_image(tmp_path / "sub" / names[name]).astype(int) - overlay).max() <= 2
-    for axis in AXES:
-        overlay = figures.overlay_regions(CROPS[1], found.regions[axis][0], explain.region_boxes())
-        assert np.abs(read_image(tmp_path / "sub" / names[f"regions-{axis}"]).astype(int) - overlay).max() <= 2
-        heat = np.abs(found.local[axis][0])
-        overlay = figures.overlay_heat(CROPS[1], heat / heat.max())
-        assert np.abs(read_image(tmp_path / "sub" / names[f"gradcam-{axis}"]).astype(int) - overlay).max() <= 2
-
-
-def test_the_panel_has_the_angles_of_the_rows(explanations_of, tmp_path, monkeypatch):
-    shown = []
-    monkeypatch.setattr(figures, "panel", lambda images, titles, *a, **k: shown.append((titles, k)) or CROPS[0])
-    sink = explanations_of(tmp_path)
-    sink.write(frame_of("a.png", None, Face((0, 0, 224), CROPS[:1], np.radians((12.34, -5, 0.5)))))
-    [(titles, options)] = shown
-    assert titles[:3] == ("(a) yaw +12.3°: Grad-CAM", "(b) pitch -5.0°: Grad-CAM", "(c) roll +0.5°: Grad-CAM")
-    assert titles[3:6] == tuple(
-        f"{axis}: attention, mean of all cells, γ {gate}"
-        for axis, gate in zip(AXES, ("+0.500", "-0.250", "+2.000"), strict=True)
-    )
-    assert options["title"] == "a.png, face 0"
-
-
-def test_another_rule_and_another_cell_draw_another_image(found, angles):
-    usual = explain.explanation_tiles(CROPS[0], found, angles)
-    other = explain.explanation_tiles(CROPS[0], found, angles, cell=(6, 0), rule="absolute")
-    for kind, same in (("gradcam", False), ("attention", True), ("cell", False), ("regions", True)):
-        assert (usual[kind]["yaw"][1] == other[kind]["yaw"][1]).all() == same
-
-
-def test_faces_of_a_video_are_told_apart_by_frame_and_face(explanations_of, angles, tmp_path):
-    faces = [Face((0, 0, 224), CROPS[:1], angles[0]), Face((0, 0, 9), CROPS[1:2], angles[1], number=1)]
-    explanations_of(tmp_path).write(frame_of("v.mp4", 12, *faces))
-    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == [
-        "v-mp4-frame000012-face0.png",
-        "v-mp4-frame000012-face1.png",
-    ]
+def test_the_default_map_takes_both_signs_and_the_published_one_what_is_positive():
+    mean, local = ({"yaw": sign * np.array([[[1.0, -2.0]]])} for sign in (1, -3))
+    by_hand = explain.Explanation(mean, local, {}, {}, {}, np.empty((0, 4)))
+    assert by_hand.cam("yaw").tolist() == by_hand.cam("yaw", "local").tolist() == [[[3, 6]]]
+    assert by_hand.cam("yaw", "grad-cam").tolist() == [[[1, 0]]]
 
 
 # --- Measuring (tests/measurements/explanations.py) -------------------------------------------------------------------

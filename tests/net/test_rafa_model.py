@@ -32,8 +32,11 @@ def crops():
 # --- Shapes and counts ---
 
 
-def test_the_paper_network_has_its_number_of_parameters(resnet50):
-    assert resnet50.count_params() == 69_759_052
+def test_each_network_has_the_number_of_parameters_by_which_its_files_are_recognised(resnet50, model):
+    networks = {"resnet50": resnet50, "tiny": model, "small": build_rafa_net("small", weights=None)}
+    sizes = {name: network.count_params() for name, network in networks.items()}
+    assert sizes == {name: backbone.parameters for name, backbone in rafa_model.BACKBONES.items()}
+    assert sizes["resnet50"] == 69_759_052, "the paper's"
 
 
 def test_trunk_and_branches_have_their_number_of_parameters(resnet50):
