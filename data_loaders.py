@@ -1,46 +1,39 @@
-"""Reads the lists of 300W-LP, AFLW2000, BIWI and your own, and makes crops and batches of what they name.
+"""From lists to records to crops to batches: how 300W-LP, AFLW2000, BIWI and your own lists reach the network.
 
-Run it to check a data folder, or to fetch the published lists into it first:
+    listed = load_dataset("aflw2000", "data")            # records: paths, boxes, angles in radians (rafa/datasets)
+    crops = load_crop(listed, listed.records[0], 0.2)    # (224, 224, 3) RGB, uint8
+    for crops, targets in training_batches(...): ...     # one epoch
+
+Run it to check a data folder, to fetch the published lists into it first, or to decode every image once:
 
     python data_loaders.py --data-dir data
     python data_loaders.py --data-dir data --fetch-lists
+    python data_loaders.py --data-dir data --check-images
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from rafa.datasets.images import read_image
-from rafa.datasets.lists import Listed, box_error, image_path, row_of
+from rafa.datasets.lists import Listed, box_error, image_path, limited, load_dataset, read_lists, row_of
 from rafa.pose import AXES, CROP_SIZE
 from rafa.script import InputError
 
-Batch = tuple[np.ndarray, dict[str, np.ndarray]]  # (b, 224, 224, 3) uint8 RGB crops, and labels
+__all__ = ["limited", "load_dataset", "read_lists"]  # and what is defined here
 
-
-@dataclass(frozen=True)
-class Shard:
-    """What a machine reads of every batch: one of `count` equal, consecutive parts; all of it by default."""
-
-    index: int = 0
-    count: int = 1
-
-    def places(self, total: int, batch_size: int) -> np.ndarray:
-        """The places of its samples among `total` samples that fill batches, in order."""
-        return np.arange(total).reshape(-1, self.count, batch_size // self.count)[:, self.index].ravel()
-
-
-WHOLE = Shard()
+Batch = tuple[np.ndarray, dict[str, np.ndarray]]  # (b, 224, 224, 3) uint8 RGB crops, and {axis: (b, 1)} in radians
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+# --- Crops ------------------------------------------------------------------------------------------------------------
 def crop(image: np.ndarray, row: int, column: int, size: int, margin: float) -> np.ndarray:
     """Cut out a square box, grown by a margin, and resize it to (224, 224, 3); channels keep their order.
 
@@ -63,6 +56,27 @@ def crop(image: np.ndarray, row: int, column: int, size: int, margin: float) -> 
     return cv2.resize(inside, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
+def listed_image(listed: Listed, record: np.void) -> np.ndarray:
+    """The image of a record, (h, w, 3) uint8 RGB.
+
+    Raises:
+        InputError: it cannot be read, or the box does not fit it; with file, line and path of its row.
+    """
+    try:
+        image = read_image(image_path(listed, record))
+    except InputError as error:
+        raise InputError(f"{row_of(listed, record['path'])}: {error}") from error
+    if misfit := box_error(record, image.shape):
+        raise InputError(f"{row_of(listed, record['path'])}: {misfit}")
+    return image
+
+
+def load_crop(listed: Listed, record: np.void, margin: float) -> np.ndarray:
+    """The network's input for a record: (224, 224, 3) uint8 RGB."""
+    return crop(listed_image(listed, record), record["row"], record["column"], record["size"], margin)
+
+
+# --- Views of a face --------------------------------------------------------------------------------------------------
 VIEWS = {1: (0.0,), 6: (0.0, -0.1, 0.1)}  # crops of a face that are predicted → what is added to their margin
 
 
@@ -75,27 +89,56 @@ def views_of(image: np.ndarray, row: int, column: int, size: int, margin: float,
     return np.stack(crops if views == 1 else [view for each in crops for view in (each, each[:, ::-1])])
 
 
-def listed_image(listed: Listed, record: np.void) -> np.ndarray:
-    """The image of a record, (h, w, 3) uint8 RGB.
+def mean_of_views(angles: np.ndarray, views: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations, (n, 3) each, of the angles predicted for views of n faces, (n · views, 3).
 
-    Raises:
-        InputError: it cannot be read, or the box does not fit it.
+    The angles of mirrored views are turned back first.
     """
-    image = read_image(image_path(listed, record))
-    if error := box_error(record, image.shape):
-        raise InputError(f"{row_of(listed, record['path'])}: {error}")
-    return image
+    predicted = angles.reshape(-1, views, 3).copy()
+    predicted[:, 1::2] *= (-1, 1, -1)
+    return predicted.mean(axis=1), predicted.std(axis=1)
 
 
-def load_crop(listed: Listed, record: np.void, margin: float) -> np.ndarray:
-    """The network's input for a record: (224, 224, 3) uint8 RGB."""
-    return crop(listed_image(listed, record), record["row"], record["column"], record["size"], margin)
+def scoring_batches(
+    listed: Listed, batch_size: int, margin: float, workers: int, views: int = 1
+) -> Iterator[np.ndarray]:
+    """Every record once, in order, the last partial batch included: yields (b · views, 224, 224, 3) uint8 RGB crops."""
+
+    def load(record: np.void) -> np.ndarray:
+        image = listed_image(listed, record)
+        return views_of(image, record["row"], record["column"], record["size"], margin, views)
+
+    crops = in_parallel(load, listed.records, workers, 4 * batch_size)
+    while batch := list(islice(crops, batch_size)):
+        yield np.concatenate(batch)
+
+
+# --- Training batches -------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Shard:
+    """What a machine reads of every batch: one of `count` equal, consecutive parts; all of it by default."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, samples: np.ndarray, batch_size: int) -> np.ndarray:
+        """Its part of samples that fill batches, in order."""
+        return samples.reshape(-1, self.count, batch_size // self.count)[:, self.index].ravel()
+
+
+WHOLE = Shard()
 
 
 class KeptImages:
-    """The decoded images of a list, each cut down to its box with the largest margin, as many as the memory holds."""
+    """The decoded images of a list, each cut down to its box with the largest margin, as many as the memory holds.
 
-    def __init__(self, listed: Listed, max_margin: float, memory: float) -> None:
+    Args:
+        listed: the list.
+        max_margin: of the crops, as a share of the box.
+        memory: bytes.
+    """
+
+    def __init__(self, listed: Listed, max_margin: float, memory: float = 0) -> None:
         self.listed, self.max_margin, self.memory = listed, max_margin, memory
         self.parts: dict[int, tuple[np.ndarray, int, int, int]] = {}  # index → part of the image, and the box in it
 
@@ -115,76 +158,48 @@ class KeptImages:
         return crop(part, row - top, column - left, size, margin)
 
 
-def labels(angles: np.ndarray) -> dict[str, np.ndarray]:
-    """Angles (b, 3) in the order of AXES as the network puts them out: a dict of axis and (b, 1) float32."""
-    return {axis: angles[:, index : index + 1].astype("float32") for index, axis in enumerate(AXES)}
-
-
-def scoring_batches(
-    listed: Listed, batch_size: int, margin: float, workers: int, views: int = 1
-) -> Iterator[np.ndarray]:
-    """Every record once, in order, the last partial batch included: yields (b · views, 224, 224, 3) uint8 RGB crops."""
-
-    def load(record: np.void) -> np.ndarray:
-        image = listed_image(listed, record)
-        return views_of(image, record["row"], record["column"], record["size"], margin, views)
-
-    crops = in_parallel(load, listed.records, workers, 4 * batch_size)
-    while batch := list(islice(crops, batch_size)):
-        yield np.concatenate(batch)
-
-
 def training_batches(
-    listed: Listed,
-    batch_size: int,
-    max_margin: float,
-    seed: int,
-    workers: int,
-    first_epoch: int = 0,
-    share: Shard = WHOLE,
-    first_step: int = 0,
-    memory: float = 0,
+    images: KeptImages, batch_size: int, seed: int, epoch: int, workers: int, shard: Shard = WHOLE
 ) -> Iterator[Batch]:
-    """Endless shuffled batches: (b, 224, 224, 3) uint8 RGB crops and labels, the same for any number of workers.
+    """The shuffled batches of one epoch, the same for any number of workers; of a shard, its part of each batch.
 
-    With a share, its part of each of these batches.
-
-    Every epoch has its own order and its own margins U(0, max_margin), both drawn from (seed, epoch); so a run resumed
-    at a step of `first_epoch` sees what it would have seen.  Records that do not fill a batch are left out of an epoch.
-    Up to `memory` bytes of decoded images are kept for the epochs that follow.
+    Order and margins, U(0, max_margin) each, are drawn from (seed, epoch): a resumed run sees what it would have seen.
+    Images that do not fill a batch are left out of an epoch; the first epoch (0) reads those too, so that every image
+    that cannot be used is met in it.
     """
-    records, batch_size = listed.records, min(batch_size, len(listed.records))
-    images = KeptImages(listed, max_margin, memory)
-
-    def jobs() -> Iterator[tuple[int, float]]:
-        for order, rng in shuffled_epochs(listed, batch_size, seed, first_epoch):
-            margins, mine = rng.uniform(0, max_margin, len(order)), share.places(len(order), batch_size)
-            yield from zip(order[mine], margins[mine], strict=True)
+    records = images.listed.records
+    order, left_out, rng = shuffled(len(records), batch_size, seed, epoch)
+    margins = rng.uniform(0, images.max_margin, len(order))
+    batch_size = min(batch_size, len(records))
+    jobs = zip(shard.of(order, batch_size), shard.of(margins, batch_size), strict=True)
 
     def load(job: tuple[int, float]) -> tuple[np.ndarray, np.ndarray]:
         index, margin = job
         return images.crop(index, margin), records[index]["angles"]
 
-    each = batch_size // share.count
-    samples = in_parallel(load, islice(jobs(), first_step * each, None), workers, 4 * batch_size)
-    while True:
-        crops, angles = zip(*islice(samples, each), strict=True)
-        yield np.stack(crops), labels(np.stack(angles))
+    samples = in_parallel(load, jobs, workers, 4 * batch_size)
+    while batch := list(islice(samples, batch_size // shard.count)):
+        crops, angles = zip(*batch, strict=True)
+        yield np.stack(crops), targets_of(np.stack(angles))
+    for index in left_out if epoch == 0 else ():
+        listed_image(images.listed, records[index])
 
 
-def shuffled_epochs(
-    listed: Listed, batch_size: int, seed: int, first_epoch: int
-) -> Iterator[tuple[np.ndarray, np.random.Generator]]:
-    """For every epoch the order of its records, those that fill batches, and random numbers from (seed, epoch)."""
-    used = batches_per_epoch(listed, batch_size) * batch_size
-    for epoch in count(first_epoch):
-        rng = np.random.default_rng((seed, epoch))
-        yield rng.permutation(len(listed.records))[:used], rng
+def shuffled(number: int, batch_size: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+    """The order of an epoch's records, those that do not fill a batch, and random numbers from (seed, epoch)."""
+    rng = np.random.default_rng((seed, epoch))
+    order, used = rng.permutation(number), batches_per_epoch(number, batch_size) * min(batch_size, number)
+    return order[:used], order[used:], rng
 
 
-def batches_per_epoch(listed: Listed, batch_size: int) -> int:
-    """How many full batches an epoch of training has; one smaller batch where there are fewer records than that."""
-    return max(1, len(listed.records) // batch_size)
+def batches_per_epoch(number: int, batch_size: int) -> int:
+    """How many full batches an epoch has; one smaller batch where there are fewer records than that."""
+    return max(1, number // batch_size)
+
+
+def targets_of(angles: np.ndarray) -> dict[str, np.ndarray]:
+    """Angles (b, 3) in the order of AXES as the network puts them out: {axis: (b, 1)} float32."""
+    return {axis: angles[:, index : index + 1].astype("float32") for index, axis in enumerate(AXES)}
 
 
 def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int) -> Iterator[Result]:
@@ -207,17 +222,9 @@ def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers:
 
 
 if __name__ == "__main__":
+    from functools import partial
+
     from rafa.datasets.check import main
     from rafa.script import run_script
 
-    run_script(main)
-
-
-def mean_of_views(angles: np.ndarray, views: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means and standard deviations, (n, 3) each, of answers to the views of `data_loaders.views_of`, (n · views, 3).
-
-    The answers to mirrored views are turned back first.
-    """
-    answers = angles.reshape(-1, views, 3).copy()
-    answers[:, 1::2] *= (-1, 1, -1)
-    return answers.mean(axis=1), answers.std(axis=1)
+    run_script(partial(main, __doc__))

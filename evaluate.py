@@ -24,11 +24,12 @@ from typing import Any
 
 from data_loaders import VIEWS
 from rafa.datasets.check import keep_present
-from rafa.datasets.lists import Listed, find_list, image_path, load_dataset, read_lists
+from rafa.datasets.lists import Listed, has_lists, image_path, load_dataset, read_lists
 from rafa.datasets.sets import BIWI_SPLITS, DATASETS, PAPER_DATASETS
 from rafa.files import environment, sha256, write_text
 from rafa.media import panels
 from rafa.net import inference
+from rafa.net.pretrained import SYNTHETIC, weights_file
 from rafa.score import metrics, plots, protocol, reports, tables
 from rafa.score.comparison import comparison_card, comparison_text, pairs_by_margin
 from rafa.score.predictions import ROLL_SIGNS, Predictions, aligned, predict_listed, stack, write_predictions
@@ -50,14 +51,6 @@ def load_listed(name: str, options: Namespace) -> Listed:
         title, source = DATASETS[name].title, DATASETS[name].source
         raise InputError(f"no lists of {title} in {options.data_dir}; get them with: {source}")
     return load_dataset(name, options.data_dir, options.split)
-
-
-def has_lists(name: str, data_dir: str) -> bool:
-    """Whether the data folder holds both lists of a dataset."""
-    try:
-        return all(find_list(data_dir, file) for file in (DATASETS[name].crop_list, DATASETS[name].angle_list))
-    except InputError:
-        return False
 
 
 def network_scorer(options: Namespace) -> Callable[[Listed, float], Scored]:
@@ -222,7 +215,7 @@ def parse_options(arguments: list[str] | None = None) -> Namespace:
     options = command_parser().parse_args(arguments)
     options.command = shlex.join(["evaluate.py", *(sys.argv[1:] if arguments is None else arguments)])
     if "weights" in options:
-        options.weights = inference.weights_file(options.weights)
+        options.weights = weights_file(options.weights)
     if "data_dir" in options:
         check_lists(options, options.truth if "truth" in options else options.what)
     return options
@@ -284,7 +277,7 @@ def option_sets() -> dict[str, ArgumentParser]:
     names = "network", "margins", "own lists", "split", "truth", "folder", "bootstrap", "result"
     sets = {name: ArgumentParser(add_help=False) for name in names}
     add = sets["network"].add_argument
-    kinds = f".keras, .weights.h5 or exported .onnx, or {inference.SYNTHETIC} for the suite's own"
+    kinds = f".keras, .weights.h5 or exported .onnx, or {SYNTHETIC} for the suite's own"
     add("--weights", required=True, metavar="FILE", help=f"weights of the network: {kinds}")
     add("--views", type=int, choices=tuple(VIEWS), default=1, help="crops of a face that are averaged; the paper has 1")
     add("--allow-missing", action="store_true", help="skip missing images; the result says how many")

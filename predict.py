@@ -14,163 +14,64 @@ Exit status: 0 if every image and frame had a face, 1 if one had none or could n
 """
 
 import argparse
-import csv
-import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
-
-from data_loaders import mean_of_views
 from rafa.files import ROOT, sha256
 from rafa.media.detectors import SMALLEST_FACE, SURE, Detector, HaarDetector, YuNetDetector
 from rafa.media.drawing import STYLES
+from rafa.media.faces import FindBoxes, ListedBoxes, predict_frames
+from rafa.media.output import ROTATION_FIELDS, row_fields, row_writer, rows_of
 from rafa.media.panels import Explanations
-from rafa.media.sources import DrawnCopies, FindBoxes, Frame, ListedBoxes, Source, cut_faces, find_sources, read_frames
+from rafa.media.sources import DrawnCopies, Frame, Source, find_sources, read_frames
 from rafa.media.tracking import smoothed
 from rafa.net.explain import RULES, Explainer
-from rafa.net.inference import (
-    NETWORK_BATCH,
-    SYNTHETIC,
-    SYNTHETIC_FILE,
-    CalledDirectly,
-    is_exported,
-    load_network,
-    predict_angles,
-    weights_file,
-)
-from rafa.pose import AXES, rotation_matrix
+from rafa.net.inference import NETWORK_BATCH, CalledDirectly, is_exported, load_network, predict_angles
+from rafa.net.pretrained import SYNTHETIC, SYNTHETIC_FILE, weights_file
 from rafa.score.predictions import ROLL_SIGNS
 from rafa.score.protocol import read_results
 from rafa.script import InputError, number, option_parser, progress, run_script
 
 SYNTHETIC_RESULT = ROOT / "pretrained" / "aflw2000.json"  # from `evaluate.py aflw2000 --weights synthetic --result`
-BUFFERED_BYTES = 2**28  # of frames that wait for a full batch
-
-# --- Predicting -------------------------------------------------------------------------------------------------------
 
 
-def predict_frames(
-    model: Any, frames: Iterable[Frame], find_boxes: FindBoxes, margin: float, batch_size: int, views: int = 1
-) -> Iterator[Frame]:
-    """Yield the frames in order, with their faces and angles; a batch may hold the faces of several frames.
-
-    At most `batch_size` frames wait for a full batch, and no more once they fill BUFFERED_BYTES.
-    """
-    waiting: list[Frame] = []
-    for frame in frames:
-        cut_faces(frame, find_boxes, margin, views)
-        waiting.append(frame)
-        faces = sum(len(frame.faces) for frame in waiting)
-        size = sum(frame.image.nbytes for frame in waiting if frame.image is not None)
-        if max(faces, len(waiting)) >= batch_size or size >= BUFFERED_BYTES:
-            _add_angles(model, waiting, batch_size, views)
-            yield from waiting
-            waiting = []
-    _add_angles(model, waiting, batch_size, views)
-    yield from waiting
-
-
-def _add_angles(model: Any, frames: list[Frame], batch_size: int, views: int) -> None:
-    faces = [face for frame in frames for face in frame.faces]
-    for start in range(0, len(faces), batch_size):
-        batch = faces[start : start + batch_size]
-        answers = predict_angles(model, np.concatenate([face.views for face in batch]))
-        for face, angles, spread in zip(batch, *mean_of_views(answers, views), strict=True):
-            face.angles, face.spread = angles, spread
-
-
-# --- Rows -------------------------------------------------------------------------------------------------------------
-
-ROTATION_FIELDS: dict[str, tuple[str, ...]] = {
-    "none": (),
-    "matrix": tuple(f"r{row}{column}" for row in (1, 2, 3) for column in (1, 2, 3)),
-    "quaternion": ("qx", "qy", "qz", "qw"),
-}
-
-
-def row_fields(rotation: str, uncertainty: bool = False) -> tuple[str, ...]:
-    """The names of a row's fields, in order."""
-    spreads = tuple(f"{axis}_spread" for axis in AXES) if uncertainty else ()
-    where = ("source", "frame", "seconds", "face", "row", "column", "size", "confidence")
-    return (*where, *AXES, *spreads, *ROTATION_FIELDS[rotation], "status")
-
-
-def rows_of(
-    frame: Frame, roll_sign: str = "list", rotation: str = "none", uncertainty: bool = False
-) -> list[dict[str, Any]]:
-    """One dict per face with the keys of `row_fields`; for a frame without faces, one whose status says why.
-
-    Args:
-        roll_sign: "list", or "mat" for the opposite sign of the `.mat` files.
-        rotation: a key of ROTATION_FIELDS; the rotation of `data_loaders.rotation_matrix`, whatever the roll's sign.
-        uncertainty: also the standard deviation of each angle over the views.
-    """
-    fields, rows = row_fields(rotation, uncertainty), []
-    where: dict[str, Any] = {"source": frame.source.path, "frame": frame.number}
-    where["seconds"] = None if frame.seconds is None else round(frame.seconds, 4)
-    if not frame.faces:
-        return [dict.fromkeys(fields) | where | {"status": frame.problem}]
-    for face in frame.faces:
-        degrees = np.degrees(face.angles) * (1, 1, -1 if roll_sign == "mat" else 1)
-        spread = np.degrees(face.spread).round(4).tolist() if uncertainty else ()
-        sure = None if face.confidence is None else round(face.confidence, 4)
-        numbers = (*degrees.round(4).tolist(), *spread, *_rotation(face.angles, rotation).round(6).tolist())
-        values = (*where.values(), face.number, *face.box, sure, *numbers, "ok")
-        rows.append(dict(zip(fields, values, strict=True)))
-    return rows
-
-
-def _rotation(angles: np.ndarray, rotation: str) -> np.ndarray:
-    """The values of ROTATION_FIELDS."""
-    if rotation == "quaternion":
-        from scipy.spatial.transform import Rotation
-
-        return Rotation.from_matrix(rotation_matrix(angles)).as_quat(canonical=True)
-    return rotation_matrix(angles).ravel() if rotation == "matrix" else np.empty(0)
-
-
-def row_writer(stream: TextIO, form: str, fields: tuple[str, ...]) -> Callable[[list[dict[str, Any]]], None]:
-    """A function that writes rows to a stream, as CSV below a header or as JSON lines."""
-    if form == "jsonl":
-        return lambda rows: stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    writer = csv.DictWriter(stream, fields, lineterminator="\n")
-    writer.writeheader()
-    return writer.writerows
-
-
-@contextmanager
-def naming(file: str) -> Iterator[None]:
-    """Give an error of the system that names no file, as a full disk's, the name of one."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename or not error.errno:
-            raise
-        raise OSError(error.errno, error.strerror, file) from error
-
-
-# --- The script -------------------------------------------------------------------------------------------------------
-
-
+# --- Options ----------------------------------------------------------------------------------------------------------
 def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = option_parser(__doc__)
     add = parser.add_argument
-    what = "images, folders, globs, videos, cameras (0, /dev/video0; end with Ctrl-C), streams (rtsp://...), pipes (-)"
-    add("paths", nargs="*", metavar="PATH", help=what)
-    what = "the network: .keras, .weights.h5, .onnx (exported), or the name of the suite's own weights"
-    add("--weights", default=SYNTHETIC, metavar="FILE", help=what)
-    what = "crops of each face: one, or three margins and their mirror images, whose mean is the answer "
-    what += f"(default: 6 with the weights {SYNTHETIC}, else 1)"
-    add("--views", type=int, choices=(1, 6), help=what)
-    what = "also output the standard deviation of each angle over six views"
-    add("--uncertainty", action="store_true", help=what)
-    what = "batch size, and maximum buffered frames; 1 answers a camera without delay"
-    add("--batch-size", type=number(int, 1, NETWORK_BATCH), default=NETWORK_BATCH, metavar="N", help=what)
+    add(
+        "paths", nargs="*", metavar="PATH", help="images, videos, folders, cameras (0), streams (rtsp://...), pipes (-)"
+    )
+    add("--weights", default=SYNTHETIC, metavar="FILE", help="the suite's own, or a .keras, .weights.h5 or .onnx file")
+    add(
+        "--views",
+        type=int,
+        choices=(1, 6),
+        help="crops of each face: one, or three margins and their mirror images, whose mean is the answer "
+        f"(default: 6 with the weights {SYNTHETIC}, else 1)",
+    )
+    add("--uncertainty", action="store_true", help="also output the standard deviation of each angle over six views")
+    add(
+        "--batch-size",
+        type=number(int, 1, NETWORK_BATCH),
+        default=NETWORK_BATCH,
+        metavar="N",
+        help="batch size, and maximum buffered frames; 1 answers a camera without delay",
+    )
+    add_box_options(parser)
+    add_output_options(parser)
+    options = parser.parse_args(arguments)
+    check_options(parser, options)
+    return options
+
+
+def add_box_options(parser: argparse.ArgumentParser) -> None:
+    """Where the faces are."""
     boxes = parser.add_argument_group("face boxes", "found by OpenCV's Haar cascades unless they are given")
     add = boxes.add_mutually_exclusive_group().add_argument
     add("--box", nargs=3, type=int, metavar=("ROW", "COLUMN", "SIZE"), help="square box, top left corner, in pixels")
@@ -178,35 +79,58 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--detector", choices=("haar", "yunet"), default="haar", help="face detector")
     add = boxes.add_argument
     add("--detector-model", metavar="FILE.onnx", help="model file for the detector yunet")
-    what = "smallest face for the detector haar, as a share of the image's shorter side"
-    add("--smallest-face", type=number(float, 0.001, 1), default=SMALLEST_FACE, metavar="SHARE", help=what)
-    what = "leave out faces of less confidence: haar's is how many of its search windows agree on the face, yunet's is "
-    what += f"0 to 1 (default: all that haar finds; yunet: {SURE})"
-    add("--min-confidence", type=number(float, 0), metavar="C", help=what)
-    what = "margin added on each side of the box, as a share of its size"
-    add("--margin", type=number(float, 0, 5), default=0.2, metavar="SHARE", help=what)
+    add(
+        "--smallest-face",
+        type=number(float, 0.001, 1),
+        default=SMALLEST_FACE,
+        metavar="SHARE",
+        help="smallest face for the detector haar, as a share of the image's shorter side",
+    )
+    add(
+        "--min-confidence",
+        type=number(float, 0),
+        metavar="C",
+        help="leave out faces of less confidence: haar's is how many of its search windows agree on the face, yunet's "
+        f"is 0 to 1 (default: all that haar finds; yunet: {SURE})",
+    )
+    add(
+        "--margin",
+        type=number(float, 0, 5),
+        default=0.2,
+        metavar="SHARE",
+        help="margin added on each side of the box, as a share of its size",
+    )
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """What is written."""
     add = parser.add_argument_group("rows").add_argument
     add("--format", choices=("csv", "jsonl"), default="csv", help="CSV, or one JSON object per line")
     add("--out", metavar="FILE", help="write the rows to this file (default: stdout)")
     add("--smooth", action="store_true", help="in videos, follow each face and smooth its angles by a One-Euro filter")
-    what = "roll sign convention of the rows: the published lists', or the .mat files' (the opposite)"
-    add("--roll-sign", choices=ROLL_SIGNS, default="list", help=what)
-    what = "also output the head rotation (image axes: x right, y down, z to the viewer; nose = R·(0,0,1))"
-    add("--rotation", choices=tuple(ROTATION_FIELDS), default="none", help=what)
+    add(
+        "--roll-sign",
+        choices=ROLL_SIGNS,
+        default="list",
+        help="roll sign convention of the rows: the published lists', or the .mat files' (the opposite)",
+    )
+    add(
+        "--rotation",
+        choices=tuple(ROTATION_FIELDS),
+        default="none",
+        help="also output the head rotation (image axes: x right, y down, z to the viewer; nose = R·(0,0,1))",
+    )
     add = parser.add_argument_group("images", "always in the signs of the published lists").add_argument
     add("--drawn", metavar="DIR", help="save copies with the poses drawn on them")
     add("--style", choices=STYLES, default="both", help="how --drawn shows a pose")
     add("--explain", metavar="DIR", help="save Grad-CAM and attention panels, one per face")
-    what = "cell of the 7 × 7 map whose self-attention --explain shows, 0 to 6"
-    add("--cell", nargs=2, type=number(int, 0, 6), default=(3, 3), metavar=("ROW", "COLUMN"), help=what)
     add("--cam", choices=tuple(RULES), default="local", help="Grad-CAM rule of --explain, see doc/explanations.md")
-    add("--singles", action="store_true", help="with --explain, also save the images of each panel as single files")
-    what = "write the network as ONNX, LiteRT or SavedModel (a folder), and check its angles"
     add = parser.add_argument_group("export, instead of predicting").add_argument
-    add("--export", metavar="FILE.onnx|FILE.tflite|DIR", help=what)
-    options = parser.parse_args(arguments)
-    check_options(parser, options)
-    return options
+    add(
+        "--export",
+        metavar="FILE.onnx|FILE.tflite|DIR",
+        help="write the network as ONNX, LiteRT or SavedModel (a folder), and check its angles",
+    )
 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -224,10 +148,12 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     detector, yunet = not (options.box or options.boxes), options.detector_model
     if yunet and (options.min_confidence or 0) > 1:
         parser.error(f"yunet's confidence is from 0 to 1; --min-confidence is {options.min_confidence:g}")
-    needs = {"style": ("--drawn", options.drawn), "smallest_face": ("the detector haar", detector and not yunet)}
-    needs["min_confidence"] = ("a detector", detector)
-    needs |= dict.fromkeys(("cell", "cam", "singles"), ("--explain", options.explain))
-    for name, (needed, given) in needs.items():
+    for name, needed, given in (
+        ("style", "--drawn", options.drawn),
+        ("cam", "--explain", options.explain),
+        ("smallest_face", "the detector haar", detector and not yunet),
+        ("min_confidence", "a detector", detector),
+    ):
         if getattr(options, name) != parser.get_default(name) and not given:
             parser.error(f"--{name.replace('_', '-')} has an effect only with {needed}")
 
@@ -253,23 +179,14 @@ def check_sources(options: argparse.Namespace, sources: list[Source]) -> None:
         if options.boxes and source.kind != "image":
             raise InputError(f"{source.path}: --boxes is for images; for a video give --box or use a detector")
     files = [source.path for source in sources if source.kind in ("image", "video")]
-    files += filter(None, (options.boxes, options.weights, options.detector_model))
-    read = {_identity(file): file for file in map(Path, files) if file.exists()}
-    written = {Path(options.out): "the rows; give --out another file"} if options.out else {}
-    if options.drawn:
-        what = "a drawn copy; give --drawn another folder"
-        written |= {Path(options.drawn, source.copy): what for source in sources}
-    for file, what in written.items():
-        if file.is_file() and (original := read.get(_identity(file))):
-            raise InputError(f"{original} would be overwritten by {what}")
+    read = {Path(file).resolve() for file in (*files, options.boxes, options.weights, options.detector_model) if file}
+    written = [Path(options.drawn, source.copy) for source in sources] if options.drawn else []
+    for file in (*written, *([Path(options.out)] if options.out else ())):
+        if file.resolve() in read:
+            raise InputError(f"{file} is read and would be overwritten; give --out or --drawn another place")
 
 
-def _identity(file: Path) -> tuple[int, int]:
-    """What two names of the same file have in common."""
-    facts = file.stat()
-    return facts.st_dev, facts.st_ino
-
-
+# --- The script -------------------------------------------------------------------------------------------------------
 def run(options: argparse.Namespace) -> int:
     """Predict, and write what was asked for; returns the exit status."""
     sources = find_sources(options.paths)
@@ -277,19 +194,32 @@ def run(options: argparse.Namespace) -> int:
     find_boxes = box_finder(options)
     model = load_network(options.weights)
     one_image = len(sources) == 1 and sources[0].kind == "image" and not is_exported(options.weights)
-    network = CalledDirectly(model) if one_image else model
+    predict = partial(predict_angles, CalledDirectly(model) if one_image else model)
     frames = predict_frames(
-        network, read_frames(sources), find_boxes, options.margin, options.batch_size, options.views
+        predict, read_frames(sources), find_boxes, options.margin, options.batch_size, options.views
     )
     frames = smoothed(frames) if options.smooth else frames
     unit = "image" if all(source.kind == "image" for source in sources) else "frame"
     if options.out or not sys.stdout.isatty():  # otherwise the rows on the terminal show the progress
         frames = progress(frames, len(sources) if unit == "image" else None, "predicting", unit)
-    sinks: list[DrawnCopies | Explanations] = []
-    faces, problems = 0, Counter[str]()
+    endless = all(source.kind in ("camera", "stream") for source in sources)
+    faces, problems = write_frames(frames, model, options, endless)
+    for problem, count in problems.items():
+        print(problem + (f" ({count:,} frames)" if count > 1 else ""), file=sys.stderr)
+    print(f"faces: {faces:,}, {unit}s without a face: {problems.total():,}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def write_frames(
+    frames: Iterable[Frame], model: Any, options: argparse.Namespace, endless: bool
+) -> tuple[int, Counter[str]]:
+    """Write rows, drawn copies and explanations; returns the number of faces, and of each source's problems.
+
+    A stop (Ctrl-C, SIGTERM) is the end of `endless` frames.
+    """
+    faces, problems, sinks = 0, Counter[str](), list[DrawnCopies | Explanations]()
     with ExitStack() as stack:
         stream = sys.stdout
-        stack.enter_context(naming(options.out or "standard output"))
         if options.out:
             Path(options.out).parent.mkdir(parents=True, exist_ok=True)
             stream = stack.enter_context(open(options.out, "w", encoding="utf-8", newline=""))
@@ -297,9 +227,7 @@ def run(options: argparse.Namespace) -> int:
         if options.drawn:
             sinks.append(stack.enter_context(closing(DrawnCopies(options.drawn, options.style))))
         if options.explain:
-            sinks.append(
-                Explanations(Explainer(model), options.explain, tuple(options.cell), options.cam, options.singles)
-            )
+            sinks.append(Explanations(Explainer(model), options.explain, options.cam))
         try:
             for frame in frames:
                 write_rows(rows_of(frame, options.roll_sign, options.rotation, options.uncertainty))
@@ -309,30 +237,22 @@ def run(options: argparse.Namespace) -> int:
                 for sink in sinks:
                     sink.write(frame)
         except KeyboardInterrupt as stop:
-            endless = all(source.kind in ("camera", "stream") for source in sources)
             if not endless:
                 stop.args = ("everything up to here is written",)
                 raise
-    report(faces, problems, unit)
-    return 1 if problems else 0
-
-
-def report(faces: int, problems: Counter[str], unit: str) -> None:
-    """Say what had no face or could not be read, and how many faces there were."""
-    for problem, count in problems.items():
-        print(problem + (f" ({count:,} frames)" if count > 1 else ""), file=sys.stderr)
-    print(f"faces: {faces:,}, {unit}s without a face: {problems.total():,}", file=sys.stderr)
+    return faces, problems
 
 
 def described() -> str:
-    """One line about the weights: what they were trained on, and their error on real photographs."""
+    """One line about the suite's own weights: what they were fitted to, and their error on photographs."""
     error = "not measured"
     for result in read_results(SYNTHETIC_RESULT) if SYNTHETIC_RESULT.is_file() else []:
         card, mae = result["card"], result["estimates"]["mae"]
         if card["weights"] and card["weights"]["sha256"] == sha256(SYNTHETIC_FILE):
-            images = f"{card['images']['scored']:,} photographs of {card['dataset']}"
-            error = f"mean error {mae.value:.1f}° [{mae.low:.1f}, {mae.high:.1f}] on {images}"
-    return f"weights: {SYNTHETIC_FILE.relative_to(ROOT)}, trained on synthetic heads alone; {error}"
+            scored = f"{card['images']['scored']:,} photographs of {card['data_set']}"
+            error = f"mean error {mae.value:.1f}° [{mae.low:.1f}, {mae.high:.1f}] on {scored}, among those fitted to"
+    file = SYNTHETIC_FILE.relative_to(ROOT)
+    return f"weights: {file}, trained on synthetic heads, pitch offset and yaw stretch fitted on photographs; {error}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,13 +8,14 @@
 |--------------------------------|------------------|-----------------------------------------------------------|
 | RGB crop, 0...255              | 224 × 224 × 3    |                                                           |
 | subtract means, conv1 … conv4  | 14 × 14 × 1024   | `trunk`, shared                                           |
-| then once per axis, own weights:                                                                              |
+| then `axis_branch`, once per axis with own weights:                                                           |
 | conv5                          | 7 × 7 × 2048     | `residual_stage`                                          |
+| and its `axis_head`:                                                                                          |
 | self-attention                 | 7 × 7 × 2048     | `SelfAttention`, out = x + γ β h                          |
 | coarse-to-fine pooling         | 35 × 2048        | `coarse_to_fine_pooling`, regions p₁ … p₃₅                |
 | attentional pooling            | 35 × 2048        | `attentional_pooling`, Eq. 3: aₙ                          |
 | weighted attention             | 2048             | `weighted_attention`, Eq. 4: x                            |
-| batch normalisation, dense     | 1                | `axis_branch`, the angle                                  |
+| batch normalisation, dense     | 1                | the angle                                                 |
 
 The paper's network has 69,759,052 parameters: 8,589,184 in the trunk and 20,389,956 in each branch.
 
@@ -29,6 +30,7 @@ from typing import Any
 from rafa.net import weights as weight_files
 from rafa.net.backend import computing_in, keras, keras_self_attention, layers, ops
 from rafa.net.keras224 import BatchNormalization
+from rafa.net.pretrained import weights_file
 from rafa.pose import AXES, CHANNEL_MEANS, CROP_SIZE
 from rafa.script import InputError
 
@@ -258,18 +260,16 @@ class Backbone:
     trunk: tuple[tuple[int, int, int], ...]  # (filters, blocks, stride) of conv2, conv3 ...
     branch: tuple[int, int]  # (filters, blocks) of conv5
     block: Callable[[Tensor, int, int, str], Tensor]
+    parameters: int  # of the whole network with this backbone: tells what a .weights.h5 file holds
 
 
 BACKBONES = {
-    "resnet50": Backbone(64, 2, ((64, 3, 1), (128, 4, 2), (256, 6, 2)), (512, 3), bottleneck_block),
-    # For tests and demonstrations: the same axis heads on a trunk of two blocks and a small conv5; 858,924 parameters.
-    "tiny": Backbone(16, 4, ((32, 1, 2), (64, 1, 2)), (128, 1), basic_block),
-    # Of the suite's own weights, trained on synthetic heads; 1,282,140 parameters.
-    "small": Backbone(24, 4, ((48, 2, 2), (96, 2, 2)), (128, 1), basic_block),
+    "resnet50": Backbone(64, 2, ((64, 3, 1), (128, 4, 2), (256, 6, 2)), (512, 3), bottleneck_block, 69_759_052),
+    # For tests: the same axis heads on a trunk of two blocks and a small conv5.
+    "tiny": Backbone(16, 4, ((32, 1, 2), (64, 1, 2)), (128, 1), basic_block, 858_924),
+    # Of the suite's own weights, trained on synthetic heads.
+    "small": Backbone(24, 4, ((48, 2, 2), (96, 2, 2)), (128, 1), basic_block, 1_282_140),
 }
-
-
-STEMS = {backbone.stem_filters: name for name, backbone in BACKBONES.items()}  # tells what a .weights.h5 file holds
 
 
 def residual_stage(x: Tensor, filters: int, blocks: int, stride: int, name: str, backbone: Backbone) -> Tensor:
@@ -310,9 +310,9 @@ def build_rafa_net(backbone: str = "resnet50", weights: str | Path | None = "ima
     Args:
         backbone: "resnet50", the paper's, or a smaller one of BACKBONES.
         weights: "imagenet" (ResNet-50 through `keras.applications`, conv5 copied into every branch); "synthetic" (the
-            residual layers of the suite's own weights, for the backbone "small"; random axis heads); a file:
-            `.keras` or `.weights.h5` of a RAFA-Net with this backbone, or ResNet-50's ImageNet weights without the
-            top in `keras.applications`' `.h5` form; or None for random ones.
+            suite's own, for the backbone "small"); "synthetic-backbone" (their residual layers alone; random axis
+            heads); a file: `.keras` or `.weights.h5` of a RAFA-Net with this backbone, or ResNet-50's ImageNet
+            weights without the top in `keras.applications`' `.h5` form; or None for random ones.
 
     Returns:
         A model from RGB crops (b, 224, 224, 3), 0...255, to a dict `yaw`, `pitch`, `roll` of (b, 1) in radians, in the
@@ -328,16 +328,18 @@ def build_rafa_net(backbone: str = "resnet50", weights: str | Path | None = "ima
     angles = {axis: axis_branch(features, axis, BACKBONES[backbone]) for axis in AXES}
     model = keras.Model(crops, angles, name=f"rafa_net_{backbone}")
     if weights is not None:
-        weight_files.load_into(model, weights, STEMS)
+        weight_files.load_into(model, weights)
     return model
 
 
-def load_rafa_net(path: str | Path) -> keras.Model:
-    """The network of a saved `.keras` or `.weights.h5` file, ready to predict: one call, no custom objects.
+def load_rafa_net(weights: str | Path) -> keras.Model:
+    """The network of a saved `.keras` or `.weights.h5` file, or "synthetic", ready to predict, without custom objects.
 
     The file is read for its numbers alone: the network is built by this module, so that nothing a file says can run.
 
     Raises:
         InputError: not a file of this suite, or damaged.
     """
-    return build_rafa_net(weight_files.backbone_of(path, STEMS), weights=path)
+    path = weights_file(weights)
+    sizes = {backbone.parameters: name for name, backbone in BACKBONES.items()}
+    return build_rafa_net(weight_files.backbone_of(path, sizes), path)

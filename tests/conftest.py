@@ -1,18 +1,15 @@
 """Fixtures that several test files share."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import importlib.util
 
 import cv2
 import numpy as np
 import pytest
 from helpers.lists import write_lists
 
-from rafa.datasets import lists
+from rafa.datasets import rows
 from rafa.datasets.sets import DATASETS
+from rafa.files import ROOT
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +31,12 @@ def weights(model, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def two_devices():
-    """What `two_devices.py` found."""
-    command = [sys.executable, str(Path(__file__).parent / "helpers/two_devices.py")]
-    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CONFIG": ""}
-    done = subprocess.run(command, env=hidden, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "retracing" not in done.stderr, done.stderr
-    return json.loads(done.stdout)
+def training_script():
+    """`train_rafa-net.py` as a module."""
+    spec = importlib.util.spec_from_file_location("train_rafa_net", ROOT / "train_rafa-net.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
@@ -64,7 +60,7 @@ def publish(monkeypatch):
 
     def publish(folder, name):
         for file in (DATASETS[name].crop_list, DATASETS[name].angle_list):
-            monkeypatch.setitem(lists.PUBLISHED_BLOBS, file, lists.blob_id((folder / file).read_bytes()))
+            monkeypatch.setitem(rows.PUBLISHED_BLOBS, file, rows.blob_id((folder / file).read_bytes()))
 
     return publish
 

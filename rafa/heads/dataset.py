@@ -60,7 +60,7 @@ def random_angles(rng: np.random.Generator) -> np.ndarray:
             return angles
 
 
-def _random_framing(rng: np.random.Generator) -> dict[str, Any]:
+def random_framing(rng: np.random.Generator) -> dict[str, Any]:
     """Scale and place of a head in an image of 450 × 450 pixels; one in eight may reach over the border."""
     spread = (32, 24) if rng.random() < 7 / 8 else (60, 50)
     return {"scale": float(rng.uniform(8.5, 16)), "centre": np.array([225, 212]) + rng.uniform(-1.7, 1.7, 2) * spread}
@@ -81,14 +81,14 @@ def _write_image(
     return f"./{name}\t{row} {column} {size} {size} ", angle_row
 
 
-def _draw_person(job: Job) -> tuple[str, list[Row]]:
+def draw_person(job: Job) -> tuple[str, list[Row]]:
     """Draw one person's images. The random numbers depend on seed, part and number alone, never on the process."""
     data_dir, seed, part, person, count = job
     rng = np.random.default_rng([seed, list(PARTS).index(part), person])
     identity, rows = random_identity(rng), list[Row]()
     for pose in range(count):
         angles = random_angles(rng)
-        image, facts = render_head(identity, angles, rng=rng, **_random_framing(rng))
+        image, facts = render_head(identity, angles, rng=rng, **random_framing(rng))
         row, column, size = facts["box"]
         if part == "AFLW2000":  # whose images are numbered from 2
             names = [f"image{person * PER_TEST_PERSON + pose + 2:05d}.jpg"]
@@ -155,11 +155,11 @@ def write_dataset(
 def _run(jobs: list[Job], workers: int) -> Iterator[tuple[str, list[Row]]]:
     """The results of the jobs, in their order."""
     if workers == 1:
-        yield from map(_draw_person, jobs)
+        yield from map(draw_person, jobs)
         return
     # Not "fork": a process that has started TensorFlow must not be copied.
     with multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,)) as pool:
-        yield from pool.imap(_draw_person, jobs)
+        yield from pool.imap(draw_person, jobs)
 
 
 def _refuse_other_files(data_dir: Path) -> None:
@@ -175,13 +175,8 @@ def _refuse_other_files(data_dir: Path) -> None:
 
 def _manifest(data_dir: str | Path) -> dict[str, Any]:
     """What was written about the dataset in this folder; empty where there is none."""
-    try:
-        manifest = json.loads(Path(data_dir, MANIFEST).read_text(encoding="utf-8"))
-        arguments = {name: int(value) for name, value in manifest["arguments"].items()}
-        facts = {key: manifest[key] for key in ("version", "complete")}
-        return {**facts, "arguments": {"train": 0, "test": 0, **arguments}}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
+    file = Path(data_dir, MANIFEST)
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def ensure_dataset(

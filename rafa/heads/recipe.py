@@ -4,6 +4,7 @@ It differs in all that `rafa.train.recipe` takes from the authors: strong augmen
 heads as an auxiliary output, absolute errors, Adam with a warm-up and a cosine, and averaged weights.
 """
 
+import argparse
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data_loaders import Batch, batches_per_epoch, in_parallel, labels, listed_image, shuffled_epochs
+from data_loaders import Batch, batches_per_epoch, in_parallel, listed_image, shuffled, targets_of
 from rafa.datasets.lists import Listed
 from rafa.heads.augmentation import augmented
 from rafa.heads.dataset import LANDMARKS
@@ -21,7 +22,8 @@ from rafa.net.keras224 import count_steps
 from rafa.net.weights import save_half
 from rafa.pose import AXES
 from rafa.script import InputError
-from rafa.train.recipe import Losses, PaperRecipe
+from rafa.train.devices import ONE_DEVICE, Devices
+from rafa.train.recipe import Losses
 from rafa.train.run_folder import RunFolder
 from rafa_model import build_rafa_net, load_rafa_net
 
@@ -39,52 +41,53 @@ TOO_HIGH = 4.5  # degrees
 YAW_STRETCH = 1.1
 
 
-class HeadsRecipe(PaperRecipe):
+class HeadsRecipe:
     """What `train_rafa-net.py --synthetic full` trains, and how."""
 
     losses: Losses = dict.fromkeys(AXES, (1.0, "absolute")) | {"landmarks": (LANDMARK_WEIGHT, "absolute")}
 
-    def build(self) -> keras.Model:
-        """The network with its auxiliary output, compiled; the optimizer holds the averaged weights."""
-        options = self.options
-        model = with_landmarks(build_rafa_net(options.backbone, None))
-        steps = batches_per_epoch(self.train, options.batch_size) * options.epochs
+    def __init__(self, options: argparse.Namespace, train: Listed, devices: Devices = ONE_DEVICE) -> None:
+        self.options, self.train, self.devices = options, train, devices
+        self.landmarks = landmarks_of(train)
+        steps = batches_per_epoch(len(train.records), options.batch_size) * options.epochs
         warm_up = min(WARM_UP_STEPS, steps // 4)
-        rate = keras.optimizers.schedules.CosineDecay(
+        self.schedule = keras.optimizers.schedules.CosineDecay(
             0.0, max(1, steps - warm_up), warmup_target=options.learning_rate, warmup_steps=warm_up
         )
-        optimizer = keras.optimizers.Adam(rate, global_clipnorm=GRADIENT_NORM, use_ema=True, ema_momentum=AVERAGING)
+
+    def build(self) -> keras.Model:
+        """The network with its auxiliary output, compiled; the optimizer holds the averaged weights."""
+        model = with_landmarks(build_rafa_net(self.options.backbone, None))
+        norm = GRADIENT_NORM / self.devices.count  # see `Devices.summed`
+        optimizer = keras.optimizers.Adam(0.0, global_clipnorm=norm, use_ema=True, ema_momentum=AVERAGING)
         optimizer.build(model.trainable_variables)
         model.compile(optimizer, jit_compile=False)
         count_steps(model, optimizer)
         return model
 
-    def start_epoch(self, model: keras.Model, epoch: int) -> None:
-        """Nothing: the learning rate follows from the step."""
+    def learning_rate(self, step: int) -> float:
+        """A warm-up, then a cosine down to 0 at the end of the run."""
+        return float(self.schedule(step))
 
-    def batches(self, first_epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """Endless augmented batches, the same for any number of workers; labels hold `landmarks` (b, 3, 68) too."""
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Augmented crops, the same for any number of workers; targets hold `landmarks` (b, 3, 68) too."""
         options, listed, records = self.options, self.train, self.train.records
-        landmarks = landmarks_of(listed)
-        batch_size, share = min(options.batch_size, len(records)), self.devices.machine
-
-        def jobs() -> Iterator[tuple[int, int]]:
-            for order, rng in shuffled_epochs(listed, batch_size, options.seed, first_epoch):
-                seeds, mine = rng.integers(2**62, size=len(order)), share.places(len(order), batch_size)
-                yield from zip(order[mine], seeds[mine], strict=True)
+        batch_size, shard = min(options.batch_size, len(records)), self.devices.machine
+        order, _, rng = shuffled(len(records), batch_size, options.seed, epoch)
+        seeds = rng.integers(2**62, size=len(order))
+        jobs = zip(shard.of(order, batch_size), shard.of(seeds, batch_size), strict=True)
 
         def load(job: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             index, seed = job
             rng, record = np.random.default_rng(seed), records[index]
             other = partial(listed_image, listed, records[rng.integers(len(records))])  # few samples decode it
             image, box = listed_image(listed, record), (record["row"], record["column"], record["size"])
-            return augmented(image, box, record["angles"], landmarks[index], other, options.train_margin, rng)
+            return augmented(image, box, record["angles"], self.landmarks[index], other, options.train_margin, rng)
 
-        each = batch_size // share.count
-        samples = in_parallel(load, islice(jobs(), first_step * each, None), options.workers, 4 * batch_size)
-        while True:
-            crops, angles, points = zip(*islice(samples, each), strict=True)
-            yield np.stack(crops), labels(np.stack(angles)) | {"landmarks": np.stack(points).astype("float32")}
+        samples = in_parallel(load, jobs, options.workers, 4 * batch_size)
+        while batch := list(islice(samples, batch_size // shard.count)):
+            crops, angles, points = zip(*batch, strict=True)
+            yield np.stack(crops), targets_of(np.stack(angles)) | {"landmarks": np.stack(points).astype("float32")}
 
     def finish(self, model: keras.Model, run: RunFolder) -> tuple[keras.Model, Path]:
         """Write the averaged weights, fitted to photographs, without landmarks and in half precision."""

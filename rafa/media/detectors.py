@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from rafa.datasets.lists import Box
+from rafa.datasets.rows import Box
 from rafa.script import InputError
 
 LONGEST_SIDE = 1000  # pixels; larger images are shrunk to this for detection, whose time grows with their pixels

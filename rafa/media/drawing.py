@@ -1,4 +1,4 @@
-"""Draws on images: poses, heat maps, and sheets of several images.
+"""Draws on images: poses, boxes and text.
 
 Arrays in, a new array out.  Throughout:
 
@@ -48,7 +48,7 @@ def draw_axes(
     """Draw the head's axes of `axis_points`, the one nearest to the viewer last; the nose ends in a disc.
 
     Args:
-        colour: of all three axes, to tell a second pose (the true one, say) from the first.
+        colour: of all three axes, to tell a second pose (the target, say) from the first.
     """
     canvas, ends, width = np.array(image, order="C"), axis_points(angles, centre, length), _line_width(length)
     for axis in np.argsort(rotation_matrix(angles)[2]):
@@ -84,10 +84,12 @@ def draw_cube(image: np.ndarray, angles: ArrayLike, centre: ArrayLike, size: flo
 
 
 def draw_box(image: np.ndarray, box: Sequence[float], colour: Colour = YELLOW) -> np.ndarray:
-    """Draw a box along its outermost pixels."""
+    """Draw a box along its outermost pixels, with a casing; no anti-aliasing, which would blur upright lines."""
     canvas, (row, column, size) = np.array(image, order="C"), box
-    ends = (column, row), (column + size - 1, row + size - 1)
-    _rectangle(canvas, *ends, colour, max(1, _line_width(size / 2) // 2))
+    first, last = _fixed((column, row)).tolist(), _fixed((column + size - 1, row + size - 1)).tolist()
+    width = max(1, _line_width(size / 2) // 2)
+    for shade, wide in ((_casing(colour), width + 2), (colour, width)):
+        cv2.rectangle(canvas, first, last, shade, wide, cv2.LINE_8, _SHIFT)
     return canvas
 
 
@@ -101,7 +103,7 @@ def draw_pose(image: np.ndarray, box: Sequence[float], angles: ArrayLike, style:
         canvas = draw_axes(canvas, angles, centre, 0.6 * size)
     degrees = zip(AXES, np.degrees(angles), strict=True)
     words = [(f"{axis} {angle:+.1f}°", AXIS_COLOURS[axis]) for axis, angle in degrees]
-    return _write(canvas, words, (column, row), _letter_size(canvas, size))
+    return write_words(canvas, words, (column, row), _letter_size(canvas, size))
 
 
 def _line_width(length: float) -> int:
@@ -120,23 +122,18 @@ def _line(canvas: np.ndarray, start: ArrayLike, end: ArrayLike, colour: Colour, 
         cv2.line(canvas, _fixed(start).tolist(), _fixed(end).tolist(), shade, wide, cv2.LINE_AA, _SHIFT)
 
 
-def _rectangle(canvas: np.ndarray, start: ArrayLike, end: ArrayLike, colour: Colour, width: int) -> None:
-    """Draw an upright rectangle in place, with a casing; no anti-aliasing, which would blur upright lines."""
-    for shade, wide in ((_casing(colour), width + 2), (colour, width)):
-        cv2.rectangle(canvas, _fixed(start).tolist(), _fixed(end).tolist(), shade, wide, cv2.LINE_8, _SHIFT)
-
-
 def _casing(colour: Colour) -> Colour:
     return BLACK if sum(colour) > 450 else WHITE
 
 
 # --- Text -------------------------------------------------------------------------------------------------------------
 @functools.lru_cache(maxsize=256)
-def _font(size: int, style: str = "-Bold") -> ImageFont.FreeTypeFont:
+def letters(size: int, bold: bool = True) -> ImageFont.FreeTypeFont:
     """DejaVu Sans of so many pixels, which comes with matplotlib and has degree signs, accents and arrows."""
     import matplotlib
 
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", f"DejaVuSans{style}.ttf"), size)
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
 
 
 def _letter_size(canvas: np.ndarray, box_size: float) -> int:
@@ -145,8 +142,12 @@ def _letter_size(canvas: np.ndarray, box_size: float) -> int:
     return round(np.clip(0.075 * box_size, smallest, max(smallest, 0.045 * min(canvas.shape[:2]))))
 
 
-def _write(canvas: np.ndarray, words: Words, corner: ArrayLike, size: int) -> np.ndarray:
-    """Write words above `corner` (x, y), moved into the image; in a column, and smaller, where they do not fit."""
+def write_words(canvas: np.ndarray, words: Words, corner: ArrayLike, size: int) -> np.ndarray:
+    """Write words above `corner` (x, y), moved into the image; in a column, and smaller, where they do not fit.
+
+    Args:
+        size: of the letters, in pixels; below SMALLEST_LETTERS nothing is written.
+    """
     rows = [words] if _row_width(words, size) <= canvas.shape[1] else [[word] for word in words]
     while max(_row_width(row, size) for row in rows) > canvas.shape[1] or 1.3 * size * len(rows) > len(canvas):
         size -= 1
@@ -159,7 +160,7 @@ def _write(canvas: np.ndarray, words: Words, corner: ArrayLike, size: int) -> np
         for number, row in enumerate(rows):
             x = left + 0.4 * size
             for text, colour in row:
-                place, font = (x, top + 1.3 * size * number + size), _font(size)
+                place, font = (x, top + 1.3 * size * number + size), letters(size)
                 ImageDraw.Draw(image).text(place, text, WHITE if outline else colour, font, "ls", stroke_width=outline)
                 x += font.getlength(text) + 0.8 * size
     return np.array(image)
@@ -167,12 +168,10 @@ def _write(canvas: np.ndarray, words: Words, corner: ArrayLike, size: int) -> np
 
 def _row_width(words: Words, size: int) -> float:
     """Pixels across, with 0.8 letter sizes between the words and 0.4 on each side."""
-    return sum(_font(size).getlength(text) + 0.8 * size for text, _ in words)
+    return sum(letters(size).getlength(text) + 0.8 * size for text, _ in words)
 
 
-# --- Files ---
-
-
+# --- Files ------------------------------------------------------------------------------------------------------------
 def save_image(image: np.ndarray, path: str | Path) -> None:
     """Write an image in the format of the path's suffix, whole or not at all.
 

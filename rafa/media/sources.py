@@ -1,29 +1,24 @@
-"""Frames of images, folders, videos, streams and cameras, the faces cut out of them, and drawn copies."""
+"""Frames of images, folders, videos, streams and cameras, and drawn copies of them."""
 
 import contextlib
 import glob
 import itertools
 import os
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from data_loaders import views_of
-from rafa.datasets.images import SUFFIXES, UNREAD, decoder_messages, files_below, frames_in, read_image
-from rafa.datasets.lists import Box, RowError, check_box, known_end, parse_box, read_rows, spelling_hint
-from rafa.media.detectors import Found
+from rafa.datasets.images import SUFFIXES, UNREAD, files_below, read_image
+from rafa.datasets.rows import Box
 from rafa.media.drawing import draw_pose, save_image
 from rafa.script import InputError
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
 KNOWN = VIDEOS.union(SUFFIXES, UNREAD)
-NO_FACE = "no face"
 CODEC = "VP80"  # of drawn copies, in WebM: of what OpenCV writes it is the fastest that browsers play
 USUAL_RATE = 30.0  # frames per second of a copy where the video's are not known
 EXPECTED = {
@@ -33,8 +28,6 @@ EXPECTED = {
     "pipe": "expected a video or an image that can be read from beginning to end",
 }
 LONGEST_GAP = 10.0  # seconds: where a video's times jump further, its copy goes on
-
-FindBoxes = Callable[[str, np.ndarray], list[Found]]  # faces of (path, (h, w, 3) uint8 RGB); may raise InputError
 
 
 # --- Sources ----------------------------------------------------------------------------------------------------------
@@ -110,20 +103,12 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
 
 
 def _in_folder(folder: Path) -> list[Source]:
-    files = files_below(folder)
-    hidden = [path for path in files if any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    if hidden:  # previews, and what other systems keep beside each file
-        print(f"{folder}: left out hidden files: {len(hidden):,}, such as {hidden[0]}", file=sys.stderr)
-    files = sorted({*files}.difference(hidden))
-    known = [path for path in files if path.suffix.lower() in KNOWN]
-    others = Counter(path.suffix or "without suffix" for path in files if path.suffix.lower() not in KNOWN)
-    if others:
-        counts = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
-        print(f"{folder}: skipped files that are neither images nor videos by their names: {counts}", file=sys.stderr)
+    """The images and videos in a folder by their names; hidden ones, such as previews, are left out."""
+    known = [path for path in files_below(folder) if path.suffix.lower() in KNOWN]
+    known = [path for path in known if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not known:
-        raise InputError(
-            f"{folder}: no images or videos in it; looked for {' '.join(sorted(KNOWN.difference(UNREAD)))}"
-        )
+        looked_for = " ".join(sorted(KNOWN.difference(UNREAD)))
+        raise InputError(f"{folder}: no images or videos in it; looked for {looked_for}")
     return [_source(str(path), path.relative_to(folder), _kind_by_name(path)) for path in known]
 
 
@@ -170,13 +155,7 @@ def read_frames(sources: Iterable[Source]) -> Iterator[Frame]:
             yield from _read_video(source)
             continue
         try:
-            with decoder_messages() as printed:
-                image = read_image(source.path)
-            if printed:
-                print(f"{source.path}: damaged, some of its pixels are wrong: {'; '.join(printed)}", file=sys.stderr)
-            if (frames := frames_in(source.path)) > 1:
-                print(f"{source.path}: only the first of its {frames:,} frames is used", file=sys.stderr)
-            yield Frame(source, None, image)
+            yield Frame(source, None, read_image(source.path))
         except InputError as error:
             yield Frame(source, None, problem=" ".join(str(error).removeprefix(f"{source.path}: ").split()))
 
@@ -218,55 +197,6 @@ def _opened(source: Source) -> cv2.VideoCapture:
 
 def _usable(rate: float) -> float:
     return rate if 0 < rate < 1000 else USUAL_RATE  # 1,000 and more are the container's clock
-
-
-# --- Faces ------------------------------------------------------------------------------------------------------------
-class ListedBoxes:
-    """Finds an image's box in a crop list by the end of the image's path; called as a FindBoxes.
-
-    The row `AFLW2000/image00002.jpg` fits the image `data/AFLW2000/image00002.jpg`; the longest fit counts.
-
-    Args:
-        file: a crop list in the published format, rows `path TAB row column size size`.
-
-    Raises:
-        InputError: a list that cannot be read or has a malformed row; when called, an image without a box in the list.
-    """
-
-    def __init__(self, file: str) -> None:
-        self.file, self.boxes = file, read_rows(file, parse_box)[0]
-
-    def __call__(self, path: str, image: np.ndarray) -> list[Found]:
-        row = known_end(os.path.abspath(path), self.boxes)
-        if row is None:
-            raise InputError(f"not in the list {self.file}{spelling_hint([Path(path).as_posix()], self.boxes)}")
-        if (box := self.boxes[row]) is None:
-            raise InputError(f"the row {row} of {self.file} has no box")
-        return [(box, None)]
-
-
-def cut_faces(frame: Frame, find_boxes: FindBoxes, margin: float, views: int = 1) -> None:
-    """Give a frame its faces, or a problem if it has none; a frame that could not be read stays as it is.
-
-    Args:
-        find_boxes: `ListedBoxes`, a detector, or another function; an InputError becomes the frame's problem.
-        margin: by which the boxes grow on each side, as a share of their size.
-        views: crops of each face, 1 or 6.
-    """
-    if frame.image is None:
-        return
-    try:
-        found = find_boxes(frame.source.path, frame.image)
-        for box, _ in found:
-            check_box(box, *frame.image.shape[:2])
-    except (InputError, RowError) as error:
-        frame.problem = str(error)
-        return
-    frame.faces = [
-        Face(box, views_of(frame.image, *box, margin, views), confidence=confidence, number=number)
-        for number, (box, confidence) in enumerate(found)
-    ]
-    frame.problem = "" if found else NO_FACE
 
 
 # --- Drawn copies -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rafa.datasets.lists import Box
+from rafa.datasets.rows import Box
 from rafa.media.detectors import SAME_FACE, overlap
 from rafa.media.sources import Frame
 

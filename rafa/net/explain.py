@@ -5,10 +5,11 @@ self-attention, A (7, 7, C): the last map with a spatial layout, before the maxi
 there are two maps, both sums over the channels:
 
 1. M = Σ mean(∂y/∂A) · A, with the mean over the 49 cells: Grad-CAM as published, for networks that average after A.
+   It shows where M is positive.
 2. L = Σ ∂y/∂A · A, with each cell's own gradient (HiResCAM).  RAFA-Net takes maxima after A, so most of ∂y/∂A is 0, and
-   M spreads the gradient of a few cells over all of them.
+   M spreads the gradient of a few cells over all of them.  For an angle, negative values are evidence too, for turning
+   the other way: it shows |L|, and is the default.
 
-For an angle, negative values are evidence too, for turning the other way: the default is |L|, RULES has the others, and
 `doc/explanations.md` compares them.
 
 References: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
@@ -16,7 +17,6 @@ References: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks 
 2020.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +25,7 @@ import numpy as np
 from rafa.pose import AXES
 
 SIDE = 7  # cells across the map A
-RULES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {  # a map from 0 up, of M, L and angle
-    "local": lambda mean, local, angle: np.abs(local),
-    "absolute": lambda mean, local, angle: np.abs(mean),
-    "towards": lambda mean, local, angle: np.maximum(mean * np.sign(angle), 0),
-    "positive": lambda mean, local, angle: np.maximum(mean, 0),
-}
+RULES = ("local", "grad-cam")  # of `Explanation.cam`
 
 
 # --- Maps of a network ------------------------------------------------------------------------------------------------
@@ -42,7 +37,7 @@ class Explanation:
     `attention`: (b, 49, 49) self-attention; row i says where cell i looks and sums to 1.
     `regions`: (b, 35) the share of each region of `region_boxes` in what the last layer sees; sums to 1.
     `gates`: γ of self-attention.
-    `region_boxes`: (35, 4), see `region_boxes`.
+    `region_boxes`: (35, 4), from `region_boxes()`.
     """
 
     mean: dict[str, np.ndarray]
@@ -52,9 +47,9 @@ class Explanation:
     gates: dict[str, float]
     region_boxes: np.ndarray
 
-    def cam(self, axis: str, angles: np.ndarray, rule: str = "local") -> np.ndarray:
-        """(b, 7, 7) Grad-CAM by one of RULES, not negative; `angles`: (b, 3) the network's answers in radians."""
-        return RULES[rule](self.mean[axis], self.local[axis], angles[:, AXES.index(axis), None, None])
+    def cam(self, axis: str, rule: str = "local") -> np.ndarray:
+        """(b, 7, 7) where the network looks, by one of RULES, not negative."""
+        return np.abs(self.local[axis]) if rule == "local" else np.maximum(self.mean[axis], 0)
 
 
 class Explainer:
@@ -75,12 +70,12 @@ class Explainer:
         @tf.function(reduce_retracing=True)
         def look(crops: Any) -> dict[str, tuple]:
             with tf.GradientTape() as tape:
-                found = probe(crops, training=False)
+                answers = probe(crops, training=False)
                 # The branches share no map, nor do two crops: the gradient of the sum is that of each angle alone.
-                total = tf.add_n([tf.reduce_sum(found[axis][0]) for axis in AXES])
-            gradients = tape.gradient(total, {axis: found[axis][1] for axis in AXES})
+                total = tf.add_n([tf.reduce_sum(answers[axis][0]) for axis in AXES])
+            gradients = tape.gradient(total, {axis: answers[axis][1] for axis in AXES})
             maps = {}
-            for axis, (_, attended, attention, between, weights) in found.items():
+            for axis, (_, attended, attention, between, weights) in answers.items():
                 mean = tf.reduce_sum(tf.reduce_mean(gradients[axis], (1, 2), keepdims=True) * attended, -1)  # (b, 7, 7)
                 local = tf.reduce_sum(gradients[axis] * attended, -1)  # (b, 7, 7)
                 maps[axis] = mean, local, attention, tf.einsum("bn,bnm->bm", weights, between)

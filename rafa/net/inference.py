@@ -8,26 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from rafa.files import ROOT
 from rafa.pose import AXES, CROP_SIZE
 from rafa.script import InputError
 
-SYNTHETIC = "synthetic"  # on the command line: the suite's own weights, trained on synthetic heads alone
-SYNTHETIC_FILE = ROOT / "pretrained" / "synthetic.weights.h5"
 NETWORK_BATCH = 16  # crops
 ONNX_RUNTIME = "1.32.0"  # the version that the checks use
-
-
-def weights_file(given: str) -> str:
-    """The path of weights given by name or by file.
-
-    Raises:
-        InputError: no such file.
-    """
-    path = SYNTHETIC_FILE if given == SYNTHETIC else Path(given)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; --weights takes {SYNTHETIC}, a .keras, .weights.h5 or .onnx file")
-    return str(path)
 
 
 class ExportedNetwork:
@@ -48,27 +33,17 @@ class ExportedNetwork:
             self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own classes, one for each kind of damage
             raise InputError(f"{path} is damaged or not an ONNX file: {error}") from error
-        takes, gives = self.session.get_inputs(), self.session.get_outputs()
-        expected = [("tensor(float)", [CROP_SIZE, CROP_SIZE, 3])], {axis: ("tensor(float)", [1]) for axis in AXES}
-        given = [_each(port) for port in takes], {port.name: _each(port) for port in gives if port.name in AXES}
-        if given != expected:
-            wanted = f"crops (b, {CROP_SIZE}, {CROP_SIZE}, 3) of any number b in, {', '.join(AXES)} (b, 1) out, float32"
-            found = "; ".join(
-                f"it {what} " + ", ".join(f"{port.name} {port.type} {port.shape}" for port in ports)
-                for what, ports in (("takes", takes), ("gives", gives))
-            )
-            raise InputError(f"{path} is not a network of this suite: expected {wanted}; {found}")
-        self.input = takes[0].name
+        crops, answers = self.session.get_inputs()[0], {each.name for each in self.session.get_outputs()}
+        if crops.shape[1:] != [CROP_SIZE, CROP_SIZE, 3] or not answers >= set(AXES):
+            expected = f"crops (b, {CROP_SIZE}, {CROP_SIZE}, 3) in and {', '.join(AXES)} out"
+            given = f"{crops.name} {crops.shape} in and {', '.join(sorted(answers))} out"
+            raise InputError(f"{path} is not a network of this suite: expected {expected}; it has {given}")
+        self.input = crops.name
 
     def predict_on_batch(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """{axis: (b, 1)} radians of (b, 224, 224, 3) RGB crops, 0...255, as the Keras model's."""
-        found = self.session.run(list(AXES), {self.input: crops.astype(np.float32, copy=False)})
-        return dict(zip(AXES, found, strict=True))
-
-
-def _each(port: Any) -> tuple[str, Any]:
-    """Type and shape of what an ONNX network takes or gives for each crop; None where it fixes their number."""
-    return port.type, port.shape[1:] if port.shape and not isinstance(port.shape[0], int) else None
+        angles = self.session.run(list(AXES), {self.input: crops.astype(np.float32, copy=False)})
+        return dict(zip(AXES, angles, strict=True))
 
 
 def load_network(weights: str | Path) -> Any:
@@ -100,7 +75,7 @@ class CalledDirectly:
 
     def predict_on_batch(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """{axis: (b, 1)} radians of (b, 224, 224, 3) RGB crops, 0...255."""
-        return {axis: np.asarray(found) for axis, found in self.model(crops, training=False).items()}
+        return {axis: np.asarray(angles) for axis, angles in self.model(crops, training=False).items()}
 
 
 @contextlib.contextmanager
@@ -135,10 +110,10 @@ def predict_angles(model: Any, crops: np.ndarray, *, fill: bool = False) -> np.n
         for start in range(0, len(crops), NETWORK_BATCH):
             part = crops[start : start + NETWORK_BATCH]
             filled = np.zeros((NETWORK_BATCH - len(part) if fill else 0, *crops.shape[1:]), crops.dtype)
-            found = model.predict_on_batch(np.concatenate([part, filled]))
-            angles.append(np.concatenate([found[axis] for axis in AXES], axis=1)[: len(part)])  # (b, 3)
-    answers = np.concatenate(angles, dtype=float)
-    if wrong := np.count_nonzero(~np.isfinite(answers).all(axis=1)):
-        what = f"{wrong} of {len(answers)} predicted angles are not finite"
+            answers = model.predict_on_batch(np.concatenate([part, filled]))
+            angles.append(np.concatenate([answers[axis] for axis in AXES], axis=1)[: len(part)])  # (b, 3)
+    predicted = np.concatenate(angles, dtype=float)
+    if wrong := np.count_nonzero(~np.isfinite(predicted).all(axis=1)):
+        what = f"the angles of {wrong} of {len(predicted)} crops are not finite"
         raise InputError(f"{what}: the network's weights are damaged")
-    return answers
+    return predicted

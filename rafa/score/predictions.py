@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from data_loaders import mean_of_views, scoring_batches
-from rafa.datasets.lists import Listed, known_end, listed_path
+from rafa.datasets.lists import Listed
+from rafa.datasets.rows import known_end, listed_path
 from rafa.files import written_whole
 from rafa.pose import AXES, angle_errors
 from rafa.script import InputError, first_three, progress

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.lists import read
+from helpers.lists import lines_of, read
 
 import data_loaders
 from data_loaders import crop
@@ -79,13 +79,18 @@ def test_a_crop_is_cut_at_the_row_and_column_of_its_box(folder):
 
 def test_an_unreadable_image_is_named(folder):
     (folder / "AFLW2000/image00004.png").write_bytes(b"not an image")
-    (folder / "AFLW2000/image00005.png").write_bytes(b"")
     listed = read(folder)
     with pytest.raises(InputError, match=r"image00004.png: not an image"):
         list(data_loaders.scoring_batches(listed, 2, 0.2, 2))
-    for name in ("image00005.png", "absent.png"):
-        with pytest.raises(InputError, match=rf"{name}: the image cannot be read"):
-            data_loaders.read_image(folder / "AFLW2000" / name)
+
+
+def test_a_box_that_does_not_fit_its_image_is_refused_with_file_and_line_when_it_is_met(folder):
+    rows = lines_of(folder / "crop.txt")
+    (folder / "crop.txt").write_text("\n".join(["", *rows[:3], "AFLW2000/image00003.png\t90 0 60 60", *rows[4:]]))
+    listed = read(folder)
+    assert len(data_loaders.load_crop(listed, listed.records[2], 0.2)) == 224
+    with pytest.raises(InputError, match=r"crop\.txt, line 5, AFLW2000/image00003\.png: box outside its image"):
+        data_loaders.load_crop(listed, listed.records[3], 0.2)
 
 
 # --- Batches ---
@@ -100,26 +105,28 @@ def test_scoring_takes_every_image_in_order_with_the_last_partial_batch(folder):
         np.testing.assert_array_equal(found, data_loaders.load_crop(listed, record, 0.2))
 
 
-def take(listed, count, **options):
-    stream = data_loaders.training_batches(
-        listed, **({"batch_size": 2, "max_margin": 0.5, "seed": 3, "workers": 1} | options)
-    )
-    return [next(stream) for _ in range(count)]
+def epoch(listed, number=0, max_margin=0.5, **options):
+    """The batches of an epoch."""
+    images = data_loaders.KeptImages(listed, max_margin)
+    defaults = {"batch_size": 2, "seed": 3, "workers": 1}
+    return list(data_loaders.training_batches(images, epoch=number, **defaults | options))
 
 
 def test_training_batches_are_the_same_for_any_number_of_workers(folder):
     listed = read(folder)
-    for (crops, angles), (others, other_angles) in zip(take(listed, 7), take(listed, 7, workers=4), strict=True):
+    for (crops, targets), (others, other_targets) in zip(epoch(listed), epoch(listed, workers=4), strict=True):
         np.testing.assert_array_equal(crops, others)
         for axis in AXES:
-            np.testing.assert_array_equal(angles[axis], other_angles[axis])
+            np.testing.assert_array_equal(targets[axis], other_targets[axis])
 
 
-def test_a_resumed_run_sees_what_it_would_have_seen(folder):
+def test_the_first_epoch_reads_images_that_fill_no_batch_too(folder):
     listed = read(folder)
-    whole, resumed = take(listed, 6)[3:], take(listed, 3, first_epoch=1)
-    for (crops, _), (others, _) in zip(whole, resumed, strict=True):
-        np.testing.assert_array_equal(crops, others)
+    left_out = data_loaders.shuffled(7, 2, 3, 0)[1]
+    assert len(left_out) == 1
+    data_loaders.image_path(listed, listed.records[left_out[0]]).write_bytes(b"not an image")
+    with pytest.raises(InputError, match="not an image"):
+        epoch(listed)
 
 
 def test_images_that_memory_holds_are_read_once_and_give_the_same_crops(folder, monkeypatch):
@@ -149,13 +156,13 @@ def shown(monkeypatch):
     records = np.zeros(1003, RECORD)
     records["angles"] = np.arange(1003)[:, None] * (1, 10, 100)
     monkeypatch.setattr(data_loaders.KeptImages, "crop", lambda _, index, margin: np.array([index, margin]))
+    monkeypatch.setattr(data_loaders, "listed_image", lambda *_: None)
     return Listed(DATASETS["300w-lp"], Path(), records, {})
 
 
 def test_an_epoch_draws_a_margin_for_every_image_and_the_next_draws_others(shown):
-    batches = take(shown, 200, batch_size=10)  # two epochs of 100 batches
     (first_order, first), (second_order, second) = (
-        np.concatenate([crops for crops, _ in part]).T for part in (batches[:100], batches[100:])
+        np.concatenate([crops for crops, _ in epoch(shown, number, batch_size=10)]).T for number in (0, 1)
     )
     for margins in (first, second):
         assert margins.min() >= 0 and margins.max() <= 0.5
@@ -164,32 +171,32 @@ def test_an_epoch_draws_a_margin_for_every_image_and_the_next_draws_others(shown
         )
     assert not set(first) & set(second)
     for order in (first_order, second_order):
-        assert len(set(order)) == 1000  # no image twice
+        assert len(set(order)) == len(order) == 1000  # no image twice
         assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1  # shuffled
     assert (first_order != second_order).mean() > 0.9
     assert set(first_order) != set(second_order)  # which three images an epoch leaves out changes
 
 
 def test_training_batches_depend_on_the_seed(shown):
-    assert (take(shown, 1)[0][0] != take(shown, 1, seed=4)[0][0]).any()
-    np.testing.assert_array_equal(take(shown, 1)[0][0], take(shown, 1)[0][0])
+    first, again, other = (epoch(shown, seed=seed)[0][0] for seed in (3, 3, 4))
+    assert (first != other).any()
+    np.testing.assert_array_equal(first, again)
 
 
 def test_a_largest_margin_of_0_leaves_the_boxes_as_they_are(shown):
-    assert not take(shown, 1, batch_size=100, max_margin=0)[0][0][:, 1].any()
+    assert not epoch(shown, batch_size=100, max_margin=0)[0][0][:, 1].any()
 
 
 def test_every_crop_has_the_angles_of_its_image(shown):
-    for crops, angles in take(shown, 3, batch_size=4, workers=3):
+    for crops, targets in epoch(shown, batch_size=4, workers=3):
         for axis, factor in zip(AXES, (1, 10, 100), strict=True):
-            assert angles[axis].shape == (4, 1) and angles[axis].dtype == np.float32
-            np.testing.assert_array_equal(angles[axis][:, 0], factor * crops[:, 0])
+            assert targets[axis].shape == (4, 1) and targets[axis].dtype == np.float32
+            np.testing.assert_array_equal(targets[axis][:, 0], factor * crops[:, 0])
 
 
 def test_fewer_images_than_a_batch_make_one_smaller_batch(folder):
-    listed = read(folder)
-    assert [data_loaders.batches_per_epoch(listed, size) for size in (1, 2, 7, 8)] == [7, 3, 1, 1]
-    assert [len(crops) for crops, _ in take(listed, 2, batch_size=16)] == [7, 7]
+    assert [data_loaders.batches_per_epoch(7, size) for size in (1, 2, 7, 8)] == [7, 3, 1, 1]
+    assert [len(crops) for crops, _ in epoch(read(folder), batch_size=16)] == [7]
 
 
 def test_opencvs_own_threads_are_off_while_ours_work():

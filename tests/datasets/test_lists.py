@@ -1,214 +1,305 @@
-"""One list in the published format: what is read, what is refused with file and line, what is rejected by reason."""
+"""Pairs of lists joined by path: records, splits, parts, and the places of images."""
 
-import hashlib
-import math
+import json
+import os
+from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers.lists import lines_of, read, write_lists
+from sklearn.model_selection import GroupShuffleSplit
 
-from rafa.datasets import lists
-from rafa.datasets.lists import blob_id, known_end, parse_angles, parse_box, read_rows, spelling_hint
+from rafa.datasets.lists import (
+    box_error,
+    find_list,
+    has_lists,
+    image_path,
+    limited,
+    load_dataset,
+    row_of,
+    select_split,
+)
+from rafa.datasets.sets import BIWI_PERSON, BIWI_SPLITS, SPLIT_FRAMES
+from rafa.pose import AXES, LIST_ORDER
 from rafa.script import InputError
 
+PARITY = Path(__file__).parents[1] / "parity"
+DATA = os.environ.get("RAFA_DATA", "")  # your own data folder with the published lists, to test on those too
+needs_data = pytest.mark.skipif(not DATA, reason="RAFA_DATA names no data folder")
 
-def crop_list(folder, content):
-    path = folder / "300wcrop.txt"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
+
+# --- Your own lists ---
+
+
+def test_rows_become_records_in_axis_order(folder):
+    listed = read(folder)
+    record = listed.records[2]
+    assert (record["path"], record["row"], record["column"], record["size"]) == ("AFLW2000/image00002.png", 12, 10, 60)
+    np.testing.assert_allclose(record["angles"], [2 / 40, -2 / 20, 2 / 10])  # yaw, pitch, roll
+    assert image_path(listed, record) == folder / "AFLW2000/image00002.png"
+    assert (listed.dataset.title, listed.split, listed.rejected, listed.notes) == ("your own lists", "all", {}, ())
+    assert not listed.published
+
+
+def test_degrees_become_radians(folder):
+    (folder / "angles.txt").write_text("".join(f"./AFLW2000/image{index:05d}.png\t10\t20\t-30\n" for index in range(7)))
+    np.testing.assert_allclose(np.degrees(read(folder, "degrees").records["angles"][0]), [-30, 20, 10])
+
+
+def test_lists_are_joined_by_path_and_say_so_when_their_order_differs(folder):
+    expected = read(folder)
+    (folder / "angles.txt").write_text("\n".join(reversed(lines_of(folder / "angles.txt"))))
+    listed = read(folder)
+    np.testing.assert_array_equal(listed.records, expected.records)
+    assert listed.notes == ("the two lists name their images in different orders; they were joined by path",)
+
+
+def test_rows_without_a_box_are_rejected_and_counted(folder):
+    rows = lines_of(folder / "crop.txt")
+    rows[1], rows[3] = rows[1].split("\t")[0], rows[3].split("\t")[0] + "\t"
+    (folder / "crop.txt").write_text("\n".join(rows))
+    listed = read(folder)
+    assert len(listed.records) == len(listed.usable) == 5
+    assert listed.rejected == {"no box": ["AFLW2000/image00001.png", "AFLW2000/image00003.png"]}
+    (folder / "crop.txt").write_text("\n".join(row.split("\t")[0] for row in rows))
+    with pytest.raises(InputError, match="no image with a box and angles; 7 no box"):
+        read(folder)
+
+
+@pytest.mark.parametrize("no_box", [False, True])
+def test_your_own_lists_must_name_the_same_images(no_box, folder):
+    rows = lines_of(folder / "angles.txt")
+    (folder / "angles.txt").write_text("\n".join([rows[0].replace("image00000", "image99999"), *rows[1:]]))
+    if no_box:
+        boxes = lines_of(folder / "crop.txt")
+        (folder / "crop.txt").write_text("\n".join([boxes[0].split("\t")[0], *boxes[1:]]))
+    with pytest.raises(InputError, match=rf"only the first names {1 - no_box} images, only the second 1 .*image99999"):
+        read(folder)
+
+
+# --- Registered datasets ---
+
+
+def test_a_missing_list_says_where_it_was_looked_for_and_how_to_get_it(tmp_path):
+    with pytest.raises(InputError, match=r"(?s)Aflw2000crop.txt is neither in .*--fetch-lists"):
+        load_dataset("aflw2000", tmp_path)
+
+
+def test_lists_are_found_in_the_data_folder_and_in_its_lists(tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/biwi_rect.txt").touch()
+    assert find_list(tmp_path, "biwi_rect.txt") == tmp_path / "lists/biwi_rect.txt"
+    assert not has_lists("biwi", tmp_path)
+    for name in ("biwi_rect.txt", "biwi_angle.txt"):
+        (tmp_path / name).touch()
+        assert find_list(tmp_path, name) == tmp_path / name
+    assert has_lists("biwi", tmp_path)
+
+
+def test_lists_that_are_not_the_published_ones_are_noted(folder):
+    (folder / "crop.txt").rename(folder / "Aflw2000crop.txt")
+    (folder / "angles.txt").rename(folder / "Aflw2000_euler_cls.txt")
+    listed = load_dataset("aflw2000", folder)
+    assert not listed.published
+    assert listed.notes == (
+        "Aflw2000crop.txt is not the published list",
+        "Aflw2000_euler_cls.txt is not the published list",
+        "7 rows, 7 usable; the published lists have 1,955 rows, 1,947 usable",
+    )
+    assert load_dataset("synthetic", folder).notes == ()  # whose lists have the same names
+
+
+def test_one_published_list_of_two_is_not_a_published_pair(folder, publish):
+    (folder / "crop.txt").rename(folder / "Aflw2000crop.txt")
+    (folder / "angles.txt").rename(folder / "Aflw2000_euler_cls.txt")
+    publish(folder, "aflw2000")
+    assert load_dataset("aflw2000", folder).published
+    with (folder / "Aflw2000crop.txt").open("a") as file:
+        file.write("\nAFLW2000/image99999.png\t1 2 3 3")
+    with pytest.raises(InputError, match="only the first names 1 images, only the second 0"):
+        load_dataset("aflw2000", folder)
+
+
+def test_lists_in_the_published_format_of_aflw2000_give_1947_of_1955(tmp_path, publish):
+    without_box = {74, 1586, 1854, 3431}
+    numbers = range(2, 2 + 1955)
+    boxes = [f"./AFLW2000/image{n:05d}.jpg" + ("" if n in without_box else f"\t{n} {2 * n} 7 7 ") for n in numbers]
+    boxes[1000:1004] = [row.split("\t")[0] for row in boxes[1000:1004]]
+    boxes[1500] = boxes[1500].split("\t")[0] + "\t"
+    angles = [f"./AFLW2000/image{n:05d}.jpg\t-0.001\t0.002\t0.003\t89\t90\t90" for n in numbers]
+    write_lists(tmp_path, boxes, angles, ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt"))
+    publish(tmp_path, "aflw2000")
+    listed = load_dataset("aflw2000", tmp_path)
+    assert listed.published and listed.notes == ()
+    assert (listed.files[0].rows, len(listed.records), len(listed.rejected["no box"])) == (1955, 1947, 8)
+    np.testing.assert_array_equal(listed.records["column"], 2 * listed.records["row"])
+    np.testing.assert_allclose(listed.records["angles"].sum(axis=0), 1947 * np.array([0.003, 0.002, -0.001]))
+    with (tmp_path / "Aflw2000_euler_cls.txt").open("a") as file:
+        file.write("AFLW2000/image99999.jpg\t0\t0\t0\n")
+    publish(tmp_path, "aflw2000")
+    assert load_dataset("aflw2000", tmp_path).notes == ()  # rows are counted in the crop list
+    with (tmp_path / "Aflw2000crop.txt").open("a") as file:
+        file.write("\nAFLW2000/image99999.jpg\n")
+    publish(tmp_path, "aflw2000")
+    assert "1,956 rows, 1,947 usable" in load_dataset("aflw2000", tmp_path).notes[0]
+
+
+def test_lists_in_the_published_format_of_biwi_give_15648_frames(tmp_path, publish):
+    frames = [f"./BIWI/hpdb/{video}/frame_{n:05d}_rgb.png" for video in BIWI_PERSON for n in range(3, 3 + 652)]
+    boxes = [f"{frame}\t227 297 91 91 " for frame in frames]
+    angles = [f"{frame}\t1.5\t-3.0\t45.0\r" for frame in frames]
+    write_lists(tmp_path, boxes, angles, ("biwi_rect.txt", "biwi_angle.txt"))
+    publish(tmp_path, "biwi")
+    listed = load_dataset("biwi", tmp_path)
+    assert listed.published and (listed.notes, listed.rejected) == ((), {})
+    assert len(listed.records) == 15648
+    np.testing.assert_allclose(np.degrees(listed.records["angles"]).sum(axis=0), 15648 * np.array([45, -3, 1.5]))
+    assert len(load_dataset("biwi", tmp_path, "16-8").records) == 8 * 652
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["aflw2000", "biwi"])
+def test_the_published_lists_give_what_the_released_loader_reads(name):
+    expected = json.loads((PARITY / "lists.json").read_text())[name]
+    listed = load_dataset(name, DATA)
+    assert listed.published and not listed.notes
+    check_sums(expected, listed.records)
+    for which, record in (("first", listed.records[0]), ("last", listed.records[-1])):
+        assert f"/{record['path']}" == expected[which]["path"]
+        angles = dict(zip(AXES, record["angles"], strict=True))
+        in_list_order = [angles[axis] for axis in LIST_ORDER]
+        np.testing.assert_allclose(in_list_order, expected[which]["roll_pitch_yaw_radians"], atol=1e-6)
+        assert [record[name] for name in ("column", "row", "size")] == expected[which]["column_row_size"]
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("key", "split", "part"),
+    [("biwi_70", "17-7", "train"), ("biwi_30", "17-7", "test"), ("biwi_30_s3", "17-7-b", "test")],
+)
+def test_the_published_splits_are_found_by_video(key, split, part):
+    check_sums(json.loads((PARITY / "lists.json").read_text())[key], load_dataset("biwi", DATA, split, part).records)
+
+
+@needs_data
+@pytest.mark.parametrize("split", SPLIT_FRAMES)
+def test_the_published_lists_have_the_frames_of_each_split(split):
+    assert len(load_dataset("biwi", DATA, split).records) == SPLIT_FRAMES[split]
+
+
+def check_sums(expected, records):
+    assert len(records) == expected["rows"]
+    totals = [records["angles"][:, AXES.index(axis)].sum() for axis in LIST_ORDER]
+    np.testing.assert_allclose(totals, expected["sum_roll_pitch_yaw_radians"], atol=0.01)
+    assert [records[name].sum() for name in ("column", "row", "size")] == expected["sum_column_row_size"]
+
+
+# --- BIWI splits ---
 
 
 @pytest.fixture
-def publish(monkeypatch):
-    """Let a list be recognised as the published one."""
-
-    def publish(path):
-        monkeypatch.setitem(lists.PUBLISHED_BLOBS, path.name, blob_id(path.read_bytes()))
-        return path
-
-    return publish
-
-
-def test_git_names_a_blob_the_same_way():
-    assert blob_id(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
+def biwi(tmp_path, publish):
+    """The lists of a BIWI of two frames a video."""
+    frames = [f"./BIWI/hpdb/{video}/frame_{n:05d}_rgb.png" for video in BIWI_PERSON for n in (3, 4)]
+    boxes = [f"{frame}\t1 2 3 3 " for frame in frames]
+    angles = [f"{frame}\t10\t20\t30" for frame in frames]
+    write_lists(tmp_path, boxes, angles, ("biwi_rect.txt", "biwi_angle.txt"))
+    publish(tmp_path, "biwi")
+    return tmp_path
 
 
-def test_a_list_is_recognised_by_its_name_and_content(tmp_path, publish):
-    path = publish(crop_list(tmp_path, "a.jpg\t1 2 3 3\nb.jpg\n"))
-    _, file, _ = read_rows(path, parse_box)
-    assert (file.path, file.rows, file.published) == (str(path), 2, True)
-    assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    path.write_bytes(path.read_bytes() + b"c.jpg\n")
-    assert not read_rows(path, parse_box)[1].published
-    other = tmp_path / "biwi_rect.txt"
-    other.write_bytes(b"a.jpg\t1 2 3 3\nb.jpg\n")
-    assert not read_rows(other, parse_box)[1].published
+def test_biwi_has_24_videos_of_20_people_four_of_them_recorded_twice():
+    assert list(BIWI_PERSON) == [f"{video:02d}" for video in range(1, 25)]
+    assert len(set(BIWI_PERSON.values())) == 20
+    for first, second in (("02", "21"), ("03", "15"), ("05", "18"), ("07", "22")):
+        assert BIWI_PERSON[first] == BIWI_PERSON[second]
 
 
-def test_a_box_is_row_then_column_then_size_twice():
-    assert parse_box("12 34 56 56 ") == (12, 34, 56)
-    assert parse_box("-12\t-34  56 56") == (-12, -34, 56)
-    assert parse_box("  ") is None
+@pytest.mark.parametrize(("split", "shared"), [("17-7", {"02", "07", "15"}), ("17-7-b", {"02"}), ("16-8", set())])
+def test_whose_person_is_in_training_too_is_as_stated(split, shared):
+    trained = {person for video, person in BIWI_PERSON.items() if video not in BIWI_SPLITS[split]}
+    assert {video for video in BIWI_SPLITS[split] if BIWI_PERSON[video] in trained} == shared
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("1 2 3", "malformed box"),
-        ("1 2 3 3 3", "malformed box"),
-        ("1 2 3 x", "malformed box"),
-        ("1.0 2 3 3", "malformed box"),
-        ("1 2.0 3 3", "malformed box"),
-        ("1 2 -3 -3", "malformed box"),
-        ("1 2 1e2 1e2", "malformed box"),
-        ("1 2 nan nan", "malformed box"),
-        ("1 2 3 4", "box not square"),
-        ("1 2 0 0", "box not square"),
-    ],
-)
-def test_a_malformed_box_has_a_reason_in_any_list(text, reason):
-    for published in (False, True):
-        with pytest.raises(lists.RowError, match=f"{reason}: expected") as raised:
-            parse_box(text, published)
-        assert raised.value.reason == reason
+def test_videos_are_known_and_persons_only_in_the_published_lists(biwi):
+    records = load_dataset("biwi", biwi).records
+    assert dict(zip(records["video"].tolist(), records["person"].tolist(), strict=True)) == BIWI_PERSON
+    with (biwi / "biwi_rect.txt").open("a") as file:
+        file.write("\n")
+    records = load_dataset("biwi", biwi).records
+    assert records["person"].tolist() == records["video"].tolist() and records["video"][0] == "01"
 
 
-def test_only_in_the_published_lists_a_size_is_cut_and_a_box_that_starts_outside_is_skipped():
-    assert parse_box("1 2 177.0 177.0", published=True) == (1, 2, 177)
-    assert parse_box("1 2 177.9 177", published=True) == (1, 2, 177)
-    assert parse_box("0 0 5 5", published=True) == (0, 0, 5)
-    with pytest.raises(lists.RowError, match="malformed box"):
-        parse_box("1 2 177.0 177.0")
-    for text in ("-1 2 5 5", "1 -2 5 5"):
-        with pytest.raises(lists.RowError, match="box starts outside the image"):
-            parse_box(text, published=True)
+@pytest.mark.parametrize("split", BIWI_SPLITS)
+def test_a_split_tests_on_its_videos_and_trains_on_all_others(split, biwi):
+    test, train = (load_dataset("biwi", biwi, split, part) for part in ("test", "train"))
+    assert set(test.records["video"]) == set(BIWI_SPLITS[split])
+    assert set(train.records["video"]) == set(BIWI_PERSON) - set(BIWI_SPLITS[split])
+    assert (test.split, train.split) == (f"{split} test", f"{split} train")
+    assert test.usable == tuple(test.records["path"])
+    assert len(test.records) + len(train.records) == len(load_dataset("biwi", biwi).records) == 48
 
 
-def test_angles_are_roll_pitch_yaw_and_degrees_become_radians():
-    assert parse_angles("0.1\t-0.2\t0.3\t95\t78\t107", "radians") == (0.1, -0.2, 0.3)
-    assert parse_angles("180\t-90\t60", "degrees") == pytest.approx((math.pi, -math.pi / 2, math.pi / 3))
-    assert parse_angles("6.28\t-6.28\t0", "radians")[:2] == (6.28, -6.28)
-    assert parse_angles("360\t-360\t0", "degrees")[2] == 0
+def test_the_splits_are_as_long_as_their_names_say():
+    assert [len(videos) for videos in BIWI_SPLITS.values()] == [7, 7, 8]
+    assert BIWI_SPLITS.keys() == SPLIT_FRAMES.keys()
+    expected = json.loads((PARITY / "lists.json").read_text())
+    assert SPLIT_FRAMES["17-7"] == expected["biwi_30"]["rows"] == 15648 - expected["biwi_70"]["rows"]
+    assert SPLIT_FRAMES["17-7-b"] == expected["biwi_30_s3"]["rows"]
 
 
-@pytest.mark.parametrize(
-    ("text", "unit", "reason"),
-    [
-        ("0.1\t0.2", "radians", "malformed angles"),
-        ("", "radians", "malformed angles"),
-        ("0.1\tabc\t0.2", "radians", "malformed angles"),
-        ("0.1\tnan\t0.2", "radians", "angle out of range"),
-        ("inf\t0.1\t0.2", "radians", "angle out of range"),
-        ("0.1\t0.2\t-6.29", "radians", "angle out of range"),
-        ("0.1\t361\t0.2", "degrees", "angle out of range"),
-    ],
-)
-def test_malformed_angles_have_a_reason_in_any_list(text, unit, reason):
-    for published in (False, True):
-        with pytest.raises(lists.RowError, match=reason) as raised:
-            parse_angles(text, unit, published)
-        assert raised.value.reason == reason
+def test_the_16_8_split_is_the_seeded_person_disjoint_draw():
+    videos, people = np.array(list(BIWI_PERSON)), np.array(list(BIWI_PERSON.values()))
+    draws = GroupShuffleSplit(100, test_size=7, random_state=0).split(videos, groups=people)
+    drawn = next(videos[test] for _, test in draws if len(test) == 8)
+    assert BIWI_SPLITS["16-8"] == tuple(drawn)
+    test_people = {BIWI_PERSON[video] for video in drawn}
+    assert test_people.isdisjoint(BIWI_PERSON[video] for video in videos if video not in drawn)
 
 
-def test_only_the_published_lists_may_lack_class_columns():
-    assert parse_angles("0.1\t0.2\t0.3\t95", "radians", published=True) == (0.1, 0.2, 0.3)
-    with pytest.raises(lists.RowError, match="three class columns or none"):
-        parse_angles("0.1\t0.2\t0.3\t95", "radians")
+def test_an_unknown_or_empty_split_is_refused(folder, biwi):
+    with pytest.raises(InputError, match="has no split '16-8'"):
+        select_split(read(folder), "16-8", "test")
+    with pytest.raises(InputError, match=r"no split '8-16'; .* 17-7, 17-7-b, 16-8"):
+        load_dataset("biwi", biwi, "8-16")
+    for file in ("biwi_rect.txt", "biwi_angle.txt"):
+        (biwi / file).write_text("\n".join(lines_of(biwi / file)[:2]))
+    with pytest.raises(InputError, match="the test part of the split 16-8 is empty"):
+        load_dataset("biwi", biwi, "16-8")
 
 
-READ = [
-    (b"\xef\xbb\xbf./A/x.jpg\t1 2 3 3 \n", "byte order mark"),
-    (b"\r\n\n./A/x.jpg\t1 2 3 3 \r\n  \r\n", "empty lines"),
-    (b"./A/x.jpg\t1 2 3 3", "no last newline"),
-    (b".\\A\\x.jpg\t1 2 3 3\n", "backslashes"),
-    (b" A//x.jpg \t 1  2 3\t3 ", "spaces"),
-]
+# --- Parts, and images ---
 
 
-@pytest.mark.parametrize("content", [content for content, _ in READ], ids=[name for _, name in READ])
-def test_any_list_may_have(content, tmp_path):
-    rows, file, rejected = read_rows(crop_list(tmp_path, content), parse_box)
-    assert (rows, file.rows, rejected) == ({"A/x.jpg": (1, 2, 3)}, 1, {})
+def test_a_limit_keeps_evenly_spaced_images_and_says_so(folder):
+    listed = read(folder)
+    part = limited(listed, 3)
+    assert part.records["path"].tolist() == listed.records["path"][[0, 3, 6]].tolist()
+    assert part.notes == ("limited to 3 of 7 images, evenly spaced",)
+    assert len(limited(listed, 1).records) == 1
+    for n in (0, 7, 8):
+        assert limited(listed, n) is listed
 
 
-def test_line_endings_may_be_mixed(tmp_path):
-    rows = read_rows(crop_list(tmp_path, "a.JPG\t1 2 3 3\r\nb.jpeg\t4 5 6 6\nc.png\rd.webp\t7 8 9 9"), parse_box)[0]
-    assert rows == {"a.JPG": (1, 2, 3), "b.jpeg": (4, 5, 6), "c.png": None, "d.webp": (7, 8, 9)}
+def test_an_image_lies_below_the_data_folder_even_where_a_system_has_decomposed_its_name(folder):
+    for file in ("crop.txt", "angles.txt"):
+        text = (folder / file).read_text().replace("image00000", "\u00e9").replace("image00001", "e\u0301e\u0301")
+        (folder / file).write_text(text, encoding="utf-8")
+    listed = read(folder)
+    assert listed.records["path"][:2].tolist() == ["AFLW2000/\u00e9.png", "AFLW2000/\u00e9\u00e9.png"]
+    (folder / "AFLW2000/\u00e9.png").touch()
+    (folder / "AFLW2000/e\u0301e\u0301.png").touch()
+    assert all(image_path(listed, record).is_file() for record in listed.records)
 
 
-BAD = [
-    (b"./A/b.jpg 1 2 3 3", "./A/b.jpg 1 2 3 3", "not the path of an image"),  # no tab
-    (b"./A/b.mat\t1 2 3 3", "./A/b.mat", "not the path of an image"),
-    (b"./A/jpg\t1 2 3 3", "./A/jpg", "not the path of an image"),
-    (b"\t1 2 3 3", "", "not the path of an image"),
-    (b"../b.jpg\t1 2 3 3", "../b.jpg", "path outside the data folder"),
-    (b"A/..\\../b.jpg\t1 2 3 3", "A/..\\../b.jpg", "path outside the data folder"),
-    (b"C:\\b.jpg\t1 2 3 3", "C:\\b.jpg", "path outside the data folder"),
-    (b"A/" + 160 * b"b" + b".jpg\t1 2 3 3", "A/" + 160 * "b" + ".jpg", "path too long"),
-    (b"A/\xff\xfe.jpg\t1 2 3 3", "A/\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}.jpg", "not UTF-8 text"),
-    (b"A/b\0.jpg\t1 2 3 3", "A/b\0.jpg", "control character in the path"),
-    (b"A/b.jpg\t1 2 3 \xff", "A/b.jpg", "malformed box"),
-    (b"A/b.jpg\t1 2 3", "A/b.jpg", "malformed box"),
-    (b"A/a.jpg\t4 5 6 6", "A/a.jpg", "listed twice"),
-]
+def test_the_row_of_an_image_is_that_of_its_box(folder):
+    (folder / "crop.txt").write_text("\n".join(["", *lines_of(folder / "crop.txt")]))
+    listed = read(folder)
+    path = listed.records[2]["path"]
+    assert row_of(listed, path) == f"{folder / 'crop.txt'}, line 4, AFLW2000/image00002.png"
 
 
-@pytest.mark.parametrize(("row", "path", "reason"), BAD, ids=[f"{reason}-{n}" for n, (*_, reason) in enumerate(BAD)])
-def test_a_bad_row_is_refused_with_file_and_line_but_rejected_by_reason_in_a_published_list(
-    row, path, reason, tmp_path, publish
-):
-    file = crop_list(tmp_path, b"A/a.jpg\t1 2 3 3\n\n" + row + b"\nA/c.jpg\t7 8 9 9\n")
-    with pytest.raises(InputError, match=rf"300wcrop\.txt, line 3: {reason}: expected .*; got '"):
-        read_rows(file, parse_box)
-    rows, read, rejected = read_rows(publish(file), parse_box)
-    assert rows == {"A/a.jpg": (1, 2, 3), "A/c.jpg": (7, 8, 9)}
-    assert rejected == {reason: [path]}
-    assert read.rows == 3
-
-
-def test_an_image_listed_twice_is_refused_with_both_lines(tmp_path):
-    with pytest.raises(InputError, match=r"line 3: listed twice: expected each image once, and line 1 has this one"):
-        read_rows(crop_list(tmp_path, "a.jpg\nb.jpg\n./a.jpg\t1 2 3 3"), parse_box)
-
-
-def test_a_path_from_the_root_is_refused_but_starts_at_the_data_folder_in_a_published_list(tmp_path, publish):
-    file = crop_list(tmp_path, "/A/x.jpg\t1 2 3 3")
-    with pytest.raises(InputError, match="path outside the data folder"):
-        read_rows(file, parse_box)
-    assert read_rows(publish(file), parse_box)[0] == {"A/x.jpg": (1, 2, 3)}
-
-
-@pytest.mark.parametrize(
-    ("path", "end"),
-    [
-        ("A/x.jpg", "A/x.jpg"),
-        ("./A//x.jpg", "A/x.jpg"),
-        ("C:\\data\\A\\x.jpg", "A/x.jpg"),
-        ("/data/A/x.jpg", "A/x.jpg"),
-        ("/data/B/x.jpg", "x.jpg"),
-        ("/data/xx.jpg", None),
-    ],
-)
-def test_the_longest_end_of_a_path_that_is_known_counts_however_it_is_spelt(path, end):
-    assert known_end(path, {"x.jpg", "A/x.jpg"}) == end
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "hint"),
-    [
-        ("A/x.jpg", "a/X.JPG", "'A/x.jpg' and 'a/X.JPG' differ in their capitals"),
-        ("A/x.jpg", "A/x.png", "'A/x.jpg' and 'A/x.png' differ in their suffix"),
-        ("x.jpg", "A/x.jpg", "'x.jpg' and 'A/x.jpg' differ in their folder"),
-        ("x.jpg", "y.jpg", ""),
-    ],
-)
-def test_in_what_two_names_of_perhaps_the_same_image_differ_is_said(first, second, hint):
-    assert spelling_hint(["z.jpg", first], ["w.jpg", second]).startswith(hint and f"; {hint}")
-
-
-def test_a_path_of_160_characters_is_read_whole(tmp_path):
-    path = "A/" + 154 * "b" + ".jpg"
-    assert list(read_rows(crop_list(tmp_path, path), parse_box)[0]) == [path]
-
-
-def test_a_list_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"absent\.txt: the list cannot be read: No such file"):
-        read_rows(tmp_path / "absent.txt", parse_box)
+def test_a_box_is_judged_by_the_height_and_width_of_its_image(folder):
+    record = read(folder).records[2]  # box 12 10 60 60
+    assert box_error(record, (90, 11, 3)) is None and box_error(record, (13, 100, 3)) is None
+    assert box_error(record, (90, 10, 3)) and box_error(record, (12, 100, 3))

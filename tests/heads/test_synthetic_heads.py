@@ -1,10 +1,8 @@
 """The synthetic dataset: lists and images agree, the same seed writes the same bytes, other data is left alone."""
 
-import contextlib
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +14,7 @@ from PIL import Image
 
 import synthetic_heads
 from rafa.datasets.lists import load_dataset
+from rafa.heads import dataset as heads
 from rafa.script import InputError
 
 SMALL = {"train": 11, "test": 3, "seed": 5}  # two people to train on, two to test on
@@ -28,7 +27,7 @@ LISTS = [
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads") / "data"
-    synthetic_heads.write_dataset(folder, **SMALL, workers=1)
+    heads.write_dataset(folder, **SMALL, workers=1)
     return folder
 
 
@@ -69,14 +68,14 @@ def test_lists_name_the_same_images_and_all_of_them(dataset, part, boxes, angles
 
 
 def test_the_list_reader_gives_back_the_angles_that_were_drawn(monkeypatch, tmp_path):
-    drawn, render = [], synthetic_heads.render_head
+    drawn, render = [], heads.render_head
 
     def note(identity, angles, **options):
         drawn.append(angles)
         return render(identity, angles, **options)
 
-    monkeypatch.setattr(synthetic_heads, "render_head", note)
-    synthetic_heads.write_dataset(tmp_path / "data", train=0, test=3, seed=1, workers=1)
+    monkeypatch.setattr(heads, "render_head", note)
+    heads.write_dataset(tmp_path / "data", train=0, test=3, seed=1, workers=1)
     listed = load_dataset("synthetic", tmp_path / "data")
     np.testing.assert_allclose(listed.records["angles"], drawn, atol=1e-6)
 
@@ -98,7 +97,7 @@ def test_flipped_copies_are_mirror_images_with_mirrored_labels(dataset):
 
 
 def test_landmarks_lie_beside_the_lists_and_those_of_a_flipped_copy_are_mirrored(dataset):
-    landmarks = np.load(dataset / "lists" / synthetic_heads.LANDMARKS)
+    landmarks = np.load(dataset / "lists" / heads.LANDMARKS)
     paths = list(rows_of(dataset, LISTS[0][1]))
     assert landmarks.shape == (len(paths), 3, 68) and landmarks.dtype == np.float32
     flipped = next(number for number, path in enumerate(paths) if "_Flip" in path)
@@ -115,7 +114,7 @@ def test_images_are_written_with_red_as_red(monkeypatch, tmp_path):
     monkeypatch.setattr(
         synthetic_heads, "render_head", lambda *_, **__: (red, {"box": (100, 100, 200), "landmarks": np.zeros((3, 68))})
     )
-    synthetic_heads.write_dataset(tmp_path / "data", train=0, test=1, workers=1)
+    heads.write_dataset(tmp_path / "data", train=0, test=1, workers=1)
     pixel = np.asarray(Image.open(tmp_path / "data/AFLW2000/image00002.jpg"))[200, 200]
     np.testing.assert_allclose(pixel, (255, 0, 0), atol=3)
 
@@ -128,7 +127,7 @@ LIST_SPREADS[75, 99] = (33.6, 36.2, -0.97)
 
 def test_pitch_and_roll_spread_and_agree_by_yaw_as_in_the_published_list():
     rng = np.random.default_rng(0)
-    yaw, pitch, roll = np.degrees([synthetic_heads.random_angles(rng) for _ in range(8000)]).T
+    yaw, pitch, roll = np.degrees([heads.random_angles(rng) for _ in range(8000)]).T
     assert max(np.abs(angle).max() for angle in (yaw, pitch, roll)) < 99
     assert (np.abs(yaw) < 30).mean() == pytest.approx(0.52, abs=0.03)  # 0.67 in the list; more profiles are drawn
     for (low, high), (pitch_spread, roll_spread, correlation) in LIST_SPREADS.items():
@@ -143,7 +142,7 @@ def test_pitch_and_roll_spread_and_agree_by_yaw_as_in_the_published_list():
 
 def test_one_head_in_eight_may_reach_over_the_border():
     rng = np.random.default_rng(0)
-    framings = [synthetic_heads._random_framing(rng) for _ in range(4000)]
+    framings = [heads.random_framing(rng) for _ in range(4000)]
     scales, centres = ([framing[name] for framing in framings] for name in ("scale", "centre"))
     assert 8.5 <= min(scales) < 8.6 and 15.9 < max(scales) <= 16
     off = np.abs(np.array(centres) - (225, 212))
@@ -153,19 +152,19 @@ def test_one_head_in_eight_may_reach_over_the_border():
 
 
 def test_the_same_seed_writes_the_same_bytes_with_one_worker_and_with_two(dataset, tmp_path):
-    synthetic_heads.write_dataset(tmp_path / "again", **SMALL, workers=2)
+    heads.write_dataset(tmp_path / "again", **SMALL, workers=2)
     assert digests(tmp_path / "again") == digests(dataset)
 
 
 def test_the_first_images_do_not_depend_on_how_many_follow(dataset, tmp_path):
-    synthetic_heads.write_dataset(tmp_path / "fewer", train=8, test=1, seed=5, workers=1)
+    heads.write_dataset(tmp_path / "fewer", train=8, test=1, seed=5, workers=1)
     fewer, all_of_them = digests(tmp_path / "fewer"), digests(dataset)
     images = [name for name in fewer if name.endswith(".jpg")]
     assert len(images) == 9 and all(fewer[name] == all_of_them[name] for name in images)
 
 
 def test_another_seed_draws_other_images(dataset, tmp_path):
-    synthetic_heads.write_dataset(tmp_path / "other", train=0, test=1, seed=6, workers=1)
+    heads.write_dataset(tmp_path / "other", train=0, test=1, seed=6, workers=1)
     name = "AFLW2000/image00002.jpg"
     assert (tmp_path / "other" / name).read_bytes() != (dataset / name).read_bytes()
 
@@ -177,81 +176,62 @@ def test_people_of_the_test_part_are_not_in_training(monkeypatch):
         people.append(identity)
         raise InterruptedError
 
-    monkeypatch.setattr(synthetic_heads, "render_head", note)
-    for part in synthetic_heads.PARTS:
+    monkeypatch.setattr(heads, "render_head", note)
+    for part in heads.PARTS:
         for number in range(40):
             with pytest.raises(InterruptedError):
-                synthetic_heads._draw_person(("nowhere", 0, part, number, 1))
+                heads.draw_person(("nowhere", 0, part, number, 1))
     assert len(people) == len(set(people)) == 80
 
 
 def test_a_whole_set_is_kept_and_one_begun_or_of_another_version_drawn_again(dataset, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(synthetic_heads, "_draw_dataset", lambda *_, workers, **options: drawn.append(options))
-    synthetic_heads.ensure_dataset(dataset, **SMALL)
+    monkeypatch.setattr(heads, "write_dataset", lambda folder, **options: drawn.append(options))
+    heads.ensure_dataset(dataset, **SMALL)
     assert not drawn
     for change in ({"seed": 1}, {"train": 10}, {"test": 4}, {"per_person": 2}):
         ((name, value),) = change.items()
         with pytest.raises(InputError, match=f"holds other synthetic heads .* expected .*{name} {value}"):
-            synthetic_heads.ensure_dataset(dataset, **{**SMALL, **change})
-    manifest = json.loads((dataset / synthetic_heads.MANIFEST).read_text())
-    for change in ({"complete": False}, {"version": synthetic_heads.VERSION - 1}):
-        (tmp_path / synthetic_heads.MANIFEST).write_text(json.dumps({**manifest, **change}))
-        synthetic_heads.ensure_dataset(tmp_path, **SMALL)
-    assert drawn == [{**SMALL, "per_person": synthetic_heads.PER_PERSON}] * 2
-
-
-def test_a_set_that_another_program_has_drawn_meanwhile_is_not_drawn_again(dataset, tmp_path, monkeypatch):
-    @contextlib.contextmanager
-    def drawn_meanwhile(path, in_use, wait):
-        assert path.parent == tmp_path and wait
-        shutil.copy(dataset / synthetic_heads.MANIFEST, tmp_path)
-        yield
-
-    monkeypatch.setattr(synthetic_heads, "locked", drawn_meanwhile)
-    monkeypatch.setattr(synthetic_heads, "_draw_dataset", None)
-    synthetic_heads.ensure_dataset(tmp_path, **SMALL)
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", '{"arguments": 5}', '{"arguments": {"train": 1e999}}', "\xff"])
-def test_a_manifest_of_any_shape_is_none(text, tmp_path):
-    (tmp_path / synthetic_heads.MANIFEST).write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match="Give a new folder"):
-        synthetic_heads.ensure_dataset(tmp_path, **SMALL)
+            heads.ensure_dataset(dataset, **{**SMALL, **change})
+    manifest = json.loads((dataset / heads.MANIFEST).read_text())
+    for change in ({"complete": False}, {"version": heads.VERSION - 1}):
+        (tmp_path / heads.MANIFEST).write_text(json.dumps({**manifest, **change}))
+        heads.ensure_dataset(tmp_path, **SMALL)
+    assert drawn == [{**SMALL, "per_person": heads.PER_PERSON}] * 2
 
 
 def test_an_interrupted_set_is_not_whole_and_is_replaced(tmp_path, monkeypatch):
     def stop(job):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(synthetic_heads, "_draw_person", stop)
+    monkeypatch.setattr(heads, "draw_person", stop)
     with pytest.raises(KeyboardInterrupt):
-        synthetic_heads.write_dataset(tmp_path, **SMALL, workers=1)
-    assert not json.loads((tmp_path / synthetic_heads.MANIFEST).read_text())["complete"]
+        heads.write_dataset(tmp_path, **SMALL, workers=1)
+    assert not json.loads((tmp_path / heads.MANIFEST).read_text())["complete"]
     monkeypatch.undo()
     (tmp_path / "AFLW2000").mkdir()
     (tmp_path / "AFLW2000" / "image00009.jpg").touch()
-    synthetic_heads.write_dataset(tmp_path, train=0, test=1, workers=1)
+    heads.write_dataset(tmp_path, train=0, test=1, workers=1)
     assert [path.name for path in (tmp_path / "AFLW2000").iterdir()] == ["image00002.jpg"]
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_folder_with_other_files_is_left_alone(tmp_path, known):
     if known:
-        synthetic_heads.write_dataset(tmp_path, train=0, test=1, workers=1)
+        heads.write_dataset(tmp_path, train=0, test=1, workers=1)
     stranger = tmp_path / "AFLW2000" / "mine.jpg"
     stranger.parent.mkdir(exist_ok=True)
     stranger.write_bytes(b"someone else's")
     before = digests(tmp_path)
     with pytest.raises(InputError, match="Give a new folder"):
-        synthetic_heads.write_dataset(tmp_path, **SMALL)
+        heads.write_dataset(tmp_path, **SMALL)
     assert digests(tmp_path) == before
 
 
 @pytest.mark.parametrize("wrong", [{"train": -1}, {"test": -1}, {"train": 0, "test": 0}])
 def test_nothing_to_draw_is_refused(tmp_path, wrong):
     with pytest.raises(InputError, match="at least one image"):
-        synthetic_heads.write_dataset(tmp_path / "data", **{**SMALL, **wrong})
+        heads.write_dataset(tmp_path / "data", **{**SMALL, **wrong})
     assert not (tmp_path / "data").exists()
 
 
@@ -263,7 +243,7 @@ def run(*arguments):
 def test_the_command_draws_a_set_and_shows_its_progress(tmp_path):
     done = run("--out", tmp_path / "data", "--train", "1", "--test", "1", "--seed", "7", "--workers", "1")
     assert done.returncode == 0
-    manifest = json.loads((tmp_path / "data" / synthetic_heads.MANIFEST).read_text())
+    manifest = json.loads((tmp_path / "data" / heads.MANIFEST).read_text())
     assert manifest["arguments"] == {"train": 1, "test": 1, "seed": 7, "per_person": 8} and manifest["complete"]
     assert done.stderr.splitlines()[-1] == "drawing synthetic heads: 2 of 2 images"
     assert len(digests(tmp_path / "data")) == 2 + 6

@@ -8,6 +8,28 @@ import numpy as np
 NOISE = cv2.resize(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8), (160, 120))
 
 
+def grey(rows: int, columns: int) -> np.ndarray:
+    """An even grey image."""
+    return np.full((rows, columns, 3), 128, np.uint8)
+
+
+def has_colour(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """(h, w) where an image has exactly this colour."""
+    return (image == colour).all(axis=-1)
+
+
+def at(image: np.ndarray, point: np.ndarray) -> tuple[int, int, int]:
+    """The colour at x, y."""
+    column, row = np.round(point).astype(int)
+    return tuple(image[row, column].tolist())
+
+
+def extent(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """First and last row, first and last column of a mask's pixels."""
+    rows, columns = np.nonzero(mask)
+    return rows.min(), rows.max(), columns.min(), columns.max()
+
+
 def write_image(path: Path, image: np.ndarray = NOISE) -> Path:
     """Write an image in the format of the path's suffix; makes its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)

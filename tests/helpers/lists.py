@@ -8,7 +8,7 @@ def write_lists(folder, boxes, angles, names=("crop.txt", "angles.txt")):
     (folder / names[1]).write_bytes("\n".join(angles).encode() + b"\n")
 
 
-def rows_of(path):
+def lines_of(path):
     return path.read_text(encoding="utf-8").splitlines()
 
 

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 import evaluate
-from rafa.datasets.lists import RECORD, Listed, ListFile
+from rafa.datasets.lists import RECORD, Listed
+from rafa.datasets.rows import ListFile
 from rafa.datasets.sets import DATASETS
 from rafa.score import protocol
 from rafa.score.predictions import targets_of

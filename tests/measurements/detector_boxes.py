@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rafa.datasets.check import keep_present
 from rafa.datasets.images import read_image
-from rafa.datasets.lists import Box, Listed, image_path, load_dataset
+from rafa.datasets.lists import Listed, image_path, load_dataset
+from rafa.datasets.rows import Box
 from rafa.media.detectors import MAPPINGS, SAME_FACE, Detector, HaarDetector, Square, YuNetDetector, overlap
 from rafa.pose import AXES
 from rafa.script import number, option_parser, progress, run_script

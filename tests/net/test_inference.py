@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
-import predict
 from data_loaders import crop, mean_of_views, views_of
 from rafa.datasets.lists import Listed, read_lists
 from rafa.files import ROOT
@@ -59,7 +59,7 @@ def test_an_answer_that_is_not_finite_is_refused():
     network.predict_on_batch = lambda crops: dict.fromkeys(
         AXES, np.where(np.arange(len(crops)) == 1, np.nan, 0)[:, None]
     )
-    with pytest.raises(InputError, match="1 of 3 predicted angles are not finite"):
+    with pytest.raises(InputError, match="1 of 3 crops are not finite"):
         predict_angles(network, CROPS[:3])
 
 
@@ -93,17 +93,17 @@ def listed(tmp_path) -> Listed:
     return read_lists(tmp_path / "crop.txt", tmp_path / "angles.txt", "degrees", tmp_path)
 
 
-def test_a_list_becomes_predictions_in_degrees_in_its_order(listed, capsys):
-    predictions = predict_listed(Network(), listed, 0.0, workers=2)
+def test_a_list_becomes_predictions_in_degrees_in_its_order(listed):
+    predictions = predict_listed(partial(predict_angles, Network(), fill=True), listed, 0.0, workers=2)
     colours = np.arange(20)[:, None] * (1, 2, 3)  # RGB
     np.testing.assert_allclose(predictions.predicted, colours, rtol=1e-5)
-    np.testing.assert_allclose(predictions.target, np.tile((3, 2, 1), (20, 1)))
+    np.testing.assert_allclose(predictions.true, np.tile((3, 2, 1), (20, 1)))
     assert predictions.path.tolist() == [f"{number}.png" for number in range(20)]
-    assert set(predictions.margin) == {0.0} and "20 of 20 images" in capsys.readouterr().err
+    assert set(predictions.margin) == {0.0}
 
 
 def test_the_margin_reaches_the_crops(listed):
-    predictions = predict_listed(Network(), listed, 1.0, workers=1)
+    predictions = predict_listed(partial(predict_angles, Network()), listed, 1.0, workers=1)
     assert not predictions.predicted.any() and set(predictions.margin) == {1.0}
 
 
@@ -128,35 +128,32 @@ def test_mirrored_answers_are_turned_back_before_the_mean():
 
 
 def test_several_views_of_a_list_are_their_mean(listed):
-    class Width:
-        """Answers the share of the crop that is not black."""
+    def width(crops):
+        """The pitch is the share of the crop that is not black."""
+        return (crops.max(axis=3) > 0).mean(axis=(1, 2))[:, None] * (0, 1, 0)
 
-        def predict_on_batch(self, crops):
-            share = (crops.max(axis=3) > 0).mean(axis=(1, 2))[:, None]
-            return {"yaw": 0 * share, "pitch": share, "roll": 0 * share}
-
-    single = [np.radians(predict_listed(Width(), listed, m, 1).predicted[5, 1]) for m in (0.5, 0.4, 0.6)]
-    found = predict_listed(Width(), listed, 0.5, 2, views=6)
-    assert np.radians(found.predicted[5, 1]) == pytest.approx(np.mean(single)) and set(found.margin) == {0.5}
+    single = [np.radians(predict_listed(width, listed, m, 1).predicted[5, 1]) for m in (0.5, 0.4, 0.6)]
+    mean = predict_listed(width, listed, 0.5, 2, views=6)
+    assert np.radians(mean.predicted[5, 1]) == pytest.approx(np.mean(single)) and set(mean.margin) == {0.5}
 
 
 # --- Exported networks ---
 
 
-def onnx_file(path, side=224, number="b", kind="FLOAT"):
+def onnx_file(path, side=224, axes=AXES):
     """An ONNX file whose answers are the means of red, green and blue in thousandths of a radian."""
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
-    info, nodes, of = onnx.helper.make_tensor_value_info, onnx.helper.make_node, getattr(onnx.TensorProto, kind)
+    info, nodes, of = onnx.helper.make_tensor_value_info, onnx.helper.make_node, onnx.TensorProto.FLOAT
     graph = onnx.helper.make_graph(
         [
             nodes("ReduceMean", ["crop", "places"], ["means"], keepdims=0),
             nodes("Mul", ["means", "scale"], ["angles"]),
-            nodes("Split", ["angles"], list(AXES), axis=1, num_outputs=3),
+            nodes("Split", ["angles"], list(axes), axis=1, num_outputs=3),
         ],
         "means",
-        [info("crop", of, [number, side, side, 3])],
-        [info(axis, of, [number, 1]) for axis in reversed(AXES)],
+        [info("crop", of, ["b", side, side, 3])],
+        [info(axis, of, ["b", 1]) for axis in reversed(axes)],
         [
             onnx.helper.make_tensor("places", onnx.TensorProto.INT64, [2], [1, 2]),
             onnx.helper.make_tensor("scale", of, [], [1e-3]),
@@ -178,20 +175,13 @@ def test_an_exported_network_answers_by_name_and_in_every_batch_size(tmp_path):
 def test_exported_networks_are_refused_by_name_where_they_cannot_be_used(tmp_path, monkeypatch):
     network = onnx_file(tmp_path / "means.onnx")
     (tmp_path / "damaged.onnx").write_bytes(b"not ONNX")
-    with pytest.raises(InputError, match=r"damaged\.onnx is damaged or not an ONNX file"):
+    with pytest.raises(InputError, match=r"damaged\.onnx is damaged"):
         ExportedNetwork(tmp_path / "damaged.onnx")
-    for other in ({"side": 112}, {"number": 1}, {"kind": "DOUBLE"}):
-        expected = r"other\.onnx is not a network of this suite: expected crops \(b, 224, 224, 3\) .*; it takes crop "
-        with pytest.raises(InputError, match=expected):
+    for other in ({"side": 112}, {"axes": ("yaw", "pitch", "tilt")}):
+        with pytest.raises(InputError, match=r"other\.onnx is not a network of this suite"):
             ExportedNetwork(onnx_file(tmp_path / "other.onnx", **other))
-    for option in ("--explain", "--export"):
-        paths = [str(tmp_path / "a.jpg")] if option == "--explain" else []
-        with pytest.raises(InputError, match=rf"means\.onnx is an exported network; {option} needs .* \.keras"):
-            predict.main([*paths, "--weights", network, option, str(tmp_path / "out")])
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(
-        InputError, match=r"means\.onnx: an ONNX file needs onnxruntime, .* pip install onnxruntime==1\."
-    ):
+    with pytest.raises(InputError, match=r"pip install onnxruntime==1\."):
         ExportedNetwork(network)
 
 
@@ -209,7 +199,7 @@ def test_exported_networks_predict_and_are_scored_without_tensorflow(listed, tmp
     network = ["--weights", onnx_file(tmp_path / "means.onnx")]
     box = ["--box", "0", "0", "40", "--margin", "0"]
     lists = ["--lists", str(tmp_path / "crop.txt"), str(tmp_path / "angles.txt"), "--angle-unit", "degrees"]
-    scores = ["evaluate.py", "lists", *lists, "--data-dir", str(tmp_path), "--bootstrap-samples", "20"]
+    scores = ["evaluate.py", "lists", *lists, "--data-dir", str(tmp_path)]
     row = ",".join(f"{np.degrees(mean / 1000):.4f}".rstrip("0") for mean in (9, 18, 27))  # RGB of the image
     predicts = ["predict.py", str(tmp_path / "9.png"), *box]
     for command, expected in ((predicts, f"{row},ok"), (scores, "means.onnx (exported to ONNX, run by onnxruntime 1.")):

@@ -2,39 +2,39 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.lists import read
 
-from data_loaders import Shard, training_batches
+from data_loaders import KeptImages, Shard, training_batches
+from rafa.files import ROOT
 from rafa.script import InputError
 from rafa.train.devices import Devices, this_machine
 
-ROOT = Path(__file__).parents[2]
-SHARED = str(ROOT / "tests/shared_training.py")
+PROGRAM = str(ROOT / "tests/helpers/several_devices.py")
 
 
-def of_machine(machine, machines):
-    """The environment of a process that plays a machine."""
-    config = {"cluster": {"worker": machines}, "task": {"type": "worker", "index": machine}}
-    return os.environ | {"TF_CONFIG": json.dumps(config) if machines else ""}
+def of_machine(index, machines):
+    """The environment of a process that plays a machine, the first of them the chief."""
+    config = {"cluster": {"chief": machines[:1], "worker": machines[1:]}}
+    config["task"] = {"type": "worker" if index else "chief", "index": max(0, index - 1)}
+    return os.environ | {"TF_CONFIG": json.dumps(config) if machines else "", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def start(devices, folder, machine=None, machines=()):
-    command = [sys.executable, SHARED, str(devices), str(folder)]
-    return subprocess.Popen(command, env=of_machine(machine, machines), stdout=subprocess.PIPE, text=True)
+def start(*command, index=0, machines=()):
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    return subprocess.Popen([sys.executable, *map(str, command)], env=of_machine(index, machines), **piped)
 
 
 def result_of(process):
-    out, _ = process.communicate(timeout=500)
-    assert process.returncode == 0
+    out, said = process.communicate(timeout=500)
+    assert process.returncode == 0, said
+    assert "retracing" not in said
     return json.loads(out.splitlines()[-1])
 
 
@@ -46,29 +46,25 @@ def free_addresses(count):
     return addresses
 
 
+# --- The same numbers ---
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The losses of ten steps on one device, and its folder."""
     folder = tmp_path_factory.mktemp("alone")
-    return result_of(start(1, folder)), folder
-
-
-def losses_of(result):
-    return np.array([list(step.values()) for step in result["losses"]])
+    return result_of(start(PROGRAM, 1, "training", folder)), folder
 
 
 def assert_same(found, alone):
-    np.testing.assert_allclose(losses_of(found), losses_of(alone), rtol=1e-5)
-    for ours, theirs in zip(found["averages"], alone["averages"], strict=True):
+    np.testing.assert_allclose(found["losses"], alone["losses"], rtol=1e-5)
+    for ours, theirs in zip(found["clipped"], alone["clipped"], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_two_devices_give_the_losses_of_one_and_a_checkpoint_that_one_reads(alone, tmp_path):
-    found = result_of(start(2, tmp_path))
-    assert found["devices"] == 2
+    found = result_of(start(PROGRAM, 2, "training", tmp_path))
+    assert found["devices"] == 2 and np.std(found["losses"], axis=0).min() > 1e-3
     assert_same(found, alone[0])
-    assert losses_of(found).std(axis=0).min() > 1e-3
     from rafa_model import load_rafa_net
 
     one, two = (load_rafa_net(folder / "network.keras") for folder in (alone[1], tmp_path))
@@ -79,133 +75,81 @@ def test_two_devices_give_the_losses_of_one_and_a_checkpoint_that_one_reads(alon
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_machines_give_the_losses_of_one_process(count, alone, tmp_path):
-    addresses = free_addresses(count)
-    processes = [start(1, tmp_path, machine, addresses) for machine in range(count)]
+    machines = free_addresses(count)
+    processes = [start(PROGRAM, 1, "training", tmp_path, index=index, machines=machines) for index in range(count)]
     for found in [result_of(process) for process in processes]:
         assert found["devices"] == count
         assert_same(found, alone[0])
 
 
-@pytest.mark.parametrize("name", ["mean", "variance"])
-def test_devices_share_the_mean_of_their_moving_averages(name, two_devices):
-    before, after = np.array(two_devices["statistics"][name])
-    assert (before[0] != before[1]).all()
-    np.testing.assert_allclose(after, [before.mean(axis=0)] * 2, rtol=1e-6)
+@pytest.fixture(scope="module")
+def each():
+    return result_of(start(PROGRAM, 2, "each"))
 
 
-def test_a_machine_that_waits_for_the_others_is_ended_by_ctrl_c():
-    code = "from rafa.train.devices import all_devices, this_machine; all_devices(this_machine())"
-    environment = of_machine(0, free_addresses(2))
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
-    try:
-        assert b"waiting for the others; Ctrl-C ends it" in process.stdout.readline()
-        time.sleep(2)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == -signal.SIGINT
-    finally:
-        process.kill()
+def test_devices_share_the_mean_of_their_moving_averages(each):
+    for before, after in zip(*each["statistics"], strict=True):
+        assert before[0] != before[1]
+        np.testing.assert_allclose(after, [np.mean(before, axis=0)] * 2, rtol=1e-6)
 
 
-_STARTED = """
-import signal, sys
-from rafa.train.devices import all_devices, this_machine
-before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-devices = all_devices(this_machine())
-assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-devices.refuse_unlike({"--seed": 1, "the lists": ["a", "b"]})
-print("alike")
-devices.refuse_unlike({"--seed": int(sys.argv[1]), "the lists": ["a", "b"], "--limit": 5 + int(sys.argv[1])})
-"""
+def test_an_overflow_on_one_of_two_devices_skips_the_step_on_both(each):
+    (kernel, scale), (moved, kept) = each["overflow"]
+    assert kernel == [[[1]], [[1]]] and scale == kept == 2.0**14
+    np.testing.assert_allclose(moved, [[[0.8]], [[0.8]]], rtol=1e-6)
 
 
-def test_machines_that_were_not_started_alike_are_all_refused():
-    machines = free_addresses(2)
-    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
-    both = [
-        subprocess.Popen([sys.executable, "-c", _STARTED, str(machine)], env=of_machine(machine, machines), **piped)
-        for machine in range(2)
+# --- What of a batch ---
+def test_a_machine_reads_its_part_of_every_batch(folder):
+    samples = np.arange(12)
+    assert [Shard(index, 3).of(samples, 6).tolist() for index in range(3)] == [
+        [0, 1, 6, 7],
+        [2, 3, 8, 9],
+        [4, 5, 10, 11],
     ]
-    for process in both:
-        out, said = process.communicate(timeout=200)
-        assert out.endswith("alike\n")
-        assert "InputError: the machines were not started alike, they differ in --seed, --limit; start" in said
-    Devices().refuse_unlike({"--seed": 1})
+    assert Shard().of(samples, 6).tolist() == samples.tolist()
+
+    def batches(shard):
+        return list(training_batches(KeptImages(read(folder), 0.5), 3, seed=0, epoch=1, workers=2, shard=shard))
+
+    for (crops, targets), *parts in zip(
+        batches(Shard()), *(batches(Shard(index, 3)) for index in range(3)), strict=True
+    ):
+        np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), crops)
+        for axis, angles in targets.items():
+            np.testing.assert_array_equal(np.concatenate([part[1][axis] for part in parts]), angles)
 
 
-def test_a_machine_reads_its_part_of_every_batch():
-    parts = [Shard(index, 3).places(12, 6).tolist() for index in range(3)]
-    assert parts == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
-    assert Shard().places(12, 6).tolist() == list(range(12))
-
-
-def test_the_parts_of_all_machines_are_the_batches_of_one(folder):
-    def first_batches(share):
-        batches = training_batches(read(folder), 6, 0.5, seed=0, workers=2, share=share)
-        return [next(batches) for _ in range(2)]
-
-    whole, parts = first_batches(Shard()), zip(*(first_batches(Shard(index, 3)) for index in range(3)), strict=True)
-    for (crops, true), part in zip(whole, parts, strict=True):
-        np.testing.assert_array_equal(np.concatenate([each[0] for each in part]), crops)
-        for axis, angles in true.items():
-            np.testing.assert_array_equal(np.concatenate([each[1][axis] for each in part]), angles)
-
-
-def test_a_batch_that_cannot_be_shared_is_refused(capsys):
+def test_what_the_devices_cannot_do_is_refused(capsys):
     devices = Devices()
-    devices.count = 3
-    with pytest.raises(InputError, match=r"batches of 16 images cannot be shared equally by 3 devices: .* 15 or 18"):
-        devices.check(16, False)
-    with pytest.raises(InputError, match="such as 3 or 6"):
-        devices.check(2, False)
-    devices.check(15, False)
-    devices.strategy = object()
-    devices.check(15, False)
-    assert "3 devices: each takes 5 of 15 images" in capsys.readouterr().out
-    with pytest.raises(InputError, match="--xla compiles the step of one device, and there are 3"):
-        devices.check(15, True)
+    devices.check(16, xla=True)
+    devices.strategy, devices.count = object(), 3
+    with pytest.raises(InputError, match="--batch-size 18"):
+        devices.check(16)
+    with pytest.raises(InputError, match="--xla"):
+        devices.check(15, xla=True)
+    assert capsys.readouterr().out == ""
+    devices.check(15)
+    assert "3 devices, 5 images" in capsys.readouterr().out
 
 
-def test_a_lost_machine_is_said_in_one_line():
-    from rafa.net.backend import tf
-
-    def fail():
-        raise tf.errors.UnavailableError(None, None, "Socket closed")
-
-    with pytest.raises(InputError, match=r"^machine 1 of 2 .* has lost another machine .* with --resume$"):
-        Devices(machine=Shard(1, 2))._lost_machines_said(fail)()
-    with pytest.raises(tf.errors.UnavailableError):
-        Devices()._lost_machines_said(fail)()
-
-
-@pytest.mark.slow
-def test_a_training_that_lost_a_machine_ends_and_resumes(folder):
-    lists = ["--train-lists", folder / "crop.txt", folder / "angles.txt"]
-    lists += ["--test-lists", folder / "crop.txt", folder / "angles.txt", "--data-dir", folder]
-    small = ["--backbone", "tiny", "--weights", "none", "--batch-size", 6, "--watch-every", 0, "--workers", 2]
-
-    def train(machine, machines, *more):
-        command = [sys.executable, ROOT / "train_rafa-net.py", "--run-dir", folder / "run", *more]
-        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([str(part) for part in command], env=of_machine(machine, machines), **piped)
-
-    machines = free_addresses(2)
-    both = [train(machine, machines, *lists, *small, "--epochs", 1000) for machine in range(2)]
-    while not (folder / "run/last.keras").exists():
-        assert all(process.poll() is None for process in both)
-        time.sleep(0.1)
-    both[1].kill()
-    _, said = both[0].communicate(timeout=200)
-    assert both[0].returncode == 2 and "has lost another machine of this training" in said and "Traceback" not in said
-    assert said.count("--resume") == 1
-    done = len((folder / "run/metrics.csv").read_text().splitlines()) - 1
-    machines = free_addresses(2)
-    both = [train(machine, machines, "--resume", "--epochs", done + 1) for machine in range(2)]
-    for process in both:
-        _, said = process.communicate(timeout=500)
-        assert process.returncode == 0, said
-    assert (folder / "run/result.json").exists()
-    assert len((folder / "run/metrics.csv").read_text().splitlines()) == done + 2
-    assert json.loads((folder / "run/run.json").read_text())["resumed"][0]["machines"] == 2
+# --- Machines ---
+@pytest.mark.parametrize(
+    ("text", "index", "count"),
+    [
+        ("", 0, 1),
+        ("{}", 0, 1),
+        ('{"cluster": {}, "task": {"type": "worker", "index": 0}}', 0, 1),
+        ('{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}', 0, 1),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}', 0, 1),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}', 1, 2),
+        ('{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "chief", "index": 0}}', 0, 3),
+        ('{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": "1"}}', 2, 3),
+    ],
+)
+def test_tf_config_says_which_machine_this_is_a_chief_first(text, index, count, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert this_machine() == Shard(index, count)
 
 
 @pytest.mark.parametrize(
@@ -213,34 +157,57 @@ def test_a_training_that_lost_a_machine_ends_and_resumes(folder):
     [
         "{",
         "[]",
-        "{}",
-        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
-        '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "ps", "index": 0}}',
-        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}',
-        '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}',
-        '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}',
-        *(
-            f'{{"cluster": {{"worker": ["a:1", "b:1"]}}, "task": {{"type": "worker", "index": {index}}}}}'
-            for index in ("Infinity", "NaN", "0.9", "true", "false", '"0"', "-1", "null")
-        ),
-        *(
-            f'{{"cluster": {{"worker": ["a:1", "{address}"]}},\n "task": {{"type": "worker", "index": 0}}}}'
-            for address in ("a:1", "b", "b:", "b:0", "b:65536", "b:-1", "b:x", ":1", "a:b:1", "[a:1", "\\ud800:1")
-        ),
+        '{"cluster": {"worker": ["a:1", "b:1"]}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "ps", "index": 0}}',
     ],
 )
 def test_a_wrong_tf_config_is_refused(text, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(InputError, match=r"^TF_CONFIG is .*; expected all machines as host:port, none twice, .* {.*$"):
+    with pytest.raises(InputError, match=r"^TF_CONFIG is .*as in"):
         this_machine()
 
 
-def test_tf_config_says_which_machine_this_is(monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}')
-    assert this_machine() == Shard(1, 2)
-    monkeypatch.setenv(
-        "TF_CONFIG", '{"cluster": {"worker": ["[::1]:1", "10.0.0.2:1"]}, "task": {"type": "worker", "index": 0}}'
-    )
-    assert this_machine() == Shard(0, 2)
-    monkeypatch.delenv("TF_CONFIG")
-    assert this_machine() == Shard(0, 1)
+_STARTED = """
+import sys
+from rafa.train.devices import all_devices, this_machine
+devices = all_devices(this_machine())
+devices.refuse_unlike({"seed": 1, "lists": ["a", "b"]})
+print("alike")
+devices.refuse_unlike({"seed": int(sys.argv[1]), "lists": ["a", "b"]})
+"""
+
+
+def test_machines_that_were_not_started_alike_are_all_refused():
+    machines = free_addresses(2)
+    both = [start("-c", _STARTED, index, index=index, machines=machines) for index in range(2)]
+    for process in both:
+        out, said = process.communicate(timeout=200)
+        assert out.endswith("alike\n") and "InputError: the machines differ" in said
+    Devices().refuse_unlike({"seed": 1})
+
+
+@pytest.mark.slow
+def test_a_training_that_lost_a_machine_ends_and_resumes(folder):
+    lists = [folder / "crop.txt", folder / "angles.txt"]
+    command = ["--train-lists", *lists, "--test-lists", *lists, "--data-dir", folder, "--backbone", "tiny"]
+    command += ["--weights", "none", "--batch-size", 6, "--evaluate-every", 0, "--workers", 2, "--epochs", 1000]
+
+    def train(*more):
+        machines, script = free_addresses(2), ROOT / "train_rafa-net.py"
+        return [start(script, "--run-dir", folder / "run", *more, index=k, machines=machines) for k in range(2)]
+
+    both = train(*command)
+    while not (folder / "run/last.keras").exists():
+        assert all(process.poll() is None for process in both)
+        time.sleep(0.1)
+    both[1].kill()
+    _, said = both[0].communicate(timeout=200)
+    assert both[0].returncode == 2 and "has lost another" in said and "Traceback" not in said
+    assert said.splitlines()[-1].count("--resume") == 1
+    done = len((folder / "run/metrics.csv").read_text().splitlines()) - 1
+    for process in train("--resume", "--epochs", done + 1):
+        _, said = process.communicate(timeout=500)
+        assert process.returncode == 0, said
+    assert (folder / "run/result.json").exists()
+    assert len((folder / "run/metrics.csv").read_text().splitlines()) == done + 2
