@@ -1,25 +1,12 @@
-"""Maps are the gradients they claim to be, weights add up to 1, and panels show the angles of the rows."""
-
-import sys
-from pathlib import Path
+"""Maps are the gradients they claim to be, and weights add up to 1."""
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
-from scipy.stats import spearmanr
 
 import rafa_model
-from rafa.datasets.images import read_image
-from rafa.media import drawing as figures
-from rafa.media.sources import Face, Frame, Source
 from rafa.net import explain
 from rafa.net.backend import keras
-from rafa.net.inference import predict_angles
-from rafa.pose import AXES, AXIS_COLOURS
-from rafa.script import InputError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "measurements"))
-import explanations
+from rafa.pose import AXES
 
 # Pale, so that the attention of a random network is no choice of one cell: that would make cells equal, and maxima tie.
 CROPS = np.random.default_rng(0).integers(95, 135, (2, 224, 224, 3), np.uint8)
@@ -41,13 +28,8 @@ def explainer(gated):
 
 
 @pytest.fixture(scope="module")
-def found(explainer):
+def explanation(explainer):
     return explainer(CROPS)
-
-
-@pytest.fixture(scope="module")
-def angles(gated):
-    return predict_angles(gated, CROPS)
 
 
 # --- Maps -------------------------------------------------------------------------------------------------------------
@@ -64,41 +46,44 @@ def slope(tail, attended, direction, step):
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_each_cell_of_l_says_how_the_angle_follows_that_cell(gated, found, axis):
+def test_each_cell_of_l_says_how_the_angle_follows_that_cell(gated, explanation, axis):
     first, tail = halves(gated, axis)
     attended = first.predict_on_batch(CROPS.astype("float32"))
-    for row, column in ((3, 3), *np.argwhere(np.abs(found.local[axis][0]) == np.abs(found.local[axis][0]).max())):
+    size = np.abs(explanation.local[axis][0])
+    for row, column in ((3, 3), *np.argwhere(size == size.max())):
         direction = np.zeros_like(attended)
         direction[:, row, column] = attended[:, row, column]
         expected = slope(tail, attended, direction, 2e-4)
-        scale = np.abs(found.local[axis]).max()
-        assert found.local[axis][:, row, column] == pytest.approx(expected, abs=0.05 * float(scale))
+        scale = np.abs(explanation.local[axis]).max()
+        assert explanation.local[axis][:, row, column] == pytest.approx(expected, abs=0.05 * float(scale))
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_each_cell_of_m_weighs_its_channels_by_the_mean_gradient(gated, found, axis):
+def test_each_cell_of_m_weighs_its_channels_by_the_mean_gradient(gated, explanation, axis):
     first, tail = halves(gated, axis)
     attended = first.predict_on_batch(CROPS.astype("float32"))
     direction = np.broadcast_to(attended[:, 2:3, 4:5], attended.shape)  # the channels of one cell, everywhere
     expected = slope(tail, attended, direction, 2e-4) / 49
-    assert found.mean[axis][:, 2, 4] == pytest.approx(expected, rel=0.05, abs=0.02 * float(np.abs(expected).max()))
+    assert explanation.mean[axis][:, 2, 4] == pytest.approx(
+        expected, rel=0.05, abs=0.02 * float(np.abs(expected).max())
+    )
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_attention_is_the_layer_s_own_and_rows_add_up_to_one(gated, found, axis):
+def test_attention_is_the_layer_s_own_and_rows_add_up_to_one(gated, explanation, axis):
     expected = keras.Model(gated.input, gated.get_layer(f"{axis}_self_attention").output[1]).predict_on_batch(CROPS)
-    assert found.attention[axis] == pytest.approx(expected, abs=1e-5)
-    assert found.attention[axis].shape == (2, 49, 49)
-    assert found.attention[axis].sum(axis=-1) == pytest.approx(1, abs=1e-5)
-    assert found.gates == pytest.approx({"yaw": 0.5, "pitch": -0.25, "roll": 2.0})
+    assert explanation.attention[axis] == pytest.approx(expected, abs=1e-5)
+    assert explanation.attention[axis].shape == (2, 49, 49)
+    assert explanation.attention[axis].sum(axis=-1) == pytest.approx(1, abs=1e-5)
+    assert explanation.gates == pytest.approx({"yaw": 0.5, "pitch": -0.25, "roll": 2.0})
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_region_weights_say_how_much_a_region_counts_in_what_the_last_layer_sees(gated, found, axis):
+def test_region_weights_say_how_much_a_region_counts_in_what_the_last_layer_sees(gated, explanation, axis):
     names = [gated.get_layer(f"{axis}_regions").output, gated.get_layer(f"{axis}_weighted_attention").output[0]]
     regions, seen = keras.Model(gated.input, names).predict_on_batch(CROPS)
-    assert np.einsum("bn,bnc->bc", found.regions[axis], regions) == pytest.approx(seen, rel=1e-3, abs=1e-4)
-    assert found.regions[axis].sum(axis=-1) == pytest.approx(1, abs=1e-5)
+    assert np.einsum("bn,bnc->bc", explanation.regions[axis], regions) == pytest.approx(seen, rel=1e-3, abs=1e-4)
+    assert explanation.regions[axis].sum(axis=-1) == pytest.approx(1, abs=1e-5)
 
 
 def test_region_boxes_lie_where_the_network_pools():
@@ -114,204 +99,8 @@ def test_region_boxes_lie_where_the_network_pools():
     assert boxes.shape == (35, 4) and boxes[-1].tolist() == [0, 0, 1, 1]
 
 
-def test_rules_take_signs_as_they_say():
+def test_the_rules_take_signs_as_they_say():
     mean, local = ({axis: sign * np.array([[[1.0, -2.0]]]) for axis in AXES} for sign in (1, -3))
-    found, angles = explain.Explanation(mean, local, {}, {}, {}), np.array([[-0.5, 0.5, 0.1]])
-    assert found.cam("yaw", angles).tolist() == [[[3, 6]]]
-    assert found.cam("yaw", angles, "absolute").tolist() == [[[1, 2]]]
-    assert found.cam("yaw", angles, "positive").tolist() == [[[1, 0]]]
-    assert found.cam("yaw", angles, "towards").tolist() == [[[0, 2]]]
-    assert found.cam("pitch", angles, "towards").tolist() == [[[1, 0]]]
-
-
-# --- Panels -----------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def explanations_of(explainer, monkeypatch):
-    """`Explanations` of the network that is traced already."""
-    monkeypatch.setattr(explain, "Explainer", lambda model: explainer)
-    return lambda *arguments, **options: explain.Explanations(None, *arguments, **options)
-
-
-def frame_of(name, number, *faces):
-    return Frame(Source(f"elsewhere/{name}", Path("sub", name), "image"), number, CROPS[0], faces=list(faces))
-
-
-def test_a_face_gets_a_panel_and_each_of_its_images_by_itself(explainer, explanations_of, angles, tmp_path):
-    sink = explanations_of(tmp_path, (0, 6), singles=True)
-    sink.write(frame_of("a.png", None, Face((0, 0, 224), CROPS[1:2], angles[1])))
-    names = {f"{kind}-{axis}": f"a-png-face0-{kind}-{axis}.png" for kind in explain.KINDS for axis in AXES}
-    assert {path.name for path in (tmp_path / "sub").iterdir()} == {"a-png-face0.png", *names.values()}
-    panel = read_image(tmp_path / "sub" / "a-png-face0.png")
-    assert panel.shape[0] > 4 * 280 and panel.shape[1] > 3 * 280
-    found = explainer(CROPS[1:])
-    expected = {f"attention-{axis}": found.attention[axis][0].mean(axis=0) for axis in AXES}
-    expected |= {f"cell-{axis}": found.attention[axis][0, 6] for axis in AXES}
-    for name, weights in expected.items():
-        overlay = figures.overlay_attention(CROPS[1], weights, 6 if name.startswith("cell") else None)
-        assert np.abs(read_image(tmp_path / "sub" / names[name]).astype(int) - overlay).max() <= 2
-    for axis in AXES:
-        overlay = figures.overlay_regions(CROPS[1], found.regions[axis][0], explain.region_boxes())
-        assert np.abs(read_image(tmp_path / "sub" / names[f"regions-{axis}"]).astype(int) - overlay).max() <= 2
-        heat = np.abs(found.local[axis][0])
-        overlay = figures.overlay_heat(CROPS[1], heat / heat.max())
-        assert np.abs(read_image(tmp_path / "sub" / names[f"gradcam-{axis}"]).astype(int) - overlay).max() <= 2
-
-
-def test_the_panel_has_the_angles_of_the_rows(explanations_of, tmp_path, monkeypatch):
-    shown = []
-    monkeypatch.setattr(figures, "panel", lambda images, titles, *a, **k: shown.append((titles, k)) or CROPS[0])
-    sink = explanations_of(tmp_path)
-    sink.write(frame_of("a.png", None, Face((0, 0, 224), CROPS[:1], np.radians((12.34, -5, 0.5)))))
-    [(titles, options)] = shown
-    assert titles[:3] == ("(a) yaw +12.3°: Grad-CAM", "(b) pitch -5.0°: Grad-CAM", "(c) roll +0.5°: Grad-CAM")
-    assert titles[3:6] == tuple(
-        f"{axis}: attention, mean of all cells, γ {gate}"
-        for axis, gate in zip(AXES, ("+0.500", "-0.250", "+2.000"), strict=True)
-    )
-    assert options["title"] == "a.png, face 0"
-
-
-def test_another_rule_and_another_cell_draw_another_image(found, angles):
-    usual = explain.explanation_tiles(CROPS[0], found, angles)
-    other = explain.explanation_tiles(CROPS[0], found, angles, cell=(6, 0), rule="absolute")
-    for kind, same in (("gradcam", False), ("attention", True), ("cell", False), ("regions", True)):
-        assert (usual[kind]["yaw"][1] == other[kind]["yaw"][1]).all() == same
-
-
-def test_faces_of_a_video_are_told_apart_by_frame_and_face(explanations_of, angles, tmp_path):
-    faces = [Face((0, 0, 224), CROPS[:1], angles[0]), Face((0, 0, 9), CROPS[1:2], angles[1], number=1)]
-    explanations_of(tmp_path).write(frame_of("v.mp4", 12, *faces))
-    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == [
-        "v-mp4-frame000012-face0.png",
-        "v-mp4-frame000012-face1.png",
-    ]
-
-
-# --- Measuring (tests/measurements/explanations.py) -------------------------------------------------------------------
-def test_the_share_inside_a_mask_is_one_for_mass_inside_and_the_area_for_an_even_map():
-    mask = np.zeros((224, 224), bool)
-    mask[:112] = True
-    above, even = np.zeros((7, 7)), np.ones((7, 7))
-    above[1] = 1
-    maps = np.array([[above, above[::-1], even], [0 * even, above, above]])
-    shares = explanations.shares_inside(maps, np.stack([mask, ~mask]))
-    assert shares == pytest.approx(np.array([[1, 0, 0.5], [0.5, 0, 0]]))
-
-
-def test_agreement_is_spearman_s_rank_correlation_and_0_for_a_map_that_says_nothing():
-    rng = np.random.default_rng(1)
-    maps, effects = rng.integers(0, 9, (2, 3, 7, 7)).astype(float), rng.integers(0, 9, (2, 3, 49)).astype(float)
-    maps[1, 2] = 5
-    found = explanations.agreements(maps, effects)
-    assert found[0, 1] == pytest.approx(spearmanr(maps[0, 1].ravel(), effects[0, 1])[0])
-    assert found[1, 0] == pytest.approx(spearmanr(maps[1, 0].ravel(), effects[1, 0])[0])
-    assert found[1, 2] == 0
-
-
-def test_covering_a_cell_shows_which_angle_it_moves():
-    class Stub:
-        """Yaw is the brightness of the cell in row 2, column 5; nothing moves the others."""
-
-        def predict_on_batch(self, crops):
-            seen = crops[:, 64:96, 160:192].mean(axis=(1, 2, 3))[:, None]
-            return {"yaw": seen, "pitch": 0 * seen, "roll": 0 * seen}
-
-    image = np.full((224, 224, 3), 50, np.uint8)
-    image[64:96, 160:192] = 250
-    effects = explanations.occlusion_effect(Stub(), image)
-    assert np.flatnonzero(effects[0]).tolist() == [2 * 7 + 5] and effects[0].max() > 150
-    assert (effects[1:] == 0).all()
-
-
-def test_synthetic_heads_are_the_same_for_a_seed_and_lie_in_their_masks():
-    (crops, masks), (again, _) = explanations.synthetic_crops(2, 3), explanations.synthetic_crops(2, 3)
-    assert (crops == again).all() and crops.shape == (2, 224, 224, 3) and masks.shape == (2, 224, 224)
-    assert ((masks.mean(axis=(1, 2)) > 0.3) & (masks.mean(axis=(1, 2)) < 0.95)).all()
-    assert masks[:, 100:124, 100:124].all()
-
-
-def test_a_mask_has_the_crop_of_its_image(monkeypatch):
-    mask = np.zeros((300, 300), bool)
-    mask[120:190, 80:200] = True
-    facts = {"mask": mask, "box": (100, 90, 100)}
-    image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
-    monkeypatch.setattr(explanations, "render_head", lambda *arguments, **options: (image, facts))
-    crops, masks = explanations.synthetic_crops(1, 0)
-    np.testing.assert_array_equal(masks, crops[..., 0] > 127)
-
-
-def test_marked_parts_are_replaced_and_nothing_else():
-    text = "a\n<!-- measured: x -->\nold\nold\n<!-- /measured -->\nb\n<!-- measured: y -->\nkept\n<!-- /measured -->\n"
-    assert explanations.with_parts(text, {"x": r"new \1"}) == text.replace("old\nold", r"new \1")
-    with pytest.raises(InputError, match="measured: z"):
-        explanations.with_parts(text, {"z": ""})
-
-
-@pytest.mark.slow
-def test_the_program_writes_what_it_measured_and_both_figures(gated, explainer, tmp_path, monkeypatch):
-    build = rafa_model.build_rafa_net
-    monkeypatch.setattr(rafa_model, "build_rafa_net", lambda backbone, weights: build("tiny", weights))
-    gated.save(tmp_path / "w.keras")
-    command = [
-        "x",
-        "--weights",
-        str(tmp_path / "w.keras"),
-        "--doc",
-        str(tmp_path / "doc"),
-        "--heads",
-        "2",
-        "--seed",
-        "1",
-    ]
-    monkeypatch.setattr(sys, "argv", command)
-    explanations.main()
-    text = (tmp_path / "doc/explanations.md").read_text(encoding="utf-8")
-    crops, masks = explanations.synthetic_crops(2, 1)
-    local = np.stack([np.abs(explainer(crops).local[axis]) for axis in AXES], axis=1)
-    shares = explanations.shares_inside(local, masks)
-    assert f"| trained | local: \\|L\\| | {shares[:, 0].mean():.1%} [" in text
-    assert f"| yaw | {100 * (shares[:, 0] - masks.mean(axis=(1, 2))).mean():+.1f} [" in text
-    assert "--weights w.keras --heads 2 --seed 1`" in text and str(tmp_path) not in text
-    for name in ("grad_cam.png", "architecture.png"):
-        assert read_image(tmp_path / "doc" / name).shape[1] > 600
-
-
-def test_the_drawn_architecture_has_the_shapes_of_the_model(gated):
-    trunk, branch = explanations.architecture_stages(gated)
-    assert [name for name, _ in trunk] == ["RGB crop", "conv1", "conv2", "conv3"]
-    assert dict(trunk)["RGB crop"] == (224, 224, 3) and dict(trunk)["conv3"] == (14, 14, 64)
-    assert dict(branch)["conv5"] == dict(branch)["self-attention"] == (7, 7, 128)
-    assert dict(branch)["coarse-to-fine pooling"] == (35, 128) and branch[-1] == ("weighted attention", (128,))
-
-
-# --- The drawing of the network ---------------------------------------------------------------------------------------
-def test_the_diagram_shows_the_trunk_once_and_the_branch_in_the_column_and_colour_of_each_axis(drawn):
-    trunk, branch = [("crop", (224, 224, 3)), ("conv4", (14, 14, 64))], [("conv5", (7, 7, 128)), ("pool", (35, 128))]
-    explanations.draw_architecture("x.png", trunk, branch, "The network")
-    plot = drawn[0].axes[0]
-    places = {}
-    for text in plot.texts:
-        places.setdefault(text.get_text(), []).append(text.get_position())
-    assert [len(places[label]) for label in ("The network", "crop", "conv4", "conv5", "pool", *AXES)] == [
-        *(1, 1, 1, 3, 3, 1, 1, 1)
-    ]
-    columns = [places[axis][0][0] for axis in AXES]
-    assert columns == sorted(columns) and [x for x, _ in places["conv5"]] == columns
-    heights = [places[label][0][1] for label in ("The network", "crop", "conv4", "conv5", "pool", "yaw")]
-    assert heights == sorted(heights, reverse=True)
-    assert "14 × 14 × 64" in places and len(places["35 × 128"]) == 3
-    frames = [patch for patch in plot.patches if hasattr(patch, "get_boxstyle")]
-    for axis, x in zip(AXES, columns, strict=True):
-        mine = [frame for frame in frames if abs(frame.get_x() + frame.get_width() / 2 - x) < 0.1]
-        assert (
-            sum(to_rgb(frame.get_edgecolor()) == pytest.approx(np.divide(AXIS_COLOURS[axis], 255)) for frame in mine)
-            == 3
-        )
-
-
-def test_arrows_lead_down_from_each_stage_to_the_next(drawn):
-    explanations.draw_architecture("x.png", [("a", (1,)), ("b", (1,))], [("c", (1,))], "")
-    arrows = [(text.xyann, text.xy) for text in drawn[0].axes[0].texts if hasattr(text, "xyann")]
-    assert len(arrows) == 1 + 3 + 3
-    assert all(start[1] > end[1] for start, end in arrows)
-    assert [(start[0], end[0]) for start, end in arrows[1::2]] == [(0, -3.15), (0, 0), (0, 3.15)]
+    explanation = explain.Explanation(mean, local, {}, {}, {}, explain.region_boxes())
+    assert explanation.cam("yaw").tolist() == [[[3, 6]]]
+    assert explanation.cam("yaw", "grad-cam").tolist() == [[[1, 0]]]

@@ -97,7 +97,7 @@ def test_a_list_becomes_predictions_in_degrees_in_its_order(listed):
     predictions = predict_listed(partial(predict_angles, Network(), fill=True), listed, 0.0, workers=2)
     colours = np.arange(20)[:, None] * (1, 2, 3)  # RGB
     np.testing.assert_allclose(predictions.predicted, colours, rtol=1e-5)
-    np.testing.assert_allclose(predictions.true, np.tile((3, 2, 1), (20, 1)))
+    np.testing.assert_allclose(predictions.target, np.tile((3, 2, 1), (20, 1)))
     assert predictions.path.tolist() == [f"{number}.png" for number in range(20)]
     assert set(predictions.margin) == {0.0}
 
