@@ -27,7 +27,7 @@ from rafa.files import environment, write_text
 from rafa.net.inference import predict_angles
 from rafa.pose import AXES
 from rafa.score import metrics, protocol, tables
-from rafa.score.predictions import predict_listed, write_predictions
+from rafa.score.predictions import Predictions, predict_listed, write_predictions
 from rafa.script import number, option_parser, progress, run_script
 from rafa.train.devices import all_devices, this_machine
 from rafa.train.run_folder import RunFolder, what_is_read
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # TensorFlow is loaded only now, when the options are right and the data is there.
     from rafa.heads.recipe import HeadsRecipe
     from rafa.net.backend import computing_in, keras
-    from rafa.train.recipe import PaperRecipe, to_score, training_step
+    from rafa.train.recipe import PaperRecipe, mean_losses, to_score, training_step
 
     devices = all_devices(machine)
     devices.check(min(options.batch_size, len(train.records)), options.xla)
@@ -178,11 +178,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 model.optimizer.learning_rate = rate = recipe.learning_rate(epoch * steps + len(losses))
                 losses.append(step(crops, targets))  # stops where a loss is not finite
             average_statistics()
-            row = {"epoch": epoch + 1, "seconds": round(time.monotonic() - start, 1)}
+            row: dict[str, Any] = {"epoch": epoch + 1, "seconds": round(time.monotonic() - start, 1)}
             row |= {"learning_rate": rate} | mean_losses(losses, recipe.losses)
-            if run.writes and options.evaluate_every:
-                due = (epoch + 1) % options.evaluate_every == 0
-                row |= monitor(to_score(model, options, devices) if due else None, test, options)
+            if run.writes and options.evaluate_every:  # for monitoring only
+                row |= dict.fromkeys((f"test_{key}" for key in metrics.MAE_KEYS), "")
+                if (epoch + 1) % options.evaluate_every == 0:
+                    columns = metrics.per_image(predicted(to_score(model, options, devices), test, options))
+                    row |= {f"test_{key}": float(columns[key].mean()) for key in metrics.MAE_KEYS}
             run.log(row)
             run.save(model, epoch + 1)
         if run.writes:
@@ -202,29 +204,19 @@ def run_record(options: argparse.Namespace, train: Listed, test: Listed) -> dict
     }
 
 
-def mean_losses(steps: list[dict[str, float]], losses: dict[str, tuple[float, str]]) -> dict[str, float]:
-    """The mean losses of an epoch's steps, and their weighted sum first."""
-    means = {name: float(np.mean([step[name] for step in steps])) for name in losses}
-    total = sum(weight * means[name] for name, (weight, _) in losses.items())
-    return {"loss": total} | {f"{name}_loss": mean for name, mean in means.items()}
-
-
-def monitor(network: Any | None, test: Listed, options: argparse.Namespace) -> dict[str, Any]:
-    """Mean absolute errors on the test list in degrees, {"test_mae_yaw": ...}; empty in an epoch without."""
-    if network is None:
-        return dict.fromkeys((f"test_{key}" for key in protocol.MAE_KEYS), "")
+def predicted(network: Any, test: Listed, options: argparse.Namespace) -> Predictions:
+    """The network's angles for the test list."""
     predict = partial(predict_angles, network, fill=True)
-    columns = metrics.per_image(predict_listed(predict, test, options.test_margin, options.workers))
-    return {f"test_{key}": float(columns[key].mean()) for key in protocol.MAE_KEYS}
+    return predict_listed(predict, test, options.test_margin, options.workers)
 
 
 def write_result(run: RunFolder, network: Any, weights: Path, test: Listed, options: argparse.Namespace) -> None:
     """Score the network on the test list, write the result into the run folder and print its table."""
     run.note_weights(weights)
-    predict = partial(predict_angles, network, fill=True)
-    predictions = predict_listed(predict, test, options.test_margin, options.workers)
+    predictions = predicted(network, test, options)
     write_predictions(run.path / "predictions.csv", predictions)
-    result = protocol.score(test, predictions, weights=protocol.weights_facts(weights, options.backbone))
+    facts = protocol.weights_facts(weights, options.backbone, run.record())
+    result = protocol.score(test, predictions, weights=facts)
     protocol.write_results(run.path / "result.json", [result])
     table = tables.result_table([result])
     write_text(run.path / "result.md", table + "\n")

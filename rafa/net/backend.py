@@ -1,4 +1,4 @@
-"""Keras and TensorFlow, imported with few start-up messages: `from rafa.net.backend import keras, tf`."""
+"""Keras and TensorFlow, imported without their start-up messages: `from rafa.net.backend import keras, tf`."""
 
 import contextlib
 import gc
@@ -10,12 +10,27 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # EPYC with AVX2, a step of ResNet-50 takes two thirds of the time with it.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what TensorFlow's native code says on stderr in the block: half a dozen lines that no variable turns off."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 _collecting = gc.isenabled()
 gc.disable()  # imports leave next to no garbage, and searching for it takes 0.7 s
 try:
+    with _quiet():
+        import tensorflow as tf
     import keras
     import keras_self_attention
-    import tensorflow as tf
     from keras import layers, ops
 finally:
     gc.freeze()

@@ -206,25 +206,25 @@ def read_predictions(
 def _read_rows(path: str | Path, targets_needed: bool) -> Rows:
     """The rows of a CSV file, with all the columns that are needed, and paths in the one spelling."""
     with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
+        reader = csv.reader(file, skipinitialspace=True)
         try:
-            rows = {reader.line_num: row for row in reader}
+            lines = [(reader.line_num, cells) for cells in reader if cells]
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from error
-    columns = list(reader.fieldnames or ())
+    columns = lines[0][1] if lines else []
     if "path" not in columns:
         columns = [COLUMNS_OF_PREDICT.get(name, name) for name in columns]
     targets = TARGET_COLUMNS if targets_needed or {*columns} & {*TARGET_COLUMNS} else ()
     if missing := [name for name in ("path", *targets, *PREDICTED_COLUMNS) if name not in columns]:
         mend = "the true angles may be absent where lists give them (--truth)"
         raise InputError(f"{path}: missing columns {', '.join(missing)}; {mend}")
-    if not rows:
+    if len(lines) == 1:
         raise InputError(f"{path} has a header and no predictions")
-    for line, row in rows.items():
-        if None in row or None in row.values():  # DictReader's marks of a cell too many, and of one too few
-            raise InputError(f"{path}, line {line}: expected {len(columns)} columns, as in the header")
-    named = [dict(zip(columns, row.values(), strict=True)) for row in rows.values()]
-    return [row | {"path": listed_path(row["path"])} for row in named]
+    for number, cells in lines:
+        if len(cells) != len(columns):
+            raise InputError(f"{path}, line {number}: expected {len(columns)} columns, as in the header")
+    rows = [dict(zip(columns, cells, strict=True)) for _, cells in lines[1:]]
+    return [row | {"path": listed_path(row["path"])} for row in rows]
 
 
 def _strip_data_folder(rows: Rows, names: set[str]) -> None:

@@ -152,3 +152,10 @@ def training_step(
         return numbers
 
     return step
+
+
+def mean_losses(steps: list[dict[str, float]], losses: Losses) -> dict[str, float]:
+    """The mean losses of an epoch's steps, and their weighted sum first."""
+    means = {name: float(np.mean([step[name] for step in steps])) for name in losses}
+    total = sum(weight * means[name] for name, (weight, _) in losses.items())
+    return {"loss": total} | {f"{name}_loss": mean for name, mean in means.items()}

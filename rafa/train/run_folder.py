@@ -128,7 +128,7 @@ class RunFolder:
         """Load the last checkpoint into a compiled network; returns how many epochs it has done, 0 without one.
 
         Raises:
-            InputError: other lists or images than those of the run; a damaged checkpoint.
+            InputError: other lists or images, fewer epochs than the run has done, or a damaged checkpoint.
         """
         from rafa.net.weights import load_into
 
@@ -138,6 +138,8 @@ class RunFolder:
             load_into(model, self.checkpoint)
             with zipfile.ZipFile(self.checkpoint) as archive:
                 self.epochs_saved = int(archive.comment)
+        if self.epochs_saved > (epochs := record["options"]["epochs"]):
+            raise InputError(f"--epochs is {epochs}, and {self.path} has done {self.epochs_saved} already; give more")
         return self.epochs_saved
 
     @contextlib.contextmanager

@@ -111,9 +111,8 @@ def test_landmarks_lie_beside_the_lists_and_those_of_a_flipped_copy_are_mirrored
 
 def test_images_are_written_with_red_as_red(monkeypatch, tmp_path):
     red = np.full((450, 450, 3), (255, 0, 0), np.uint8)
-    monkeypatch.setattr(
-        synthetic_heads, "render_head", lambda *_, **__: (red, {"box": (100, 100, 200), "landmarks": np.zeros((3, 68))})
-    )
+    facts = {"box": (100, 100, 200), "landmarks": np.zeros((3, 68))}
+    monkeypatch.setattr(heads, "render_head", lambda *_, **__: (red, facts))
     heads.write_dataset(tmp_path / "data", train=0, test=1, workers=1)
     pixel = np.asarray(Image.open(tmp_path / "data/AFLW2000/image00002.jpg"))[200, 200]
     np.testing.assert_allclose(pixel, (255, 0, 0), atol=3)
@@ -240,12 +239,12 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_command_draws_a_set_and_shows_its_progress(tmp_path):
+def test_the_command_draws_a_set(tmp_path):
     done = run("--out", tmp_path / "data", "--train", "1", "--test", "1", "--seed", "7", "--workers", "1")
     assert done.returncode == 0
     manifest = json.loads((tmp_path / "data" / heads.MANIFEST).read_text())
     assert manifest["arguments"] == {"train": 1, "test": 1, "seed": 7, "per_person": 8} and manifest["complete"]
-    assert done.stderr.splitlines()[-1] == "drawing synthetic heads: 2 of 2 images"
+    assert done.stderr == ""
     assert len(digests(tmp_path / "data")) == 2 + 6
 
 
@@ -254,7 +253,7 @@ def test_the_command_draws_a_set_and_shows_its_progress(tmp_path):
     [
         ([], "--out DIR"),
         (["--contact-sheet", "heads.txt"], "error: heads.txt.*expected a name as of .png or .jpg"),
-        (["--out", "data", "--workers", "0"], "whole number of at least 1"),
+        (["--out", "data", "--workers", "0"], "--workers"),
         (["--out", Path(synthetic_heads.__file__).parent], "error: .*Give a new folder"),
     ],
 )

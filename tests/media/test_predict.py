@@ -296,7 +296,7 @@ finally:
     for arguments, status, message in (
         (["--help"], 0, "False"),
         (["none.png", "--weights", weights], 2, "error: none.png: no such file, folder or camera"),
-        ([str(image), "--weights", "w.keras"], 2, "error: w.keras: no such file; --weights takes"),
+        ([str(image), "--weights", "w.keras"], 2, "error: w.keras: no such file"),
     ):
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

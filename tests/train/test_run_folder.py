@@ -14,7 +14,7 @@ from rafa.train.recipe import compile_rafa_net, training_step
 from rafa.train.run_folder import DivergedError, RunFolder
 from rafa_model import build_rafa_net
 
-RECORD = {"options": {"epochs": 3}, "lists": [[{"sha256": "a"}]], "images": [8, 4]}
+RECORD = {"options": {"epochs": 7}, "lists": [[{"sha256": "a"}]], "images": [8, 4]}
 RNG = np.random.default_rng(0)
 BATCH = RNG.integers(0, 256, (2, 224, 224, 3)).astype("uint8"), dict.fromkeys(AXES, np.ones((2, 1), np.float32))
 
@@ -108,6 +108,12 @@ def test_every_second_checkpoint_is_kept_with_its_hash_in_the_record(run, traine
 
 def test_a_run_without_a_checkpoint_starts_again(run, trained):
     assert run.restore(trained, RECORD) == 0
+
+
+def test_a_run_cannot_become_shorter_than_it_is(run, trained):
+    run.save(trained, 4)
+    with pytest.raises(InputError, match="--epochs is 3"):
+        run.restore(trained, {**RECORD, "options": {"epochs": 3}})
 
 
 @pytest.mark.parametrize("change", [{"lists": [[{"sha256": "b"}]]}, {"images": [7, 4]}])
