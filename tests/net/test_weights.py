@@ -139,6 +139,7 @@ def exchange_two(layers):
     "change",
     [
         set_in("conv1_conv", strides=[2, 2]),
+        set_in("conv1_conv", padding="same"),
         set_in("yaw_bn", epsilon=1e-5),
         set_in("yaw_pool2_2", name="yaw_pool2_1"),
         class_of_the_first_relu,
