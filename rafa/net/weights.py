@@ -68,7 +68,7 @@ def _load_file(model: keras.Model, path: Path) -> None:
 def _refuse_another_network(model: keras.Model, path: Path) -> None:
     """Refuse a `.keras` file that is damaged, or whose weights would mean something else in this network."""
     with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():  # from Python 3.12 on, what Keras reads is not checked
+        if damaged := archive.testzip():  # newer releases of Python do not check what Keras reads
             raise zipfile.BadZipFile(f"{damaged} differs from its checksum")
     theirs, ours = _config(path), json.loads(model.to_json())["config"]
     if theirs["name"] != ours["name"]:
