@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 from file_events import FileEvents
-from tiny_run import FULL_DISKS, options, outcome, resume_options
+from helpers.runs import outcome
+from tiny_run import FULL_DISKS, options, options_to_go_on
 
 from rafa.script import InputError
 
@@ -26,8 +27,12 @@ def small_disk(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def events():
-    return FileEvents()
+def whole(small_disk, data_dir, training_script):
+    """The outcome of a run with room for all it writes."""
+    training_script.main(options(data_dir, small_disk / "run"))
+    whole = outcome(small_disk / "run")
+    shutil.rmtree(small_disk / "run")
+    return whole
 
 
 def fill(folder):
@@ -41,39 +46,44 @@ def fill(folder):
                 pass
 
 
-def test_a_run_whose_disk_is_full_at_any_write_goes_on(small_disk, events, main, data_dir, whole):
-    run_dir = small_disk / "run"
-    events.start(run_dir, 0, lambda: None)
-    main(options(data_dir, run_dir))
-    total, tried, refused = len(events.seen), 0, 0
+def test_a_run_whose_disk_is_full_at_any_write_goes_on(small_disk, training_script, data_dir, whole):
+    run_dir, events = small_disk / "run", FileEvents()
+
+    def fill_at_event():
+        events.stop()
+        fill(small_disk)
+
+    events.start(small_disk)
+    training_script.main(options(data_dir, run_dir))
+    events.stop()
+    every, refused = events.seen, 0
     shutil.rmtree(run_dir)
-    for at in range(1, total + 1, -(-total // FULL_DISKS)):
-        tried += 1
-        events.start(run_dir, at, lambda: fill(small_disk))
+    places = range(1, len(every) + 1, -(-len(every) // FULL_DISKS))
+    for at in places:
+        events.start(small_disk, at, fill_at_event)
         try:
-            main(options(data_dir, run_dir))
+            training_script.main(options(data_dir, run_dir))
         except (InputError, OSError) as error:
             refused += 1
             assert "\n" not in str(error)
-            assert "--resume" in str(error) or not (run_dir / "run.json").exists(), str(error)
-        events.start("", 0, lambda: None)
+            assert "--resume" in str(error) or not run_dir.exists(), str(error)
         (small_disk / "filler").unlink()
-        main(resume_options(run_dir) if (run_dir / "run.json").exists() else options(data_dir, run_dir))
-        assert outcome(run_dir) == whole, f"full at event {at}: {events.seen}"
+        training_script.main(options_to_go_on(data_dir, run_dir))
+        assert outcome(run_dir) == whole, f"full at event {at}: {every[at - 1]}"
         shutil.rmtree(run_dir)
-    print(f"full at {tried} of {total} moments; {refused} of them stopped the run")
+    print(f"full at {len(places)} of {len(every)} moments; {refused} of them stopped the run")
     assert refused
 
 
-def test_a_resume_on_a_full_disk_loses_nothing(small_disk, events, main, data_dir, whole):
+def test_a_resume_on_a_full_disk_loses_nothing(small_disk, training_script, data_dir, whole):
     run_dir = small_disk / "run"
-    main(options(data_dir, run_dir))
+    training_script.main(options(data_dir, run_dir))
     before = {file.name: file.read_bytes() for file in run_dir.iterdir() if file.is_file()}
     fill(small_disk)
-    with pytest.raises((InputError, OSError), match=r"are free: make room|No space left"):
-        main([*resume_options(run_dir), "--epochs", "4"])
+    with pytest.raises((InputError, OSError), match="No space left"):
+        training_script.main([*options_to_go_on(data_dir, run_dir), "--epochs", "4"])
     assert {file.name: file.read_bytes() for file in run_dir.iterdir() if file.is_file()} == before
     (small_disk / "filler").unlink()
-    main(resume_options(run_dir))
+    training_script.main(options_to_go_on(data_dir, run_dir))
     assert outcome(run_dir) == whole
     shutil.rmtree(run_dir)
