@@ -48,8 +48,8 @@ def machine() -> str:
 def processor() -> str:
     """The processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
-    return found[1] if found else platform.processor() or platform.machine()
+    name = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
+    return name[1] if name else platform.processor() or platform.machine()
 
 
 def sections_of(document: str) -> dict[str, str]:
@@ -71,20 +71,19 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)} (default: all)")
     parser.add_argument("--rounds", type=number(int, 2), default=5, metavar="N", help="rounds that count")
     parser.add_argument("--no-slow", action="store_true", help="leave ResNet-50 and the longest lists out")
-    out = ROOT / "doc" / "performance.md"
-    parser.add_argument("--out", default=str(out), metavar="FILE.md", help="document to write")
+    out = ROOT / "doc/performance.md"
+    parser.add_argument("--out", type=Path, default=out, metavar="FILE.md", help="document to write")
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    target = Path(options.out)
-    found = sections_of(target.read_text(encoding="utf-8")) if target.is_file() else {}
+    sections = sections_of(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
     where = machine()  # before the document is written, which changes the working tree
     for name in options.sections or SECTIONS:
         start = time.monotonic()
         text = SECTIONS[name][1](options.rounds, not options.no_slow)
         left = "; without ResNet-50 and the longest lists (--no-slow)" if options.no_slow else ""
-        found[name] = f"{text}\n\nMeasured in {options.rounds} rounds: {where}{left}."
-        write_text(target, written(found))
+        sections[name] = f"{text}\n\nMeasured in {options.rounds} rounds: {where}{left}."
+        write_text(options.out, written(sections))
         print(f"\n{SECTIONS[name][0]} ({time.monotonic() - start:.0f} s)\n\n{text}", flush=True)
 
 

@@ -5,18 +5,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-ROOT = Path(__file__).resolve().parents[2]
+from rafa.files import ROOT
+
 NOT_HERE = "not measured here"
 
 
 def alternated(
-    tasks: Mapping[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, np.ndarray]:
+    tasks: Mapping[Any, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[Any, np.ndarray]:
     """Seconds of every task in every round, (rounds,) each.
 
     A round runs each task once, so that a busy machine slows all of them; one round more, the first, does not count.
@@ -24,7 +25,7 @@ def alternated(
     Args:
         clock: `time.process_time` for the seconds that processors worked, in all threads together.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    seconds: dict[Any, list[float]] = {name: [] for name in tasks}
     for _ in range(rounds + 1):
         for name, task in tasks.items():
             start = clock()
@@ -33,10 +34,18 @@ def alternated(
     return {name: np.array(values[1:]) for name, values in seconds.items()}
 
 
-def spread(values: np.ndarray, digits: int = 1) -> str:
+def spread(values: ArrayLike, digits: int = 1) -> str:
     """Median [lowest, highest]."""
     median, low, high = (f"{value:,.{digits}f}" for value in (np.median(values), np.min(values), np.max(values)))
     return f"{median} [{low}, {high}]"
+
+
+def run_python(*arguments: str) -> str:
+    """What Python prints, run with these arguments at the suite's root."""
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return done.stdout
 
 
 def in_child(code: str, *arguments: Any) -> dict[str, Any]:
@@ -45,11 +54,7 @@ def in_child(code: str, *arguments: Any) -> dict[str, Any]:
     The code starts at the suite's root; `sys.argv[1:]` are the arguments, and `report(**facts)` prints them with the
     peak of the process's memory in MB, `peak`.
     """
-    command = [sys.executable, "-c", f"{_REPORT}\n{code}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(run_python("-c", f"{_REPORT}\n{code}", *map(str, arguments)).splitlines()[-1])
 
 
 _REPORT = """

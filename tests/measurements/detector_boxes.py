@@ -25,6 +25,7 @@ from rafa.script import number, option_parser, progress, run_script
 
 FRONTAL = 30  # degrees: the frontal mapping is measured on faces with all three angles below this
 YAWS = ((0, 15), (15, 30), (30, 45), (45, 60), (60, 75), (75, 180))  # degrees
+PERCENTILES = (5, 10, 25, 50, 75, 90)  # of confidences
 FIELDS = [("angles", "f8", (3,)), ("kind", "U12"), ("relation", "f8", (3,)), ("overlap", "f8"), ("others", "i8")]
 FIELDS += [("confidence", "f8"), ("elsewhere", "f8")]
 
@@ -73,17 +74,16 @@ def report(rows: np.ndarray) -> list[str]:
     yaw = np.abs(rows["angles"][:, AXES.index("yaw")])
     for low, high in YAWS:
         part = rows[(yaw >= low) & (yaw < high)]
-        found = part["overlap"][part["kind"] != ""]
-        median = f", overlap {np.median(found):.2f}" if len(found) else ""
-        lines.append(f"{low:2}...{high}: {len(found)} of {len(part)}{median}")
-    others = f"{rows['others'].sum()} in {len(rows)} images"
-    lines.append(f"detections elsewhere (other people, and false detections): {others}")
+        overlaps = part["overlap"][part["kind"] != ""]
+        median = f", overlap {np.median(overlaps):.2f}" if len(overlaps) else ""
+        lines.append(f"{low:2}...{high}: {len(overlaps)} of {len(part)}{median}")
+    count = f"{rows['others'].sum()} in {len(rows)} images"
+    lines.append(f"detections elsewhere (other people, and false detections): {count}")
     for name, confidences in (("listed faces", rows["confidence"]), ("the surest one elsewhere", rows["elsewhere"])):
         known = confidences[~np.isnan(confidences)]
-        tenths = (
-            " ".join(f"{level:.4g}" for level in np.percentile(known, (5, 10, 25, 50, 75, 90))) if len(known) else "-"
-        )
-        lines.append(f"confidence, {name}, n = {len(known)}, percentiles 5 10 25 50 75 90: {tenths}")
+        levels = np.percentile(known, PERCENTILES) if len(known) else ()
+        text = " ".join(f"{level:.4g}" for level in levels) or "-"
+        lines.append(f"confidence, {name}, n = {len(known)}, percentiles {' '.join(map(str, PERCENTILES))}: {text}")
     return lines
 
 

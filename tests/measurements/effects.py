@@ -8,54 +8,54 @@ A difference is paired by seed; its 95% interval is that of Student's t over the
 """
 
 import json
-import runpy
 import sys
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data_loaders import batches_per_epoch, labels, load_crop, training_batches
-from rafa.datasets.lists import Listed, load_dataset
+from documents import with_interval, write_parts
+
+from data_loaders import Batch, KeptImages, load_dataset, targets_of, training_batches
+from rafa.datasets.lists import Listed
 from rafa.files import ROOT, environment, write_text
+from rafa.net.inference import predict_angles
 from rafa.pose import AXES
-from rafa.score import metrics, tables
+from rafa.score import metrics
 from rafa.score.predictions import predict_listed
-from rafa.score.protocol import MAE_KEYS
+from rafa.score.tables import table
 from rafa.script import number, option_parser, run_script
 
-RECIPE = runpy.run_path(str(ROOT / "train_rafa-net.py"))["parse_options"](["--synthetic"])
-EPOCHS, BATCH, RATE, DECAY_EVERY = 15, RECIPE.batch_size, RECIPE.learning_rate, 11
-MARGIN, TEST_MARGIN = RECIPE.train_margin, RECIPE.test_margin
-BEGIN, END = "<!-- effects -->", "<!-- /effects -->"
+EPOCHS, BATCH, RATE, DECAY_EVERY = 15, 32, 1e-3, 11
+MARGIN, TEST_MARGIN, WORKERS = 0.5, 0.2, 2
 
-# by name: what it replaces, in words, and whether the network is trained anew
+# by name: what it replaces, in words, and how the predicted angles move ("": is measured, the network is the same)
 VARIANTS = {
-    "rmsprop": ("RMSprop of Keras 3: g / √(v + 1e-7) instead of g / (√v + 1e-7)", True),
-    "averages": ("moving averages of Keras 3: d · x + (1 − d) · value, biased variance", True),
-    "filled": ("an epoch's last batch filled up with images of the same epoch instead of dropped", True),
-    "biased": ("biased variance in the moving averages of the authors", False),
-    "spectral": ("spectral vectors that move at inference too, before every batch of 16", False),
-    "margin": ("margin 0 instead of 0.2 while watching the test list", False),
+    "rmsprop": ("RMSprop of Keras 3: g / √(v + 1e-7) instead of g / (√v + 1e-7)", "another network"),
+    "averages": ("moving averages of Keras 3: d · x + (1 − d) · value, biased variance", "another network"),
+    "filled": ("an epoch's last batch filled up with images of the same epoch instead of dropped", "another network"),
+    "biased": ("biased variance in the moving averages of the authors", ""),
+    "spectral": ("spectral vectors that move at inference too, before every batch of 16", ""),
+    "margin": ("margin 0 instead of 0.2 while evaluating during the training", "other crops"),
 }
 
 
-def filled_batches(listed: Listed, seed: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+# --- The variants of training -----------------------------------------------------------------------------------------
+def filled_batches(images: KeptImages, seed: int, epoch: int) -> Iterator[Batch]:
     """As `training_batches`, but every image is used in every epoch and the first ones fill up the last batch."""
-    for epoch in range(EPOCHS):
-        rng = np.random.default_rng((seed, epoch))
-        order = rng.permutation(len(listed.records))
-        order = np.concatenate([order, order[: -len(order) % BATCH]])
-        margins = rng.uniform(0, MARGIN, len(order))
-        for start in range(0, len(order), BATCH):
-            chosen = slice(start, start + BATCH)
-            records = listed.records[order[chosen]]
-            crops = [load_crop(listed, *pair) for pair in zip(records, margins[chosen], strict=True)]
-            yield np.stack(crops), labels(records["angles"])
+    records, rng = images.listed.records, np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(records))
+    order = np.concatenate([order, order[: -len(order) % BATCH]])
+    margins = rng.uniform(0, MARGIN, len(order))
+    for start in range(0, len(order), BATCH):
+        chosen = order[start : start + BATCH]
+        crops = map(images.crop, chosen.tolist(), margins[start : start + BATCH])
+        yield np.stack(list(crops)), targets_of(records["angles"][chosen])
 
 
 def keras3_averages(layer: Any, mean: Any, variance: Any, n: Any, step: Any) -> None:
@@ -64,11 +64,11 @@ def keras3_averages(layer: Any, mean: Any, variance: Any, n: Any, step: Any) -> 
         average.assign(average * layer.momentum + value * (1 - layer.momentum))
 
 
-def train(variant: str, seed: int, listed: Listed) -> Any:
+def train(variant: str, seed: int, images: KeptImages) -> Any:
     """A network trained by the paper's recipe, but for the variant."""
     from rafa.net.backend import keras
     from rafa.net.keras224 import BatchNormalization, count_steps
-    from rafa.train.recipe import compile_rafa_net, learning_rate_of, training_step
+    from rafa.train.recipe import compile_rafa_net, training_step
     from rafa_model import build_rafa_net
 
     keras.backend.clear_session()
@@ -81,18 +81,20 @@ def train(variant: str, seed: int, listed: Listed) -> Any:
     own_averages = BatchNormalization._update_averages
     if variant == "averages":
         BatchNormalization._update_averages = keras3_averages
-    step, steps = training_step(model), batches_per_epoch(listed, BATCH)
-    batches = training_batches(listed, BATCH, MARGIN, seed, 2)
-    if variant == "filled":
-        batches, steps = filled_batches(listed, seed), -(-len(listed.records) // BATCH)
+    step = training_step(model)
     for epoch in range(EPOCHS):
-        model.optimizer.learning_rate = learning_rate_of(epoch, RATE, DECAY_EVERY)
-        for crops, angles in islice(batches, steps):
-            step(crops, angles)
+        model.optimizer.learning_rate = RATE * 0.1 ** (epoch // DECAY_EVERY)
+        if variant == "filled":
+            batches = filled_batches(images, seed, epoch)
+        else:
+            batches = training_batches(images, BATCH, seed, epoch, WORKERS)
+        for crops, targets in batches:
+            step(crops, targets)
     BatchNormalization._update_averages = own_averages
     return model
 
 
+# --- The variants of one network --------------------------------------------------------------------------------------
 def bias_variances(model: Any) -> None:
     """Take the authors' correction out of every moving variance, which a batch of BATCH images has put in."""
     from rafa.net.keras224 import BatchNormalization
@@ -118,21 +120,21 @@ class MovingVectors:
         return self.model.predict_on_batch(crops)
 
 
+# --- Scores -----------------------------------------------------------------------------------------------------------
 def measured(model: Any, test: Listed, margin: float = TEST_MARGIN) -> tuple[dict[str, float], np.ndarray]:
     """Mean absolute errors in degrees, and the predicted angles (n, 3)."""
-    predictions = predict_listed(model, test, margin, 2)
+    predictions = predict_listed(partial(predict_angles, model, fill=True), test, margin, WORKERS)
     columns = metrics.per_image(predictions)
-    return {key: float(columns[key].mean()) for key in MAE_KEYS}, predictions.predicted
+    return {key: float(columns[key].mean()) for key in metrics.MAE_KEYS}, predictions.predicted
 
 
-def runs_of_seed(seed: int, train_list: Listed, test: Listed, known: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+def runs_of_seed(seed: int, images: KeptImages, test: Listed, known: set[str]) -> Iterator[dict[str, Any]]:
     """The scores of one seed: as the authors, and of every variant that is not known yet."""
-    if not all(map(known, ("authors", "biased", "spectral", "margin"))):
-        model = train("authors", seed, train_list)
+    if not known >= {"authors", "biased", "spectral", "margin"}:
+        model = train("authors", seed, images)
         scores, angles = measured(model, test)
         yield {"variant": "authors", "seed": seed, **scores}
-        scores, _ = measured(model, test, 0.0)
-        yield {"variant": "margin", "seed": seed, **scores}
+        yield {"variant": "margin", "seed": seed, **measured(model, test, 0.0)[0]}
         weights = model.get_weights()
         scores, moved = measured(MovingVectors(model), test)
         yield {"variant": "spectral", "seed": seed, **scores, "angles_move_by": float(np.abs(moved - angles).mean())}
@@ -140,66 +142,56 @@ def runs_of_seed(seed: int, train_list: Listed, test: Listed, known: Callable[[s
         bias_variances(model)
         scores, moved = measured(model, test)
         yield {"variant": "biased", "seed": seed, **scores, "angles_move_by": float(np.abs(moved - angles).mean())}
-    for variant, (_, trained) in VARIANTS.items():
-        if trained and not known(variant):
-            yield {"variant": variant, "seed": seed, **measured(train(variant, seed, train_list), test)[0]}
-
-
-def difference(changed: np.ndarray, own: np.ndarray) -> str:
-    """Mean paired difference with its 95% interval over the seeds (Student's t)."""
-    from scipy.stats import ttest_1samp
-
-    interval = ttest_1samp(changed - own, 0).confidence_interval(0.95)
-    mean, low, high = (round(value, 2) + 0.0 for value in ((changed - own).mean(), interval.low, interval.high))
-    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+    for variant in ("rmsprop", "averages", "filled"):
+        if variant not in known:
+            yield {"variant": variant, "seed": seed, **measured(train(variant, seed, images), test)[0]}
 
 
 def effects_table(runs: list[dict[str, Any]]) -> str:
     """Markdown: the error with each variant, and the paired difference."""
-    own = {run["seed"]: run for run in runs if run["variant"] == "authors"}
-    errors = np.array([own[seed]["mae"] for seed in sorted(own)])
-    rows = []
-    for variant, (words, trained) in VARIANTS.items():
-        found = {run["seed"]: run for run in runs if run["variant"] == variant}
-        changed = np.array([found[seed]["mae"] for seed in sorted(found)])
-        moved = [run["angles_move_by"] for run in found.values() if "angles_move_by" in run]
-        move = f"{np.mean(moved):.2f}" if moved else "another network" if trained else "other crops"
-        cells = f"{errors.mean():.2f}", f"{changed.mean():.2f}", difference(changed, errors), move
-        rows.append([words, len(changed), *cells])
+
+    def of(variant: str, key: str) -> np.ndarray:
+        """One number of each seed, in the seeds' order."""
+        return np.array([run[key] for run in sorted(runs, key=lambda run: run["seed"]) if run["variant"] == variant])
+
+    errors, rows = of("authors", "mae"), []
+    for variant, (words, move) in VARIANTS.items():
+        changed = of(variant, "mae")
+        cells = f"{errors.mean():.2f}", f"{changed.mean():.2f}", with_interval(changed - errors, 2)
+        rows.append([words, len(changed), *cells, move or f"{of(variant, 'angles_move_by').mean():.2f}"])
     maes = ["MAE the authors' way", "MAE with the change", "Difference [95% interval]"]
-    return tables.table(["Change from the authors' way", "Seeds", *maes, "Angles move by"], rows)
+    return table(["Change from the authors' way", "Seeds", *maes, "Angles move by"], rows)
+
+
+def write_runs(file: Path, runs: list[dict[str, Any]]) -> None:
+    lines = ",\n".join(json.dumps(run) for run in runs)
+    made = json.dumps(environment("python tests/measurements/effects.py"))
+    write_text(file, f'{{"made": {made},\n"runs": [\n{lines}\n]}}\n')
 
 
 def main() -> None:
     parser = option_parser(__doc__)
-    parser.add_argument("--seeds", type=number(int, 2), default=5, help="how many seeds, from 0")
-    parser.add_argument(
-        "--data-dir", default="data/synthetic", help="folder of the synthetic heads, rendered on first use"
-    )
-    parser.add_argument("--runs", default=str(ROOT / "doc/effects.json"), metavar="FILE", help="the seeds' numbers")
-    parser.add_argument("--document", default=str(ROOT / "doc/differences.md"), metavar="FILE", help="gets the table")
+    add = parser.add_argument
+    add("--seeds", type=number(int, 2), default=5, help="how many seeds, from 0")
+    add("--data-dir", default="data/synthetic", help="folder of the synthetic heads, drawn on first use")
+    add("--runs", type=Path, default=ROOT / "doc/effects.json", metavar="FILE", help="the seeds' numbers")
+    add("--document", type=Path, default=ROOT / "doc/differences.md", metavar="FILE", help="gets the table")
     options = parser.parse_args()
     from rafa.heads.dataset import ensure_dataset
 
     ensure_dataset(options.data_dir)
     train_list, test = (load_dataset(name, options.data_dir) for name in ("synthetic-train", "synthetic"))
-    file = Path(options.runs)
-    runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else []
+    images = KeptImages(train_list, MARGIN)
+    runs = json.loads(options.runs.read_text(encoding="utf-8"))["runs"] if options.runs.is_file() else []
     for seed in range(options.seeds):
         known = {run["variant"] for run in runs if run["seed"] == seed}
-        for run in runs_of_seed(seed, train_list, test, known.__contains__):
-            runs = [*(r for r in runs if (r["seed"], r["variant"]) != (seed, run["variant"])), run]
-            lines = ",\n".join(json.dumps(run) for run in runs)
-            made = json.dumps(environment("python tests/measurements/effects.py"))
-            write_text(file, f'{{"made": {made},\n"runs": [\n{lines}\n]}}\n')
-            print(
-                {key: round(value, 2) if isinstance(value, float) else value for key, value in run.items()}, flush=True
-            )
-    document = Path(options.document)
-    before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    write_text(document, f"{before}{BEGIN}\n\n{effects_table(runs)}\n\n{END}{after}")
-    print(effects_table(runs))
+        for run in runs_of_seed(seed, images, test, known):
+            runs = [*(each for each in runs if (each["seed"], each["variant"]) != (seed, run["variant"])), run]
+            write_runs(options.runs, runs)
+            print(f"{run['variant']}, seed {seed}: MAE {run['mae']:.2f}", flush=True)
+    text = effects_table(runs)
+    write_parts(options.document, {"effects": text})
+    print(text)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@
 Writes doc/explanations.md with its marked parts replaced, doc/grad_cam.png and doc/architecture.png.
 """
 
-import argparse
 import itertools
 import re
 import sys
@@ -17,10 +16,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from documents import write_parts
+
 from data_loaders import crop
-from rafa.files import ROOT, environment, sha256, write_text, written_whole
+from rafa.files import ROOT, environment, sha256, written_whole
 from rafa.heads.renderer import render_head
 from rafa.heads.shape import random_identity
 from rafa.media.panels import explanation_tiles, panel
@@ -30,7 +32,7 @@ from rafa.pose import AXES, AXIS_COLOURS, GREY, Colour
 from rafa.score import plots
 from rafa.score.metrics import summarise
 from rafa.score.tables import table
-from rafa.script import InputError, number, option_parser, run_script
+from rafa.script import number, option_parser, run_script
 
 MARGIN = 0.2
 LIMITS = (60, 40, 40)  # degrees of yaw, pitch, roll
@@ -71,7 +73,7 @@ def maps_of(model: Any, crops: np.ndarray) -> dict[str, np.ndarray]:
     explainer = Explainer(model)
     parts = [explainer(crops[start : start + BATCH]) for start in range(0, len(crops), BATCH)]
     return {
-        rule: np.concatenate([np.stack([maps.cam(axis, rule) for axis in AXES], axis=1) for maps in parts])
+        rule: np.concatenate([np.stack([part.cam(axis, rule) for axis in AXES], axis=1) for part in parts])
         for rule in RULES
     }
 
@@ -126,9 +128,9 @@ def measured_parts(model: Any, untrained: Any, crops: np.ndarray, masks: np.ndar
     """What doc/explanations.md holds between its marks, by their names."""
     maps, areas = maps_of(model, crops), masks.mean(axis=(1, 2))
     effects = np.stack([occlusion_effect(model, image) for image in crops])
-    trained = {rule: shares_inside(found, masks) for rule, found in maps.items()}
-    control = {rule: shares_inside(found, masks) for rule, found in maps_of(untrained, crops).items()}
-    ranks = {rule: agreements(found, effects) for rule, found in maps.items()}
+    trained = {rule: shares_inside(heat, masks) for rule, heat in maps.items()}
+    control = {rule: shares_inside(heat, masks) for rule, heat in maps_of(untrained, crops).items()}
+    ranks = {rule: agreements(heat, effects) for rule, heat in maps.items()}
 
     def share(values: np.ndarray) -> str:
         return f"{text_of(values, '.1%')}; {(values > areas).sum()} of {len(areas)}"
@@ -146,23 +148,13 @@ def measured_parts(model: Any, untrained: Any, crops: np.ndarray, masks: np.ndar
     }
 
 
-def with_parts(text: str, parts: dict[str, str]) -> str:
-    """A document with the text between `<!-- measured: NAME -->` and `<!-- /measured -->` replaced by each part."""
-    for name, part in parts.items():
-        mark = re.compile(rf"(<!-- measured: {name} -->\n).*?(\n<!-- /measured -->)", re.DOTALL)
-        if len(mark.findall(text)) != 1:
-            raise InputError(f"the document needs '<!-- measured: {name} -->' and '<!-- /measured -->' once")
-        text = mark.sub(lambda found, part=part: found[1] + part + found[2], text)
-    return text
-
-
 # --- The figure of Grad-CAM -------------------------------------------------------------------------------------------
 def grad_cam_figure(model: Any, seed: int, heads: int = 3) -> np.ndarray:
     """Grad-CAM of synthetic heads: a row for each head, a column for the crop and one for each axis."""
     crops, _ = synthetic_crops(heads, seed)
-    found, angles, tiles = Explainer(model)(crops), predict_angles(model, crops), []
+    explanation, angles, tiles = Explainer(model)(crops), predict_angles(model, crops), []
     for index, image in enumerate(crops):
-        overlays = explanation_tiles(image, found, angles, index)["gradcam"].values()
+        overlays = explanation_tiles(image, explanation, angles, index)["gradcam"].values()
         tiles += [("input crop", image), *((text.removesuffix(": Grad-CAM"), overlay) for text, overlay in overlays)]
     titles, images = zip(*tiles, strict=True)
     title, footnote = "Grad-CAM: which cells move which angle", FOOTNOTE.format(margin=MARGIN)
@@ -173,16 +165,15 @@ def grad_cam_figure(model: Any, seed: int, heads: int = 3) -> np.ndarray:
 def architecture_stages(model: Any) -> list[list[tuple[str, tuple[int, ...]]]]:
     """The trunk and a branch of a RAFA-Net: (label, shape without the batch) of each stage, read from its layers."""
     names, axis = [layer.name for layer in model.layers], AXES[0]
-    last = {
-        name.removeprefix(f"{axis}_")[:5]: name for name in names if re.fullmatch(rf"({axis}_)?conv\d_.*_out", name)
-    }
+    outputs = [name for name in names if re.fullmatch(rf"({axis}_)?conv\d_.*_out", name)]
+    last = {name.removeprefix(f"{axis}_")[:5]: name for name in outputs}
     branch = {"conv5": last.pop("conv5"), "self-attention": f"{axis}_self_attention"}
     branch |= {"coarse-to-fine pooling": f"{axis}_regions", "attentional pooling": f"{axis}_attentional_pooling"}
     branch |= {"weighted attention": f"{axis}_weighted_attention"}
 
     def shape(name: str) -> tuple[int, ...]:
-        found = model.get_layer(name).output
-        return tuple((found[0] if isinstance(found, list | tuple) else found).shape[1:])
+        output = model.get_layer(name).output
+        return tuple((output[0] if isinstance(output, list | tuple) else output).shape[1:])
 
     trunk = {"RGB crop": "crop", "conv1": "conv1_relu", **last}
     return [[(label, shape(name)) for label, name in stages.items()] for stages in (trunk, branch)]
@@ -235,41 +226,32 @@ def _draw_arrow(plot: Any, above: tuple[float, float], below: tuple[float, float
 
 
 # --- The script -------------------------------------------------------------------------------------------------------
-def parse_options() -> argparse.Namespace:
-    parser = option_parser(__doc__)
-    parser.add_argument("--weights", required=True, metavar="FILE", help="the network: .keras or .weights.h5")
-    parser.add_argument("--doc", default=str(ROOT / "doc"), metavar="DIR", help="folder to write to (default: doc)")
-    parser.add_argument("--heads", type=number(int, 2), default=50, help="synthetic heads to measure on")
-    parser.add_argument("--seed", type=number(int, 0), default=2020, help="of the synthetic heads")
-    return parser.parse_args()
-
-
 def main() -> None:
+    parser = option_parser(__doc__)
+    add = parser.add_argument
+    add("--weights", required=True, metavar="FILE", help="the network: .keras or .weights.h5")
+    add("--doc", type=Path, default=ROOT / "doc", metavar="DIR", help="folder to write to")
+    add("--heads", type=number(int, 2), default=50, help="synthetic heads to measure on")
+    add("--seed", type=number(int, 0), default=2020, help="of the synthetic heads")
+    options = parser.parse_args()
     from rafa.net.backend import keras
     from rafa_model import build_rafa_net, load_rafa_net
 
-    options = parse_options()
-    weights, folder = Path(options.weights), Path(options.doc)
-    command = (
-        f"tests/measurements/explanations.py --weights {weights.name} --heads {options.heads} --seed {options.seed}"
-    )
-    made = environment(f"python {command}")  # first: it says whether files differ from the commit
+    called = f"--weights {Path(options.weights).name} --heads {options.heads} --seed {options.seed}"
+    made = environment(f"python tests/measurements/explanations.py {called}")  # before any file is written
     model = load_rafa_net(options.weights)
     keras.utils.set_random_seed(options.seed)
     untrained = build_rafa_net(model.name.removeprefix("rafa_net_"), weights=None)
     parts = measured_parts(model, untrained, *synthetic_crops(options.heads, options.seed))
-    parts["command"] = (
-        f"`{made['command']}`, {made['date'][:10]}, commit {made['commit']}, weights SHA-256 {sha256(weights)}"
-    )
-    write_text(
-        folder / "explanations.md", with_parts((ROOT / "doc/explanations.md").read_text(encoding="utf-8"), parts)
-    )
+    made_by = "`{command}`, {date:.10}, commit {commit}, weights SHA-256 ".format(**made)
+    parts["command"] = made_by + sha256(options.weights)
+    write_parts(ROOT / "doc/explanations.md", parts, options.doc / "explanations.md")
     figure = Image.fromarray(grad_cam_figure(model, options.seed + 1))
-    with written_whole(folder / "grad_cam.png") as unfinished:  # 256 colours, dithered: a third of the bytes
+    with written_whole(options.doc / "grad_cam.png") as unfinished:  # 256 colours, dithered: a third of the bytes
         figure.quantize(palette=figure.quantize()).save(unfinished, optimize=True)
     title = "RAFA-Net with ResNet-50: one trunk, one branch for each rotation axis"
-    trunk, branch = architecture_stages(build_rafa_net("resnet50", weights=None))
-    draw_architecture(folder / "architecture.png", trunk, branch, title)
+    stages = architecture_stages(build_rafa_net("resnet50", weights=None))
+    draw_architecture(options.doc / "architecture.png", *stages, title)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Writes doc/model_card.md with its marked parts replaced: errors by yaw, constant
 synthetic people, and whether the spread over six views tells large errors from small ones.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,18 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from explanations import with_parts
-from scipy.stats import rankdata
+from documents import write_parts
+from scipy.stats import rankdata, spearmanr
 
-from data_loaders import crop, mean_of_views, views_of
+from data_loaders import crop, listed_image, load_dataset, mean_of_views, views_of
 from rafa.datasets.check import keep_present
-from rafa.datasets.lists import Listed, load_dataset
-from rafa.files import ROOT, write_text
+from rafa.datasets.lists import Listed
+from rafa.files import ROOT
 from rafa.heads.dataset import random_angles
 from rafa.heads.renderer import render_head
 from rafa.heads.shape import random_identity
-from rafa.net import weights as pretrained
 from rafa.net.inference import predict_angles
+from rafa.net.pretrained import SYNTHETIC_FILE
 from rafa.pose import AXES, angle_errors
 from rafa.score.metrics import Columns, summarise
 from rafa.score.tables import table
@@ -36,13 +35,11 @@ from rafa.script import number, option_parser, progress, run_script
 MARGIN = 0.2
 VIEWS = 6
 YAWS = ((0, 30), (30, 60), (60, 100))
-ROUNDS = 1000
+SAMPLES = 1000  # of the bootstrap
 
 
 def answers(model: Any, listed: Listed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One crop's angles, the mean of the views and their spread, each (n, 3) in degrees."""
-    from data_loaders import listed_image
-
     one, mean, spread = [], [], []
     for record in progress(listed.records, len(listed.records), "predicting"):
         image, box = listed_image(listed, record), (record["row"], record["column"], record["size"])
@@ -55,8 +52,7 @@ def answers(model: Any, listed: Listed) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 def estimates(columns: Columns, form: str = ".1f") -> list[str]:
     """The mean of each column with its 95% interval."""
-    found = summarise(columns).values()
-    return [f"{mean:{form}} [{low:{form}}, {high:{form}}]" for mean, low, high, *_ in found]
+    return [f"{mean:{form}} [{low:{form}}, {high:{form}}]" for mean, low, high, *_ in summarise(columns).values()]
 
 
 def by_group(groups: dict[str, np.ndarray], errors: np.ndarray) -> str:
@@ -72,11 +68,11 @@ def correlations(errors: np.ndarray, spreads: np.ndarray) -> list[str]:
     """Spearman's rank correlation of each column of errors with that of spreads, (n, 3) each, with its interval."""
 
     def of(rows: np.ndarray) -> list[float]:
-        ranks = (rankdata(values[rows], axis=0) for values in (errors, spreads))
-        return [float(np.corrcoef(a, b)[0, 1]) for a, b in zip(*(values.T for values in ranks), strict=True)]
+        pairs = zip(errors[rows].T, spreads[rows].T, strict=True)
+        return [float(spearmanr(*pair).statistic) for pair in pairs]
 
     n, rng = len(errors), np.random.default_rng(0)
-    low, high = np.percentile([of(rng.integers(n, size=n)) for _ in range(ROUNDS)], (2.5, 97.5), axis=0)
+    low, high = np.percentile([of(rng.integers(n, size=n)) for _ in range(SAMPLES)], (2.5, 97.5), axis=0)
     return [f"{value:.2f} [{a:.2f}, {b:.2f}]" for value, a, b in zip(of(np.arange(n)), low, high, strict=True)]
 
 
@@ -87,10 +83,8 @@ def by_fifths(errors: np.ndarray, spreads: np.ndarray) -> str:
     for fifth in range(5):
         within = [errors[fifths[:, place] == fifth, place] for place in range(3)]
         rows.append([f"fifth {fifth + 1}", *(estimates({"": values})[0] for values in within)])
-    return table(
-        ["Spread", *(axis.capitalize() for axis in AXES)],
-        [*rows, ["rank correlation", *correlations(errors, spreads)]],
-    )
+    rows.append(["rank correlation", *correlations(errors, spreads)])
+    return table(["Spread", *(axis.capitalize() for axis in AXES)], rows)
 
 
 def errors_of_people(model: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -100,8 +94,8 @@ def errors_of_people(model: Any, count: int, seed: int) -> tuple[np.ndarray, np.
         rng = np.random.default_rng([seed, person])
         identity, angles = random_identity(rng), random_angles(rng)
         image, facts = render_head(identity, angles, rng=rng)
-        found = predict_angles(model, crop(image, *facts["box"], MARGIN)[None])
-        errors.append(angle_errors(np.degrees(angles)[None], np.degrees(found))[0])
+        predicted = predict_angles(model, crop(image, *facts["box"], MARGIN)[None])[0]
+        errors.append(angle_errors(np.degrees(angles), np.degrees(predicted)))
         tones.append(np.dot(identity.skin, (0.299, 0.587, 0.114)))
     return np.array(errors), np.array(tones)
 
@@ -109,45 +103,38 @@ def errors_of_people(model: Any, count: int, seed: int) -> tuple[np.ndarray, np.
 def measured_parts(model: Any, listed: Listed, people: int, seed: int) -> dict[str, str]:
     """What doc/model_card.md holds between its marks, by their names."""
     one, mean, spread = answers(model, listed)
-    true = np.degrees(listed.records["angles"])
-    yaw, offsets = np.abs(true[:, 0]), one - true
+    target = np.degrees(listed.records["angles"])
+    yaw, offsets = np.abs(target[:, 0]), one - target
     ranges = {f"yaw {low}° to {min(high, 99)}°": (yaw >= low) & (yaw < high) for low, high in YAWS}
+    ranges["all"] = yaw >= 0
     errors, tones = errors_of_people(model, people, seed)
     third = rankdata(tones) * 3 // (len(tones) + 1)
-    thirds = dict(zip(("darkest third", "middle third", "lightest third"), (third == i for i in range(3)), strict=True))
+    thirds = {f"{name} third": third == number for number, name in enumerate(("darkest", "middle", "lightest"))}
+    means = estimates(dict(zip(AXES, offsets.T, strict=True)), "+.1f")
+    medians = [f"median {value:+.1f}" for value in np.median(offsets, axis=0)]
     return {
-        "yaw": by_group(ranges | {"all": yaw >= 0}, angle_errors(true, one)),
-        "views": by_group(ranges | {"all": yaw >= 0}, angle_errors(true, mean)),
-        "offsets": table(
-            [axis.capitalize() for axis in AXES],
-            [
-                estimates(dict(zip(AXES, offsets.T, strict=True)), "+.1f"),
-                [f"median {value:+.1f}" for value in np.median(offsets, axis=0)],
-            ],
-        ),
+        "yaw": by_group(ranges, angle_errors(target, one)),
+        "views": by_group(ranges, angle_errors(target, mean)),
+        "offsets": table([axis.capitalize() for axis in AXES], [means, medians]),
         "skin": by_group(thirds, errors),
-        "sure": by_fifths(angle_errors(true, mean), spread),
+        "sure": by_fifths(angle_errors(target, mean), spread),
     }
 
 
-def parse_options() -> argparse.Namespace:
-    parser = option_parser(__doc__)
-    parser.add_argument("--data-dir", default="data", help="folder with lists and AFLW2000")
-    parser.add_argument("--people", type=number(int, 30), default=900, help="synthetic people to measure on")
-    parser.add_argument("--seed", type=number(int, 0), default=2020, help="of the synthetic people")
-    return parser.parse_args()
-
-
 def main() -> None:
+    parser = option_parser(__doc__)
+    add = parser.add_argument
+    add("--data-dir", default="data", help="folder with lists and AFLW2000")
+    add("--people", type=number(int, 30), default=900, help="synthetic people to measure on")
+    add("--seed", type=number(int, 0), default=2020, help="of the synthetic people")
+    add("--document", type=Path, default=ROOT / "doc/model_card.md", metavar="FILE", help="gets the tables")
+    options = parser.parse_args()
     from rafa_model import load_rafa_net
 
-    options = parse_options()
-    model = load_rafa_net(pretrained.FILE)
     listed = keep_present(load_dataset("aflw2000", options.data_dir), allow_missing=True)
-    card = ROOT / "doc" / "model_card.md"
-    parts = measured_parts(model, listed, options.people, options.seed)
-    write_text(card, with_parts(card.read_text(encoding="utf-8"), parts))
-    print(f"written: {card.relative_to(ROOT)}")
+    parts = measured_parts(load_rafa_net(SYNTHETIC_FILE), listed, options.people, options.seed)
+    write_parts(options.document, parts)
+    print(f"written: {options.document}")
 
 
 if __name__ == "__main__":

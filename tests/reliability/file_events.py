@@ -1,8 +1,8 @@
-"""Do something at the nth time that this process opens for writing, renames or removes a file of a folder.
+"""Do something at the nth time that this process opens for writing, makes, renames or removes a file below a folder.
 
 As a program: run the training script and kill it there.
 
-python file_events.py FOLDER N SCRIPT [OPTION...]     N = 0: never, and print how many there were
+python file_events.py FOLDER N SCRIPT [OPTION...]     N = 0: never, and print what there was
 """
 
 import os
@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.truncate")
+EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.truncate", "shutil.rmtree")
 
 
 class FileEvents:
@@ -21,8 +21,11 @@ class FileEvents:
         self.folder, self.at, self.seen, self.act = "", 0, list[str](), lambda: None
         sys.addaudithook(self._hook)
 
-    def start(self, folder: str, at: int, act: Callable[[], None]) -> None:
-        self.folder, self.at, self.seen, self.act = str(folder), at, [], act
+    def start(self, folder: object, at: int = 0, act: Callable[[], None] = lambda: None) -> None:
+        self.folder, self.at, self.seen, self.act = f"{folder}{os.sep}", at, [], act
+
+    def stop(self) -> None:
+        self.folder = ""
 
     def _hook(self, event: str, arguments: tuple) -> None:
         if not self.folder or event not in EVENTS or self.folder not in str(arguments[0]):
