@@ -12,25 +12,21 @@ import datetime
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from data_loaders import batches_per_epoch
 from rafa.datasets.check import keep_present
 from rafa.datasets.lists import Listed, limited, load_dataset, read_lists
 from rafa.datasets.sets import BIWI_SPLITS
-from rafa.files import environment, write_text
+from rafa.files import write_text
 from rafa.net.inference import predict_angles
-from rafa.pose import AXES
 from rafa.score import metrics, protocol, tables
 from rafa.score.predictions import Predictions, predict_listed, write_predictions
 from rafa.script import number, option_parser, progress, run_script
 from rafa.train.devices import all_devices, this_machine
-from rafa.train.run_folder import RunFolder, what_is_read
+from rafa.train.run_folder import RunFolder, run_record, what_is_read
 
 # Other defaults of --synthetic and of --synthetic full.
 SYNTHETIC = {"backbone": "small", "batch_size": 32, "evaluate_every": 0}
@@ -103,11 +99,17 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             if given != saved[name]:
                 parser.error(f"--{name.replace('_', '-')} is {saved[name]} in this run and cannot become {given}")
         return options
+    if options.split != "16-8" and options.protocol != 2:
+        parser.error("--split is of --protocol 2")
     if options.synthetic:
         if options.protocol == 2 or options.train_lists:
             parser.error("--synthetic has lists of its own; leave --protocol 2 and --train-lists out")
         parser.set_defaults(**(FULL if options.synthetic == "full" else DEMO))
         options = parser.parse_args(arguments)
+        if options.synthetic == "full" and (options.decay_every or options.weights != "none"):
+            parser.error(
+                "--synthetic full has a schedule and a start of its own; leave --decay-every and --weights out"
+            )
     name = "synthetic" if options.synthetic else f"protocol{options.protocol}"
     options.run_dir = options.run_dir or f"runs/{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     return options
@@ -189,19 +191,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run.save(model, epoch + 1)
         if run.writes:
             write_result(run, *recipe.finish(model, run), test, options)
-
-
-def run_record(options: argparse.Namespace, train: Listed, test: Listed) -> dict[str, Any]:
-    """What run.json says of a run."""
-    mean_pose = np.degrees(train.records["angles"]).mean(axis=0)
-    return {
-        "options": vars(options),
-        "lists": [[asdict(file) for file in part.files] for part in (train, test)],
-        "images": [len(train.records), len(test.records)],
-        "mean_pose": dict(zip(AXES, mean_pose.tolist(), strict=True)),  # of the training list, in degrees
-        "notes": [list(train.notes), list(test.notes)],
-        **environment(),
-    }
 
 
 def predicted(network: Any, test: Listed, options: argparse.Namespace) -> Predictions:

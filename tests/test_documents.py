@@ -171,7 +171,11 @@ def test_every_package_that_is_imported_is_pinned():
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.partition(".")[0])
-    own = {path.stem for path in [*ROOT.glob("*.py"), *ROOT.glob("tests/**/*.py")]} | {"rafa", "helpers"}
+    own = {path.stem for path in [*ROOT.glob("*.py"), *ROOT.glob("tests/**/*.py")]} | {
+        "rafa",
+        "helpers",
+        "measurements",
+    }
     foreign = {DISTRIBUTION.get(name, name.replace("_", "-")) for name in imported - own - sys.stdlib_module_names}
     assert "numpy" in foreign
     assert foreign - pinned("requirements.txt").keys() - pinned("requirements-dev.txt").keys() == set()

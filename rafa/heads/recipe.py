@@ -18,12 +18,11 @@ from rafa.datasets.lists import Listed
 from rafa.heads.augmentation import augmented
 from rafa.heads.dataset import LANDMARKS
 from rafa.net.backend import keras, layers
-from rafa.net.keras224 import count_steps
 from rafa.net.weights import save_half
 from rafa.pose import AXES
 from rafa.script import InputError
 from rafa.train.devices import ONE_DEVICE, Devices
-from rafa.train.recipe import Losses
+from rafa.train.recipe import Losses, compile_with
 from rafa.train.run_folder import RunFolder
 from rafa_model import build_rafa_net, load_rafa_net
 
@@ -60,9 +59,7 @@ class HeadsRecipe:
         model = with_landmarks(build_rafa_net(self.options.backbone, None))
         norm = GRADIENT_NORM / self.devices.count  # see `Devices.summed`
         optimizer = keras.optimizers.Adam(0.0, global_clipnorm=norm, use_ema=True, ema_momentum=AVERAGING)
-        optimizer.build(model.trainable_variables)
-        model.compile(optimizer, jit_compile=False)
-        count_steps(model, optimizer)
+        compile_with(model, optimizer, self.options.precision)
         return model
 
     def learning_rate(self, step: int) -> float:

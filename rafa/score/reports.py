@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rafa.datasets.sets import DATASETS
 from rafa.score import tables
+from rafa.score.metrics import MAE_KEYS
 from rafa.score.protocol import Facts, is_of_paper, paper_tables
 from rafa.score.tables import MAE_HEADER, count_text, heading, mae_table
 
@@ -115,14 +116,14 @@ _ABOUT = """# Results
 Written by `python evaluate.py results RESULT.json... --out doc/results.md` from the result files of runs; do not edit.
 The number of a row leads to its command, commit, hardware, date and seeds below.
 """
-_FREE = """## Without the licensed datasets
+_FREE = """## Your own lists, and synthetic heads
 
-Synthetic heads and your own lists. **These are not the paper's data: do not compare them with its tables.**
+**These are not the paper's images, or not all of them: do not compare them with its tables.**
 """
 _PAPER = """## The paper's evaluation protocol
 
-RAFA-Net's rows in the paper, and below each what this program measured on the same images: the published lists, every
-image, the same margin, one crop. The network and its training may be others: see how each row was made.
+RAFA-Net's rows in the paper, and what this program measured on the same images: the published lists, every image, the
+same margin, one crop. The network and its training may be others: see how each row was made.
 """
 _PART = """## Other runs
 
@@ -137,7 +138,8 @@ def results_document(results: Sequence[Facts]) -> str:
     paper = [(n, r) for n, r in numbered if r["card"]["evaluation_protocol"]]
     free = [(n, r) for n, r in numbered if r["card"]["lists"] and not is_of_paper(r["card"]["data_set"])]
     other = [pair for pair in numbered if pair not in paper and pair not in free]
-    parts = [_ABOUT, _FREE, _numbered_table(free), _PAPER, _paper_rows_table(paper), _PART, _numbered_table(other)]
+    parts = [_ABOUT, _PAPER, _paper_table(paper), _numbered_table(paper), _PART, _numbered_table(other)]
+    parts += [_FREE, _numbered_table(free)]
     parts += ["## How each row was made", "\n".join(_provenance(n, result["card"]) for n, result in numbered)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -148,26 +150,25 @@ def _numbered_table(numbered: Sequence[tuple[int, Facts]]) -> str:
     return mae_table(["Row", *MAE_HEADER], [[number, *row] for number, row in tables.result_rows(numbered)])
 
 
-def _paper_rows_table(measured: Sequence[tuple[int, Facts]]) -> str:
-    """RAFA-Net's rows in the paper, each followed by the results on the same images or "not measured here"."""
-    rows: list[list[object]] = []
+def _paper_table(measured: Sequence[tuple[int, Facts]]) -> str:
+    """RAFA-Net's rows in the paper, and beside each what was measured on the same images at the same margin."""
+    rows = []
     for name, row, dataset in _paper_results():
-        data, margin = DATASETS[dataset].title, row["margin"]
-        rows.append(["-", *tables.plain_row(f"paper, {tables.PAPER_NAMES[name]}: {data}", margin, row[dataset])])
-        ours: list[list[object]] = []
-        for number, result in measured:
-            same = (result["card"]["data_set"], result["card"]["margin"]) == (data, margin)
-            if same and name == "table1":
-                title, *cells = tables.row_of(result)
-                ours.append([number, title + _backbone_text(result["card"]), *cells])
-                ours += [["-", *baseline] for baseline in tables.baseline_rows(result)]
-        why = "not measured here" + (": which videos it used is unknown" if name == "table2" else "")
-        rows += ours or [["-", why, f"{margin:g}", *["not measured here"] * 5]]
-    return mae_table(["Row", *MAE_HEADER], rows)
+        title, margin = DATASETS[dataset].title, row["margin"]
+        here = [
+            f"row {number}: {_axes_text([result['estimates'][key].value for key in MAE_KEYS])}"
+            for number, result in measured
+            if name == "table1" and (result["card"]["data_set"], result["card"]["margin"]) == (title, margin)
+        ]
+        paper = _axes_text(row[dataset])
+        rows.append([tables.PAPER_NAMES[name], title, f"{margin:g}", paper, "; ".join(here) or "not measured here"])
+    header = ["Paper", "Images", "Margin", "Paper: yaw / pitch / roll, MAE", "Here: yaw / pitch / roll, MAE"]
+    return tables.table(header, rows)
 
 
-def _backbone_text(card: Facts) -> str:
-    return f", {card['weights']['backbone']} network" if card["weights"] else ""
+def _axes_text(errors: Sequence[float]) -> str:
+    *axes, mae = errors
+    return f"{' / '.join(f'{error:.2f}' for error in axes)}, {mae:.2f}"
 
 
 def _paper_results() -> Iterator[tuple[str, Facts, str]]:

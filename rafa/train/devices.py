@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -156,6 +158,21 @@ class Devices:
 ONE_DEVICE = Devices()
 
 
+@contextlib.contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Ctrl-C ends the process in the block, where native code waits and Python's handlers do not run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}  # TensorFlow sets others
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def all_devices(machine: Shard = WHOLE) -> Devices:
     """All GPUs that are visible, of all machines; where there are none, each machine's processors as one device.
 
@@ -165,7 +182,8 @@ def all_devices(machine: Shard = WHOLE) -> Devices:
 
     if machine.count > 1:
         print(f"machine {machine.index} of {machine.count} (counted from 0): waiting for the others", flush=True)
-        return Devices(tf.distribute.MultiWorkerMirroredStrategy(), machine)
+        with _ended_by_ctrl_c():
+            return Devices(tf.distribute.MultiWorkerMirroredStrategy(), machine)
     os.environ.pop("TF_CONFIG", None)  # of this machine alone, which MirroredStrategy does not expect
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return ONE_DEVICE if len(found) == 1 else Devices(tf.distribute.MirroredStrategy([each.name for each in found]))

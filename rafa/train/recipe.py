@@ -74,14 +74,20 @@ class PaperRecipe:
 
 # --- Network and optimizer --------------------------------------------------------------------------------------------
 def compile_rafa_net(model: Any, learning_rate: float = 1e-3, precision: str = "float32") -> Any:
-    """Give a network the authors' optimizer, RMSprop as Keras 2.2.4 computed it, built and returned.
+    """Give a network the authors' optimizer, RMSprop as Keras 2.2.4 computed it; see `compile_with`."""
+    from rafa.net.keras224 import RMSprop
 
-    Batch normalisation counts the optimizer's steps.  In float16 the loss is scaled, as Keras does it.
+    return compile_with(model, RMSprop(learning_rate), precision)
+
+
+def compile_with(model: Any, optimizer: Any, precision: str) -> Any:
+    """Give a network an optimizer, built and returned, whose steps batch normalisation counts.
+
+    In float16 the loss is scaled, as Keras does it.
     """
     from rafa.net.backend import keras
-    from rafa.net.keras224 import RMSprop, count_steps
+    from rafa.net.keras224 import count_steps
 
-    optimizer = RMSprop(learning_rate)
     if precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(optimizer, jit_compile=False)

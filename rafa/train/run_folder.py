@@ -1,5 +1,6 @@
 """The folder of a training run: its record, its log and its checkpoints."""
 
+import argparse
 import contextlib
 import csv
 import json
@@ -7,10 +8,15 @@ import shlex
 import shutil
 import zipfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rafa.files import sha256, write_text, written_whole
+import numpy as np
+
+from rafa.datasets.lists import Listed
+from rafa.files import environment, sha256, write_text, written_whole
+from rafa.pose import AXES
 from rafa.script import InputError
 
 
@@ -52,11 +58,14 @@ class RunFolder:
         """What run.json says.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or it is of a version before 0.3.
         """
         if not self.record_file.is_file():
             raise InputError(f"{self.record_file}: no such file; --resume needs the --run-dir of a run")
-        return json.loads(self.record_file.read_text(encoding="utf-8"))
+        record = json.loads(self.record_file.read_text(encoding="utf-8"))
+        if "images" not in record:
+            raise InputError(f"{self.path} was started by an earlier version: score its network, or start a new run")
+        return record
 
     def start(self, record: dict[str, Any], resumed: bool = False) -> None:
         """Write the record of a new run, or of a resume, before the first epoch.
@@ -182,6 +191,19 @@ class RunFolder:
             self._writer.flush()
         except tf.errors.OpError as error:  # as of a full disk
             raise OSError(f"{self.curves}: {' '.join(error.message.split())}") from error
+
+
+def run_record(options: argparse.Namespace, train: Listed, test: Listed) -> dict[str, Any]:
+    """What run.json says of a run."""
+    mean_pose = np.degrees(train.records["angles"]).mean(axis=0)
+    return {
+        "options": vars(options),
+        "lists": [[asdict(file) for file in part.files] for part in (train, test)],
+        "images": [len(train.records), len(test.records)],
+        "mean_pose": dict(zip(AXES, mean_pose.tolist(), strict=True)),  # of the training list, in degrees
+        "notes": [list(train.notes), list(test.notes)],
+        **environment(),
+    }
 
 
 def what_is_read(record: dict[str, Any]) -> tuple[list[str], list[int]]:

@@ -23,7 +23,16 @@ from rafa.train.run_folder import RunFolder
 from rafa_model import build_rafa_net, load_rafa_net
 
 HEADS = {"train": 6, "test": 2, "per_person": 2}
-OPTIONS = Namespace(backbone="tiny", batch_size=3, epochs=2, learning_rate=1e-3, train_margin=0.5, seed=0, workers=2)
+OPTIONS = Namespace(
+    precision="float32",
+    backbone="tiny",
+    batch_size=3,
+    epochs=2,
+    learning_rate=1e-3,
+    train_margin=0.5,
+    seed=0,
+    workers=2,
+)
 
 
 @pytest.fixture(scope="module")

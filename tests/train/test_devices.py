@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -185,6 +186,18 @@ def test_machines_that_were_not_started_alike_are_all_refused():
         out, said = process.communicate(timeout=200)
         assert out.endswith("alike\n") and "InputError: the machines differ" in said
     Devices().refuse_unlike({"seed": 1})
+
+
+def test_a_machine_that_waits_for_the_others_is_ended_by_ctrl_c():
+    code = "from rafa.train.devices import all_devices, this_machine; all_devices(this_machine())"
+    process = start("-c", code, machines=free_addresses(2))
+    try:
+        assert "waiting for the others" in process.stdout.readline()
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == -signal.SIGINT
+    finally:
+        process.kill()
 
 
 @pytest.mark.slow

@@ -83,6 +83,9 @@ def test_a_machine_that_is_not_the_first_writes_nothing(run, trained):
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
     with pytest.raises(InputError, match=r"run\.json: no such file"):
         RunFolder(tmp_path).record()
+    (tmp_path / "run.json").write_text('{"options": {"watch_every": 5}}')
+    with pytest.raises(InputError, match="earlier version"):
+        RunFolder(tmp_path).record()
 
 
 # --- Checkpoints ---

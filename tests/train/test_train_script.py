@@ -160,7 +160,7 @@ def test_the_defaults_are_the_papers_and_synthetic_changes_its_own(training_scri
 
 def saved_options(tmp_path, training_script, *given):
     saved = vars(training_script.parse_options([*given, "--run-dir", str(tmp_path)]))
-    (tmp_path / "run.json").write_text(json.dumps({"options": saved}))
+    (tmp_path / "run.json").write_text(json.dumps({"options": saved, "images": [1, 1]}))
     return saved
 
 
@@ -198,6 +198,8 @@ def test_an_option_that_would_change_the_run_is_refused_by_name(of_run, given, n
         (["--momentum", "1"], "unrecognized"),
         (["--synthetic", "--protocol", "2"], "--protocol 2"),
         (["--synthetic", "full", "--train-lists", "a", "b"], "--train-lists"),
+        (["--synthetic", "full", "--decay-every", "3"], "--decay-every"),
+        (["--split", "17-7"], "--protocol 2"),
     ],
 )
 def test_a_wrong_option_is_refused(given, named, training_script, capsys):
