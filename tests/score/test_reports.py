@@ -101,7 +101,7 @@ def test_the_document_of_results_says_how_each_row_was_made_and_what_was_not_mea
         ["BIWI", "0.2", "3.08 / 4.35 / 2.85, 3.43", "not measured here"],
         ["BIWI", "0.1", "3.07 / 4.30 / 2.82, 3.40", "not measured here"],
     ]
-    assert [row[0] for row in cells_of(paper)[10:]] == ["1", "-", "-", "4", "-", "-"]
+    assert [row[0] for row in cells_of(paper)[10:]] == ["1", "-", "4", "-", "-"]  # the same baseline once
     assert "| 3 | unknown dataset | 0.2 |" in other
     assert "| - | mean pose of the training list | - | the same |" in other
     assert "2. synthetic heads, test part, margin 0.2: `evaluate.py aflw2000 --weights w`\n   - commit c0ffee;" in how
