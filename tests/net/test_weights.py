@@ -96,11 +96,14 @@ def with_config(model, path, change):
     return saved_with(model, path, changed, "config.json")
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
-def test_weights_of_another_backbone_are_refused(model, suffix, tmp_path):
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [(".keras", "'rafa_net_tiny', this one is 'rafa_net_small'"), (".weights.h5", "rafa_net_small")],
+)
+def test_weights_of_another_backbone_are_refused(model, suffix, message, tmp_path):
     path = tmp_path / f"network{suffix}"
     model.save(path) if suffix == ".keras" else model.save_weights(path)
-    refused(path, "rafa_net_small", lambda path: build_rafa_net("small", path))
+    refused(path, message, lambda path: build_rafa_net("small", path))
 
 
 def test_a_network_with_another_number_of_parameters_is_refused(tmp_path):
