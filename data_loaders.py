@@ -22,11 +22,9 @@ import cv2
 import numpy as np
 
 from rafa.datasets.images import read_image
-from rafa.datasets.lists import Listed, box_error, image_path, limited, load_dataset, read_lists, row_of
+from rafa.datasets.lists import Listed, box_error, image_path, limited, load_dataset, read_lists, row_of  # noqa: F401
 from rafa.pose import AXES, CROP_SIZE
 from rafa.script import InputError
-
-__all__ = ["limited", "load_dataset", "read_lists"]  # and what is defined here
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]  # (b, 224, 224, 3) uint8 RGB crops, and {axis: (b, 1)} in radians
 Job = TypeVar("Job")
@@ -43,7 +41,7 @@ def crop(image: np.ndarray, row: int, column: int, size: int, margin: float) -> 
     Args:
         image: (h, w, 3) uint8.
         row, column, size: the top left corner of the box and its side, in pixels.
-        margin: γ of the paper's tables, as a share of the side.
+        margin: as a share of the side; taken to be γ of the paper's tables.
     """
     grow = int(int(size) * float(np.float32(margin)))
     top, left, side = int(row) - grow, int(column) - grow, int(size) + 2 * grow
@@ -180,7 +178,7 @@ def training_batches(
     samples = in_parallel(load, jobs, workers, 4 * batch_size)
     while batch := list(islice(samples, batch_size // shard.count)):
         crops, angles = zip(*batch, strict=True)
-        yield np.stack(crops), targets_of(np.stack(angles))
+        yield np.stack(crops), output_targets(np.stack(angles))
     for index in left_out if epoch == 0 else ():
         listed_image(images.listed, records[index])
 
@@ -197,7 +195,7 @@ def batches_per_epoch(number: int, batch_size: int) -> int:
     return max(1, number // batch_size)
 
 
-def targets_of(angles: np.ndarray) -> dict[str, np.ndarray]:
+def output_targets(angles: np.ndarray) -> dict[str, np.ndarray]:
     """Angles (b, 3) in the order of AXES as the network puts them out: {axis: (b, 1)} float32."""
     return {axis: angles[:, index : index + 1].astype("float32") for index, axis in enumerate(AXES)}
 

@@ -29,9 +29,9 @@ from rafa.train.devices import all_devices, this_machine
 from rafa.train.run_folder import RunFolder, run_record, what_is_read
 
 # Other defaults of --synthetic and of --synthetic full.
-SYNTHETIC = {"backbone": "small", "batch_size": 32, "evaluate_every": 0}
-DEMO = SYNTHETIC | {"weights": "synthetic-backbone", "epochs": 6, "decay_every": 4, "data_dir": "data/synthetic"}
-FULL = SYNTHETIC | {"weights": "none", "epochs": 24, "cache": 0.0, "data_dir": "data/synthetic-full"}
+OF_BOTH = {"backbone": "small", "batch_size": 32, "evaluate_every": 0}
+DEMO = OF_BOTH | {"weights": "synthetic-backbone", "epochs": 6, "decay_every": 4, "data_dir": "data/synthetic"}
+FULL = OF_BOTH | {"weights": "none", "epochs": 24, "cache": 0.0, "data_dir": "data/synthetic-full"}
 FULL_HEADS = {"train": 16_000, "test": 400, "per_person": 1}
 
 
@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     devices.refuse_unlike((fixed_options(options), what_is_read(record), first))
     run.start(record, resumed=options.resume)
     print(f"{model.name}: {model.count_params():,} parameters, {steps} steps an epoch, on {record['hardware']}")
-    print(f"epochs {first + 1} to {options.epochs}; everything goes to {run.path}", flush=True)
+    print(f"{first} of {options.epochs} epochs are done; everything goes to {run.path}", flush=True)
 
     step, average_statistics = training_step(model, recipe.losses, devices, options.xla), devices.averaging(model)
     with run.saying_how_to_go_on():

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 #   yaw   > 0  turns the nose to the left of the image,
 #   pitch > 0  looks up,
 #   roll  > 0  tilts the head counter-clockwise in the image (the negative of the `.mat` files' roll).
-# Image axes: x to the right, y down, z out of the image towards the viewer.  A head that looks straight into the camera
-# has its nose along +z, its chin along +y and its own right eye on the side of -x.
+# Image axes: x to the right, y down, z out of the image towards the viewer: a left-handed frame.  A head that looks
+# straight into the camera has its nose along +z, its chin along +y and its own right eye on the side of -x.
 AXES = ("yaw", "pitch", "roll")
 LIST_ORDER = ("roll", "pitch", "yaw")  # of the angles in a row of the published angle lists
 EULER_ORDER = "R = Rx(pitch) Ry(-yaw) Rz(-roll), list signs; x right, y down, z towards the viewer"

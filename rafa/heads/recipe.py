@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data_loaders import Batch, batches_per_epoch, in_parallel, listed_image, shuffled, targets_of
+from data_loaders import Batch, batches_per_epoch, in_parallel, listed_image, output_targets, shuffled
 from rafa.datasets.lists import Listed
 from rafa.heads.augmentation import augmented
 from rafa.heads.dataset import LANDMARKS
@@ -84,7 +84,7 @@ class HeadsRecipe:
         samples = in_parallel(load, jobs, options.workers, 4 * batch_size)
         while batch := list(islice(samples, batch_size // shard.count)):
             crops, angles, points = zip(*batch, strict=True)
-            yield np.stack(crops), targets_of(np.stack(angles)) | {"landmarks": np.stack(points).astype("float32")}
+            yield np.stack(crops), output_targets(np.stack(angles)) | {"landmarks": np.stack(points).astype("float32")}
 
     def finish(self, model: keras.Model, run: RunFolder) -> tuple[keras.Model, Path]:
         """Write the averaged weights, fitted to photographs, without landmarks and in half precision."""

@@ -89,14 +89,14 @@ def result_rows(numbered: Sequence[tuple[int, Facts]]) -> Iterator[tuple[object,
     """(number or "-", row) of every result, of the paper's row under it, and of the baseline, once if it repeats."""
     following = [result["baseline"] for _, result in numbered[1:]] + [None]
     for (number, result), next_baseline in zip(numbered, following, strict=True):
-        yield number, row_of(result)
+        yield number, mae_row(result)
         for row in result["paper"]:
             yield "-", plain_row(f"paper, {PAPER_NAMES[row['table']]}, RAFA-Net", row["margin"], row["mae"])
         if result["baseline"] != next_baseline:
             yield from (("-", row) for row in baseline_rows(result))
 
 
-def row_of(result: Facts) -> list[str]:
+def mae_row(result: Facts) -> list[str]:
     """The mean absolute errors of a result with their intervals."""
     card = result["card"]
     return [title_of(card), margin_text(card["margin"]), _images_text(card), *mae_cells(result["estimates"])]

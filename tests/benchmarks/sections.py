@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from timing import NOT_HERE, alternated, in_child, run_python, spread
 
-from data_loaders import KeptImages, read_lists, scoring_batches, shuffled, targets_of, training_batches
+from data_loaders import KeptImages, output_targets, read_lists, scoring_batches, shuffled, training_batches
 from rafa.datasets.lists import Listed
 from rafa.datasets.sets import DATASETS
 from rafa.heads.dataset import write_dataset
@@ -67,7 +67,7 @@ def authors_batches(listed: Listed) -> Iterator[tuple[np.ndarray, dict[str, np.n
             for channel, mean in enumerate(CHANNEL_MEANS):
                 face[..., channel] -= mean
             crops[place] = face
-        yield crops, targets_of(listed.records["angles"][chosen])
+        yield crops, output_targets(listed.records["angles"][chosen])
 
 
 def images(rounds: int, slow: bool) -> str:
@@ -119,7 +119,7 @@ def steps(rounds: int, slow: bool) -> str:
         for precision, sizes in (("float32", BATCH_SIZES), (half, (BATCH,))):
             step = _compiled_step(backbone, precision)
             for size in sizes:
-                batch = random_crops(rng, size), targets_of(rng.normal(0, 0.3, (size, 3)))
+                batch = random_crops(rng, size), output_targets(rng.normal(0, 0.3, (size, 3)))
                 tasks[precision.removeprefix("mixed_"), size] = partial(step, *batch)
         seconds = alternated(tasks, rounds)
         for (precision, size), times in seconds.items():

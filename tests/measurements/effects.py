@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from documents import with_interval, write_parts
 
-from data_loaders import Batch, KeptImages, load_dataset, targets_of, training_batches
+from data_loaders import Batch, KeptImages, load_dataset, output_targets, training_batches
 from rafa.datasets.lists import Listed
 from rafa.files import ROOT, environment, write_text
 from rafa.net.inference import predict_angles
@@ -55,7 +55,7 @@ def filled_batches(images: KeptImages, seed: int, epoch: int) -> Iterator[Batch]
     for start in range(0, len(order), BATCH):
         chosen = order[start : start + BATCH]
         crops = map(images.crop, chosen.tolist(), margins[start : start + BATCH])
-        yield np.stack(list(crops)), targets_of(records["angles"][chosen])
+        yield np.stack(list(crops)), output_targets(records["angles"][chosen])
 
 
 def keras3_averages(layer: Any, mean: Any, variance: Any, n: Any, step: Any) -> None:
