@@ -49,7 +49,8 @@ def load_listed(name: str, options: Namespace) -> Listed:
         return read_lists(crop_list, angle_list, options.angle_unit, options.data_dir)
     if name not in PAPER_DATASETS and not has_lists(name, options.data_dir):
         title, source = DATASETS[name].title, DATASETS[name].source
-        raise InputError(f"no lists of {title} in {options.data_dir}; get them with: {source}")
+        get = f"get them with: {source}" if source else "put them there"
+        raise InputError(f"no lists of {title} in {options.data_dir}; {get}")
     return load_dataset(name, options.data_dir, options.split)
 
 

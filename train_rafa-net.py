@@ -96,8 +96,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.set_defaults(**saved)
         options = parser.parse_args(arguments)
         for name, given in fixed_options(options).items():
-            if given != saved[name]:
-                parser.error(f"--{name.replace('_', '-')} is {saved[name]} in this run and cannot become {given}")
+            if given != (had := saved.get(name, "unknown")):
+                parser.error(f"--{name.replace('_', '-')} is {had} in this run and cannot become {given}")
         return options
     if options.split != "16-8" and options.protocol != 2:
         parser.error("--split is of --protocol 2")
