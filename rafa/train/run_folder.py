@@ -122,11 +122,12 @@ class RunFolder:
             model.save(unfinished)
             with zipfile.ZipFile(unfinished, "a") as archive:
                 archive.comment = str(epoch).encode()
+            if self.keep_every and epoch % self.keep_every == 0:  # before last.keras says it is done
+                kept = self.path / f"epoch-{epoch:03d}.keras"
+                with written_whole(kept) as copy:
+                    shutil.copyfile(unfinished, copy)
+                self.note_weights(kept)
         self.epochs_saved = epoch
-        if self.keep_every and epoch % self.keep_every == 0:
-            with written_whole(self.path / f"epoch-{epoch:03d}.keras") as unfinished:
-                shutil.copyfile(self.checkpoint, unfinished)
-            self.note_weights(self.path / f"epoch-{epoch:03d}.keras")
 
     def note_weights(self, file: Path) -> None:
         """Write the hash of a network's file into the record, by which its results are credited to this run."""

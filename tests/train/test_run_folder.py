@@ -109,6 +109,18 @@ def test_every_second_checkpoint_is_kept_with_its_hash_in_the_record(run, traine
     assert run.record() == {**RECORD, "weights": hashes} and len(set(hashes.values())) == 2
 
 
+def test_a_stop_while_a_checkpoint_is_kept_leaves_the_run_at_the_epoch_before(run, trained, monkeypatch):
+    run.save(trained, 1)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "note_weights", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run.save(trained, 2)
+    assert RunFolder(run.path).restore(trained, RECORD) == 1
+
+
 def test_a_run_without_a_checkpoint_starts_again(run, trained):
     assert run.restore(trained, RECORD) == 0
 
