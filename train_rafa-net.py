@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_loaders import batches_per_epoch
+from data_loaders import batches_per_epoch, scoring_batches
 from rafa.datasets.check import keep_present
 from rafa.datasets.lists import Listed, limited, load_dataset, read_lists
 from rafa.datasets.sets import BIWI_SPLITS
@@ -163,9 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keras.utils.set_random_seed(options.seed)
     recipe = (HeadsRecipe if options.synthetic == "full" else PaperRecipe)(options, train, devices)
     with devices.scope(), computing_in(options.precision):
-        model = recipe.build()
+        model = recipe.build(restored := options.resume and run.checkpoint.exists())
     record = run_record(options, train, test)
-    first = run.restore(model, record) if options.resume else 0
+    first = run.restore(model, record) if restored else 0
     devices.refuse_unlike((fixed_options(options), what_is_read(record), first))
     run.start(record, resumed=options.resume)
     print(f"{model.name}: {model.count_params():,} parameters, {steps} steps an epoch, on {record['hardware']}")
@@ -180,6 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 model.optimizer.learning_rate = rate = recipe.learning_rate(epoch * steps + len(losses))
                 losses.append(step(crops, targets))  # stops where a loss is not finite
             average_statistics()
+            if epoch == 0:  # where an image of the test list cannot be used, it is said now
+                for _ in scoring_batches(test, options.batch_size, options.test_margin, options.workers):
+                    pass
             row: dict[str, Any] = {"epoch": epoch + 1, "seconds": round(time.monotonic() - start, 1)}
             row |= {"learning_rate": rate} | mean_losses(losses, recipe.losses)
             if run.writes and options.evaluate_every:  # for monitoring only

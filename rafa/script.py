@@ -90,6 +90,8 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt as error:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # a second one adds nothing
         print("stopped" + (f": {error}" if str(error) else ""), file=sys.stderr)
         sys.exit(status)
     finally:

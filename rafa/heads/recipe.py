@@ -54,7 +54,7 @@ class HeadsRecipe:
             0.0, max(1, steps - warm_up), warmup_target=options.learning_rate, warmup_steps=warm_up
         )
 
-    def build(self) -> keras.Model:
+    def build(self, restored: bool = False) -> keras.Model:
         """The network with its auxiliary output, compiled; the optimizer holds the averaged weights."""
         model = with_landmarks(build_rafa_net(self.options.backbone, None))
         norm = GRADIENT_NORM / self.devices.count  # see `Devices.summed`

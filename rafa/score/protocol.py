@@ -12,6 +12,7 @@ A result is a dict:
 A result file holds a list of them as JSON: an estimate is an object, and null stands for NaN.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -29,6 +30,7 @@ from rafa.pose import AXES, CHANNEL_MEANS, CROP_SIZE, EULER_ORDER
 from rafa.score import metrics
 from rafa.score.metrics import MAE_KEYS
 from rafa.score.predictions import Predictions, read_predictions, targets_of
+from rafa.script import InputError
 
 BOOTSTRAP_SAMPLES = 1000
 WORST = 10  # images named in a result
@@ -282,8 +284,9 @@ def weights_facts(path: str | Path, backbone: str, run: Facts | None = None) -> 
     """
     digest, record = sha256(path), Path(path).with_name("run.json")
     if run is None and record.is_file():
-        beside = json.loads(record.read_text(encoding="utf-8"))
-        run = beside if digest in beside.get("weights", {}).values() else None
+        with contextlib.suppress(ValueError, AttributeError, TypeError):  # another program's run.json
+            beside = json.loads(record.read_text(encoding="utf-8"))
+            run = beside if digest in beside.get("weights", {}).values() else None
     file = Path(path).relative_to(ROOT) if Path(path).is_relative_to(ROOT) else path  # the same on every machine
     trained_by = None if run is None else _training_facts(run)
     return {"file": str(file), "sha256": digest, "backbone": backbone, "trained_by": trained_by}
@@ -310,8 +313,16 @@ def write_results(path: str | Path, results: Sequence[Facts], **more: Any) -> No
 
 
 def read_results(path: str | Path) -> list[Facts]:
-    """The results of a file that `write_results` wrote, with this version or an older one."""
-    results = json.loads(Path(path).read_text(encoding="utf-8"))["results"]
+    """The results of a file that `write_results` wrote, with this version or an older one.
+
+    Raises:
+        InputError: another file.
+    """
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))["results"]
+    except (ValueError, LookupError, TypeError) as error:
+        expected = "the result.json of a run, or what evaluate.py --result wrote"
+        raise InputError(f"{path} is not a result file: expected {expected}") from error
     for result in results:
         result["estimates"] = {key: _estimate(fields) for key, fields in result["estimates"].items()}
         if "paper_protocol" in (card := result["card"]):  # until 0.2.0, which judged the training too

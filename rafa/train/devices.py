@@ -30,9 +30,10 @@ def this_machine() -> Shard:
         chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
         if len(chiefs) + len(workers) < 2:
             return WHOLE
-        first = {"chief": 0, "worker": len(chiefs)}[config["task"]["type"]]
-        index = first + int(config["task"]["index"])
-        (chiefs + workers)[index]  # an error where there is no such machine
+        kind, index = config["task"]["type"], int(config["task"]["index"])
+        if index not in range(len({"chief": chiefs, "worker": workers}[kind])):
+            raise LookupError(f"no {kind} {index}")
+        index += len(chiefs) if kind == "worker" else 0
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         expected = f"expected the addresses of all machines and which of them this is, as in {_EXAMPLE}"
         raise InputError(f"TF_CONFIG is {' '.join(text.split())}; {expected}") from error

@@ -23,8 +23,8 @@ class Recipe(Protocol):
 
     losses: Losses
 
-    def build(self) -> Any:
-        """The compiled network."""
+    def build(self, restored: bool = False) -> Any:
+        """The compiled network; without weights to start from where a checkpoint is to be loaded into it."""
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0 since the start of the run."""
@@ -46,11 +46,11 @@ class PaperRecipe:
         self.steps = batches_per_epoch(len(train.records), options.batch_size)
         self.images = KeptImages(train, options.train_margin, options.cache * 1e9)
 
-    def build(self) -> Any:
-        """The network, from the weights to start from unless a run is resumed, with the authors' optimizer."""
+    def build(self, restored: bool = False) -> Any:
+        """The network with the authors' optimizer, from the weights to start from unless it is to be restored."""
         from rafa_model import build_rafa_net
 
-        weights = None if self.options.resume or self.options.weights == "none" else self.options.weights
+        weights = None if restored or self.options.weights == "none" else self.options.weights
         model = build_rafa_net(self.options.backbone, weights)
         compile_rafa_net(model, self.options.learning_rate, self.options.precision)
         return model

@@ -62,15 +62,15 @@ class RunFolder:
         """
         if not self.record_file.is_file():
             raise InputError(f"{self.record_file}: no such file; --resume needs the --run-dir of a run")
-        record = json.loads(self.record_file.read_text(encoding="utf-8"))
-        if "images" not in record:
-            raise InputError(f"{self.path} was started by an earlier version: score its network, or start a new run")
+        try:
+            record = json.loads(self.record_file.read_text(encoding="utf-8"))
+            _ = what_is_read(record), dict(record["options"])
+        except (ValueError, LookupError, TypeError) as error:
+            raise InputError(f"{self.record_file} is of no run of this version ({error!r}); start a new run") from error
         return record
 
     def start(self, record: dict[str, Any], resumed: bool = False) -> None:
         """Write the record of a new run, or of a resume, before the first epoch.
-
-        The folder of a new run appears with the record in it: of two programs only one can make it.
 
         Raises:
             InputError: the folder is not empty.
@@ -80,19 +80,24 @@ class RunFolder:
         if resumed:
             self._resume(record)
             return
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.refuse_if_used()
         try:
-            with written_whole(self.path) as unfinished:
-                unfinished.mkdir()
-                RunFolder(unfinished)._write_record(record)
-        except OSError:
+            with self.record_file.open("x", encoding="utf-8") as file:  # of two programs only one can make it
+                file.write(_json(record))
+        except FileExistsError:
             self.refuse_if_used()
+        except OSError:  # a full disk: the folder stays free
+            self.record_file.unlink()
             raise
 
     def _resume(self, record: dict[str, Any]) -> None:
-        """Add a resume to the record, and drop the rows of epochs that were not saved."""
-        begun = self.record()
-        resumes = [*begun.get("resumed", []), {"after_epoch": self.epochs_saved, **record}]
-        self._write_record({**begun, "options": record["options"], "resumed": resumes})
+        """Add a resume to the record, or begin again without a saved epoch; drop the rows of epochs not saved."""
+        if self.epochs_saved:
+            begun = self.record()
+            resumes = [*begun.get("resumed", []), {"after_epoch": self.epochs_saved, **record}]
+            record = {**begun, "options": record["options"], "resumed": resumes}
+        self._write_record(record)
         rows = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True) if self.log_file.exists() else []
         write_text(self.log_file, "".join(rows[: self.epochs_saved + 1]))
         shutil.rmtree(self.curves, ignore_errors=True)
@@ -101,7 +106,7 @@ class RunFolder:
                 self._draw({key: float(text) for key, text in row.items() if text})
 
     def _write_record(self, record: dict[str, Any]) -> None:
-        write_text(self.record_file, json.dumps(record, indent=2, allow_nan=False) + "\n")
+        write_text(self.record_file, _json(record))
 
     # --- Checkpoints ---
     def save(self, model: Any, epoch: int) -> None:
@@ -135,7 +140,7 @@ class RunFolder:
         self._write_record({**record, "weights": {**record.get("weights", {}), file.name: sha256(file)}})
 
     def restore(self, model: Any, record: dict[str, Any]) -> int:
-        """Load the last checkpoint into a compiled network; returns how many epochs it has done, 0 without one.
+        """Load the last checkpoint into a compiled network; returns how many epochs it has done.
 
         Raises:
             InputError: other lists or images, fewer epochs than the run has done, or a damaged checkpoint.
@@ -144,10 +149,9 @@ class RunFolder:
 
         if what_is_read(self.record()) != what_is_read(record):
             raise InputError(f"the lists or images present are not those that {self.path} began with; put those back")
-        if self.checkpoint.exists():
-            load_into(model, self.checkpoint)
-            with zipfile.ZipFile(self.checkpoint) as archive:
-                self.epochs_saved = int(archive.comment)
+        load_into(model, self.checkpoint)
+        with zipfile.ZipFile(self.checkpoint) as archive:
+            self.epochs_saved = int(archive.comment)
         if self.epochs_saved > (epochs := record["options"]["epochs"]):
             raise InputError(f"--epochs is {epochs}, and {self.path} has done {self.epochs_saved} already; give more")
         return self.epochs_saved
@@ -205,6 +209,10 @@ def run_record(options: argparse.Namespace, train: Listed, test: Listed) -> dict
         "notes": [list(train.notes), list(test.notes)],
         **environment(),
     }
+
+
+def _json(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
 
 
 def what_is_read(record: dict[str, Any]) -> tuple[list[str], list[int]]:

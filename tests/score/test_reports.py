@@ -9,6 +9,7 @@ from helpers.scores import a_result, cells_of
 
 import evaluate
 from rafa.score import protocol, reports
+from rafa.script import InputError
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,6 @@ def test_a_document_without_results_says_that_nothing_was_measured():
 def test_the_document_stays_where_a_file_is_no_result_file(tmp_path):
     (tmp_path / "results.md").write_text("as it was")
     (tmp_path / "p.csv").write_text("path")
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(InputError, match="not a result file"):
         evaluate.main(["results", str(tmp_path / "p.csv"), "--out", str(tmp_path / "results.md")])
     assert (tmp_path / "results.md").read_text() == "as it was"

@@ -52,9 +52,10 @@ def test_an_epoch_has_the_batches_of_seed_margin_and_list_whatever_was_kept_in_m
 
 
 def test_a_new_run_starts_from_the_weights_and_a_resumed_one_does_not_read_them(folder):
+    paper = recipe(folder, weights="nowhere.keras")
     with pytest.raises(ValueError, match=r"nowhere\.keras"):
-        recipe(folder, weights="nowhere.keras").build()
-    assert recipe(folder, weights="nowhere.keras", resume=True).build().optimizer.learning_rate == 1e-3
+        paper.build()
+    assert paper.build(restored=True).optimizer.learning_rate == 1e-3
 
 
 def test_the_network_that_is_scored_is_in_single_precision_and_answers_alike():
