@@ -160,7 +160,7 @@ def test_the_defaults_are_the_papers_and_synthetic_changes_its_own(training_scri
 
 def saved_options(tmp_path, training_script, *given):
     saved = vars(training_script.parse_options([*given, "--run-dir", str(tmp_path)]))
-    (tmp_path / "run.json").write_text(json.dumps({"options": saved, "images": [1, 1]}))
+    (tmp_path / "run.json").write_text(json.dumps({"options": saved, "lists": [], "images": []}))
     return saved
 
 
