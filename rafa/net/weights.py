@@ -61,7 +61,7 @@ def _load_file(model: keras.Model, path: Path) -> None:
     if name := not_finite(model):
         raise InputError(f"{path} holds no finite numbers for {name}: it is damaged, or its training diverged")
     optimizer = getattr(model, "optimizer", None)
-    if optimizer and not int(optimizer.iterations):  # Keras only warns, and training would start anew from here
+    if optimizer and not int(optimizer.iterations.numpy()):  # Keras only warns, and training would start anew from here
         raise InputError(f"{path} holds no state of the optimizer: it is not a checkpoint of a run")
 
 
