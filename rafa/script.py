@@ -5,6 +5,7 @@ import contextlib
 import gc
 import io
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -63,6 +64,19 @@ def progress(items: Iterable[Item], total: int | None, title: str, unit: str = "
     from tqdm import tqdm
 
     yield from tqdm(items, title, total, unit=f" {unit}s", dynamic_ncols=True, disable=None)
+
+
+@contextlib.contextmanager
+def native_stderr_hidden() -> Iterator[None]:
+    """Hide what native code prints on stderr in the block, past Python."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:

@@ -1,9 +1,7 @@
 """Frames of images, folders, videos, streams and cameras, and drawn copies of them."""
 
-import contextlib
 import glob
 import itertools
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,7 +13,7 @@ import numpy as np
 from rafa.datasets.images import SUFFIXES, UNREAD, files_below, read_image
 from rafa.datasets.rows import Box
 from rafa.media.drawing import draw_pose, save_image
-from rafa.script import InputError
+from rafa.script import InputError, native_stderr_hidden
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
 KNOWN = VIDEOS.union(SUFFIXES, UNREAD)
@@ -218,7 +216,7 @@ class DrawnVideo:
         self.last: np.ndarray = np.empty(0)
         self.count = 0
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _quiet():
+        with native_stderr_hidden():  # OpenCV says that WebM has no such tag for its codec, although it writes it
             self.video = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*CODEC), self.rate, self.size)
         if not self.video.isOpened():
             raise InputError(f"{file}: OpenCV cannot write a video there; check the folder and the free space")
@@ -257,19 +255,6 @@ class DrawnVideo:
         if readable < self.count:
             what = f"holds only {readable} of {self.count} frames; check the free space"
             raise InputError(f"{self.file}: the drawn copy {what}")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide what OpenCV prints past Python: that WebM has no such tag for its codec, although it writes it."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 class DrawnCopies:

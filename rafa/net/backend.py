@@ -5,29 +5,18 @@ import gc
 import os
 from collections.abc import Iterator
 
+from rafa.script import native_stderr_hidden
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow chooses oneDNN itself only on processors with instructions for neural networks.  On one without, an AMD
 # EPYC with AVX2, a step of ResNet-50 takes two thirds of the time with it.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide what TensorFlow's native code says on stderr in the block: half a dozen lines that no variable turns off."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 _collecting = gc.isenabled()
 gc.disable()  # imports leave next to no garbage, and searching for it takes 0.7 s
 try:
-    with _quiet():
+    with native_stderr_hidden():  # half a dozen lines of greeting, which no variable turns off
         import tensorflow as tf
     import keras
     import keras_self_attention
