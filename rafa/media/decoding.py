@@ -1,0 +1,174 @@
+"""Images and videos as a player shows them: turned and mirrored as their files ask, with square pixels, in RGB.
+
+Images are read by Pillow, videos and streams by FFmpeg through PyAV.
+"""
+
+import functools
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from rafa.datasets.images import LARGEST_IMAGE
+from rafa.script import InputError
+
+# Pillow's names.  Others that it reads are left out: animations are videos, and of raw files it reads the preview.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "PPM", "JPEG2000", "SUN")
+DEEP_FORMATS = ("PNG", "TIFF", "PPM")  # may have 16 bits, of whose colours Pillow keeps 8
+MAGIC = 64  # bytes of a file that tell its format
+ORIENTATION = 0x0112  # EXIF
+USUAL_RATE = 30.0  # frames per second where a video's are not known
+CUT_OFF = 0.5  # seconds: a video that ends so much before its announced end was cut off
+PATIENCE = 30.0  # seconds to wait for a stream
+
+
+# --- Images -----------------------------------------------------------------------------------------------------------
+@functools.cache
+def _load_readers() -> None:
+    """All readers of Pillow, and one for HEIC where it is installed."""
+    Image.init()
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return
+    register_heif_opener()
+
+
+def is_image(start: bytes) -> bool:
+    """Whether a file that starts with these bytes, MAGIC at least, is an image of one of FORMATS."""
+    _load_readers()
+    accepts = (Image.OPEN[name][1] for name in FORMATS if name in Image.OPEN)
+    return any(accept is not None and accept(start) is True for accept in accepts)
+
+
+def decode_image(content: bytes) -> np.ndarray:
+    """The first image of a file, (h, w, 3) uint8 RGB.
+
+    Raises:
+        InputError: not an image that can be decoded, or one of more than LARGEST_IMAGE pixels.
+    """
+    _load_readers()
+    try:
+        with Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            if image.width * image.height > LARGEST_IMAGE:
+                size = f"{image.width:,} × {image.height:,} pixels"
+                raise InputError(f"an image of {size}; expected at most {LARGEST_IMAGE:,}: make it smaller")
+            orientation = image.getexif().get(ORIENTATION, 1)
+            pixels = _deep_pixels(content) if image.format in DEEP_FORMATS else None
+            shown = image if pixels is None else Image.fromarray(pixels)
+            if pixels is not None:
+                shown.getexif()[ORIENTATION] = orientation
+            return np.array(ImageOps.exif_transpose(shown).convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise InputError("not an image that can be read; convert it to JPEG or PNG") from error
+    except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError) as error:  # of Pillow's many readers
+        raise InputError(f"the image is damaged or cut off: {error}; get the file again") from error
+
+
+def _deep_pixels(content: bytes) -> np.ndarray | None:
+    """An image of 16 bits as (h, w, 3) uint8 RGB, not turned; None for any other.
+
+    Cameras of machines put 10 or 12 bits into files of 16: where all values fit into those, they are the whole range.
+    """
+    form = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), form)
+    if pixels is None or pixels.dtype != np.uint16:
+        return None
+    bits = next(bits for bits in (10, 12, 16) if pixels.max() < 2**bits)
+    return cv2.cvtColor((pixels // 2 ** (bits - 8)).astype(np.uint8), cv2.COLOR_BGR2RGB)
+
+
+# --- Videos -----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Shown:
+    """A frame of a video: its pixels (h, w, 3) uint8 RGB, seconds since the beginning, and the video's usual rate."""
+
+    image: np.ndarray
+    seconds: float
+    rate: float
+
+
+def read_video(file: Any, endless: bool = False) -> Iterator[Shown]:
+    """The frames of a video in their order.
+
+    Args:
+        file: a path, an address, or an open binary file, such as a pipe.
+        endless: a stream, whose gaps are no reason to complain.
+
+    Raises:
+        InputError: not a video; after the last frame that could be read, that the video is damaged or cut off.
+    """
+    import av
+
+    count = 0
+    try:
+        with av.open(file, timeout=PATIENCE if endless else None) as container:
+            for shown in _shown_frames(container, endless):
+                count += 1
+                yield shown
+    except (av.FFmpegError, OSError) as error:
+        what = f"it could not be read beyond {count:,} frames" if count else "not a video or image that can be read"
+        raise InputError(f"{what}: {error.strerror or error}") from error
+    if not count:
+        raise InputError("it holds no frame that can be read")
+
+
+def _shown_frames(container: Any, endless: bool) -> Iterator[Shown]:
+    import av
+
+    stream = container.streams.best("video")
+    if stream is None:
+        raise InputError("it holds no video")
+    stream.thread_type = "AUTO"
+    rate = float(stream.average_rate or stream.guessed_rate or USUAL_RATE)
+    start = None if container.start_time is None else container.start_time / av.time_base
+    seconds, end, damaged = 0.0, 0.0, False
+    for packet in container.demux():  # of every kind: a sound that goes on is no cut
+        if packet.pts is not None:
+            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        damaged |= packet.is_corrupt
+        if packet.stream_index != stream.index:
+            continue
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError:
+            damaged = True
+            continue
+        for frame in frames:
+            time = seconds + 1 / rate if frame.time is None else frame.time
+            start = time if start is None else start
+            seconds = time - start
+            yield Shown(_upright(frame, stream.sample_aspect_ratio), seconds, rate)
+    announced = container.duration / av.time_base if container.duration else 0.0
+    if not endless and (damaged or end - (start or 0.0) < announced - CUT_OFF):
+        raise InputError("the video is damaged or cut off: get the file again")
+
+
+def _upright(frame: Any, aspect: Any) -> np.ndarray:
+    """A frame's pixels in RGB, made square and turned as its display matrix asks.
+
+    The matrix has rows (a, b, u), (c, d, v), (x, y, w): a pixel (column, row) is shown at (a column + c row, b column +
+    d row), up to a shift.
+    """
+    image = frame.to_ndarray(format="rgb24", width=max(1, round(frame.width * (aspect or 1))), height=frame.height)
+    matrix = _display_matrix(frame)
+    if matrix is None:
+        return image
+    (a, b), (c, d) = matrix[0, :2], matrix[1, :2]
+    if abs(b) > abs(a):
+        image, across, down = image.transpose(1, 0, 2), c, b
+    else:
+        across, down = a, d
+    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+
+
+def _display_matrix(frame: Any) -> np.ndarray | None:
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know every kind of side data, such as EXIF
+        return None
+    return None if data is None else np.frombuffer(data, np.int32).reshape(3, 3)
