@@ -18,9 +18,9 @@ from rafa.script import InputError
 
 # Pillow's names.  Others that it reads are left out: animations are videos, and of raw files it reads the preview.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "PPM", "JPEG2000", "SUN")
-DEEP_FORMATS = ("PNG", "TIFF", "PPM")  # may have 16 bits, of whose colours Pillow keeps 8
 MAGIC = 64  # bytes of a file that tell its format
 ORIENTATION = 0x0112  # EXIF
+BITS_PER_SAMPLE = 0x0102  # TIFF
 USUAL_RATE = 30.0  # frames per second where a video's are not known
 CUT_OFF = 0.5  # seconds: a video that ends so much before its announced end was cut off
 PATIENCE = 30.0  # seconds to wait for a stream
@@ -57,29 +57,38 @@ def decode_image(content: bytes) -> np.ndarray:
             if image.width * image.height > LARGEST_IMAGE:
                 size = f"{image.width:,} × {image.height:,} pixels"
                 raise InputError(f"an image of {size}; expected at most {LARGEST_IMAGE:,}: make it smaller")
-            orientation = image.getexif().get(ORIENTATION, 1)
-            pixels = _deep_pixels(content) if image.format in DEEP_FORMATS else None
-            shown = image if pixels is None else Image.fromarray(pixels)
-            if pixels is not None:
-                shown.getexif()[ORIENTATION] = orientation
-            return np.array(ImageOps.exif_transpose(shown).convert("RGB"))
+            return np.array(ImageOps.exif_transpose(_eight_bits(image, content)).convert("RGB"))
+    except InputError:
+        raise
     except UnidentifiedImageError as error:
         raise InputError("not an image that can be read; convert it to JPEG or PNG") from error
     except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError) as error:  # of Pillow's many readers
         raise InputError(f"the image is damaged or cut off: {error}; get the file again") from error
 
 
-def _deep_pixels(content: bytes) -> np.ndarray | None:
-    """An image of 16 bits as (h, w, 3) uint8 RGB, not turned; None for any other.
+def _eight_bits(image: Any, content: bytes) -> Image.Image:
+    """An image itself; one that may have 16 bits, whose colours Pillow would cut to their upper 8, by OpenCV.
 
     Cameras of machines put 10 or 12 bits into files of 16: where all values fit into those, they are the whole range.
     """
+    if image.format == "PNG":
+        bits = content[24]
+    elif image.format == "TIFF":
+        bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (8,)))
+    else:
+        bits = 16 if image.format in ("PPM", "JPEG2000") else 8  # 16 or fewer
+    if bits != 16:
+        return image
     form = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), form)
-    if pixels is None or pixels.dtype != np.uint16:
-        return None
-    bits = next(bits for bits in (10, 12, 16) if pixels.max() < 2**bits)
-    return cv2.cvtColor((pixels // 2 ** (bits - 8)).astype(np.uint8), cv2.COLOR_BGR2RGB)
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise InputError("the image is damaged, or of a kind that OpenCV does not read; convert it to 8 bits a channel")
+    if pixels.dtype == np.uint16:
+        bits = next(bits for bits in (10, 12, 16) if pixels.max() < 2**bits)
+        pixels = (pixels // 2 ** (bits - 8)).astype(np.uint8)
+    shown = Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    shown.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+    return shown
 
 
 # --- Videos -----------------------------------------------------------------------------------------------------------
@@ -107,9 +116,12 @@ def read_video(file: Any, endless: bool = False) -> Iterator[Shown]:
     count = 0
     try:
         with av.open(file, timeout=PATIENCE if endless else None) as container:
-            for shown in _shown_frames(container, endless):
+            film = _Film(container)
+            for shown in film.shown():
                 count += 1
                 yield shown
+            if not endless and film.is_damaged():
+                raise InputError("the video is damaged or cut off: get the file again")
     except (av.FFmpegError, OSError) as error:
         what = f"it could not be read beyond {count:,} frames" if count else "not a video or image that can be read"
         raise InputError(f"{what}: {error.strerror or error}") from error
@@ -117,35 +129,55 @@ def read_video(file: Any, endless: bool = False) -> Iterator[Shown]:
         raise InputError("it holds no frame that can be read")
 
 
-def _shown_frames(container: Any, endless: bool) -> Iterator[Shown]:
-    import av
+class _Film:
+    """The video of a container that PyAV has opened."""
 
-    stream = container.streams.best("video")
-    if stream is None:
-        raise InputError("it holds no video")
-    stream.thread_type = "AUTO"
-    rate = float(stream.average_rate or stream.guessed_rate or USUAL_RATE)
-    start = None if container.start_time is None else container.start_time / av.time_base
-    seconds, end, damaged = 0.0, 0.0, False
-    for packet in container.demux():  # of every kind: a sound that goes on is no cut
-        if packet.pts is not None:
-            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        damaged |= packet.is_corrupt
-        if packet.stream_index != stream.index:
-            continue
+    def __init__(self, container: Any) -> None:
+        self.container, self.stream = container, container.streams.best("video")
+        if self.stream is None:
+            raise InputError("it holds no video")
+        self.stream.thread_type = "AUTO"
+        self.end, self.damaged = 0.0, False  # seconds at the end of the last packet; whether one was not whole
+
+    def shown(self) -> Iterator[Shown]:
+        """The frames as they are shown."""
+        import av
+
+        rate = float(self.stream.average_rate or self.stream.guessed_rate or USUAL_RATE)
+        start, seconds = self.container.start_time, -1 / rate
+        start = None if start is None else start / av.time_base
+        for frame in self.frames():
+            if frame.time is None:
+                seconds += 1 / rate
+            else:
+                start = frame.time if start is None else start
+                seconds = max(0.0, frame.time - start)
+            yield Shown(_upright(frame, self.stream.sample_aspect_ratio), seconds, rate)
+
+    def frames(self) -> Iterator[Any]:
+        """PyAV's frames; what cannot be decoded is left out."""
+        import av
+
         try:
-            frames = packet.decode()
-        except av.InvalidDataError:
-            damaged = True
-            continue
-        for frame in frames:
-            time = seconds + 1 / rate if frame.time is None else frame.time
-            start = time if start is None else start
-            seconds = time - start
-            yield Shown(_upright(frame, stream.sample_aspect_ratio), seconds, rate)
-    announced = container.duration / av.time_base if container.duration else 0.0
-    if not endless and (damaged or end - (start or 0.0) < announced - CUT_OFF):
-        raise InputError("the video is damaged or cut off: get the file again")
+            for packet in self.container.demux():  # of every kind: a sound that goes on is no cut
+                if packet.pts is not None:
+                    self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                self.damaged |= packet.is_corrupt
+                if packet.stream_index == self.stream.index:
+                    try:
+                        yield from packet.decode()
+                    except av.InvalidDataError:
+                        self.damaged = True
+        except OSError:  # the connection broke: the decoder still holds some frames
+            yield from self.stream.decode(None)
+            raise
+
+    def is_damaged(self) -> bool:
+        """Whether something could not be read, or the container announces more than came."""
+        import av
+
+        start, duration = self.container.start_time or 0, self.container.duration or 0
+        return self.damaged or self.end < (start + duration) / av.time_base - CUT_OFF
 
 
 def _upright(frame: Any, aspect: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import http.client
 import io
 import itertools
 import sys
@@ -172,12 +173,23 @@ def _pipe(source: Source) -> Iterator[Frame]:
 
 def _stream(source: Source) -> Iterator[Frame]:
     """A stream, or an image on the web."""
-    if source.path.startswith("http"):
-        with contextlib.suppress(OSError), urllib.request.urlopen(source.path, timeout=PATIENCE) as answer:
-            if is_image(start := answer.read(MAGIC)):
-                yield Frame(_still(source), image=decode_image(start + answer.read()))
-                return
-    yield from _video(source, source.path, endless=True)
+    content = _web_image(source.path) if source.path.startswith(("http://", "https://")) else b""
+    if content:
+        yield Frame(_still(source), image=decode_image(content))
+    else:
+        yield from _video(source, source.path, endless=True)
+
+
+def _web_image(address: str) -> bytes:
+    """What an address holds, if that is an image; else nothing."""
+    try:
+        with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
+            start = answer.read(MAGIC)
+            return start + answer.read() if is_image(start) else b""
+    except http.client.IncompleteRead as error:
+        raise InputError("the image was cut off on its way") from error
+    except (OSError, ValueError, http.client.HTTPException):
+        return b""  # the reader of videos will say what is wrong
 
 
 def _still(source: Source) -> Source:
