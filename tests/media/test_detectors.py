@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.images import NOISE, grey
+from measurements.detector_boxes import fit, relations
 
 from rafa.heads.renderer import render_head
 from rafa.heads.shape import random_identity
@@ -16,14 +17,14 @@ from rafa.script import InputError
 
 # --- Boxes ------------------------------------------------------------------------------------------------------------
 def test_the_box_of_a_frontal_face_is_smaller_and_lower_than_its_square():
-    assert listed_box((100, 200, 1000)) == (200 + 500 + 71 - 410 + 1, 100 + 500 - 410, 819)  # half of 819, rounded
+    assert listed_box((100, 200, 1000)) == (200 + 500 + 71 - 409, 100 + 500 - 409, 818)
     assert listed_box((0, 0, 0.1))[2] == 1
 
 
 def test_the_box_of_a_turned_head_is_smaller_still_and_lies_where_the_nose_points():
     row, column, size = listed_box((0, 0, 1000), np.radians(45))
-    assert size == round(1000 * (0.819 - 0.034 / 2 - 0.268 / 4))
-    assert column + size / 2 == pytest.approx(500 - 1000 * (0.486 / 2 - 0.293 / 4), abs=1), "yaw > 0: to the left"
+    assert size == round(1000 * (0.818 - 0.017 / 2 - 0.304 / 4))
+    assert column + size / 2 == pytest.approx(500 - 1000 * (0.488 / 2 - 0.295 / 4), abs=1), "yaw > 0: to the left"
     assert row + size / 2 == pytest.approx(571, abs=1)
     assert listed_box((0, 0, 1000), np.radians(-45)) == (row, 1000 - column - size, size)
     assert listed_box((0, 0, 1000), 9.0) == listed_box((0, 0, 1000), np.pi / 2)
@@ -149,3 +150,15 @@ def test_a_yunet_file_that_is_missing_or_broken_is_named(tmp_path):
 
 def test_each_detector_has_its_own_least_confidence():
     assert 0 < detectors.LIBFACEDETECTION_SURE < detectors.YUNET_SURE < 1
+
+
+# --- Fitting (tests/measurements/detector_boxes.py) -------------------------------------------------------------------
+def test_the_relation_that_is_fitted_is_the_one_that_is_applied():
+    rng = np.random.default_rng(0)
+    yaw = rng.uniform(-1.4, 1.4, 300)
+    squares = np.stack([rng.uniform(0, 500, 300), rng.uniform(0, 500, 300), rng.uniform(2000, 3000, 300)], axis=1)
+    boxes = np.array([listed_box(tuple(square), angle) for square, angle in zip(squares, yaw, strict=True)], float)
+    boxes[::10] *= 3  # listed faces that a detector took for another
+    scale, right, down = fit(relations(squares, boxes), yaw)
+    assert scale == pytest.approx(detectors.SCALE, abs=0.02) and right == pytest.approx(detectors.RIGHT, abs=0.02)
+    assert down == pytest.approx(detectors.DOWN, abs=0.002)
