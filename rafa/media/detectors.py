@@ -22,7 +22,7 @@ SAME_FACE = 0.25  # intersection over union from which two boxes count as the sa
 LIBFACEDETECTION_SURE, YUNET_SURE = 0.5, 0.6  # faces of less confidence are left out
 YUNET_SOURCE = "face_detection_yunet_2023mar.onnx from github.com/opencv/opencv_zoo, models/face_detection_yunet"
 
-# From a square of side s to the listed box of a head with this yaw: coefficients of 1, a and a², a = |yaw| / 90 degrees,
+# From a square of side s to the listed box of a head with a yaw: coefficients of 1, a and a², a = |yaw| / 90 degrees,
 # as `tests/measurements/detector_boxes.py` fitted them to 394 images of AFLW2000.  Those of YuNet are within 0.013.
 SCALE = (0.818, -0.017, -0.304)  # side of the box ÷ s
 RIGHT = (0.0, -0.488, 0.295)  # how far its centre lies to the right ÷ s, in the sense of the yaw
