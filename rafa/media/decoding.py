@@ -146,13 +146,16 @@ class _Film:
         rate = float(self.stream.average_rate or self.stream.guessed_rate or USUAL_RATE)
         start, seconds = self.container.start_time, -1 / rate
         start = None if start is None else start / av.time_base
-        for frame in self.frames():
+        matrix: np.ndarray | None = None
+        for number, frame in enumerate(self.frames()):
+            if number == 0:  # of the video: that of each frame would keep the frame until Python looks for garbage
+                matrix = _display_matrix(frame)
             if frame.time is None:
                 seconds += 1 / rate
             else:
                 start = frame.time if start is None else start
                 seconds = max(0.0, frame.time - start)
-            yield Shown(_upright(frame, self.stream.sample_aspect_ratio), seconds, rate)
+            yield Shown(_upright(frame, self.stream.sample_aspect_ratio, matrix), seconds, rate)
 
     def frames(self) -> Iterator[Any]:
         """PyAV's frames; what cannot be decoded is left out."""
@@ -180,14 +183,13 @@ class _Film:
         return self.damaged or self.end < (start + duration) / av.time_base - CUT_OFF
 
 
-def _upright(frame: Any, aspect: Any) -> np.ndarray:
-    """A frame's pixels in RGB, made square and turned as its display matrix asks.
+def _upright(frame: Any, aspect: Any, matrix: np.ndarray | None) -> np.ndarray:
+    """A frame's pixels in RGB, made square and turned as a display matrix asks.
 
     The matrix has rows (a, b, u), (c, d, v), (x, y, w): a pixel (column, row) is shown at (a column + c row, b column +
     d row), up to a shift.
     """
     image = frame.to_ndarray(format="rgb24", width=max(1, round(frame.width * (aspect or 1))), height=frame.height)
-    matrix = _display_matrix(frame)
     if matrix is None:
         return image
     (a, b), (c, d) = matrix[0, :2], matrix[1, :2]
@@ -199,8 +201,9 @@ def _upright(frame: Any, aspect: Any) -> np.ndarray:
 
 
 def _display_matrix(frame: Any) -> np.ndarray | None:
+    """(3, 3) how a frame wants to be turned, see `_upright`; None where it does not."""
     try:
         data = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV does not know every kind of side data, such as EXIF
         return None
-    return None if data is None else np.frombuffer(data, np.int32).reshape(3, 3)
+    return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)

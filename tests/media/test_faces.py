@@ -73,7 +73,7 @@ def test_a_list_gives_the_box_of_the_longest_row_that_ends_the_path(tmp_path, mo
 # --- Angles -----------------------------------------------------------------------------------------------------------
 def brightness(crops):
     """Angles that say which crop they are of, in radians."""
-    return crops.mean(axis=(1, 2)) / 100
+    return crops.mean(axis=(1, 2)) * (0.01, -0.01, 0.02)
 
 
 def test_the_box_of_a_detected_face_is_set_right_once_by_the_yaw_of_a_first_answer():

@@ -100,16 +100,15 @@ def test_what_cannot_be_read_has_a_problem_and_the_next_is_read(tmp_path):
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "z.jpg").read_bytes()[:300])
     (tmp_path / "clip.mp4").write_bytes(b"not a video")
     write_image(tmp_path / "a.tiff").rename(tmp_path / "raw.NEF")  # of a raw file, what can be read is the preview
+    noisy_video(tmp_path / "v.avi", 1).rename(tmp_path / "raw.cr3")
     for name in ("empty.png", "text.bmp"):
         (tmp_path / name).write_text("text" if name == "text.bmp" else "")
     *bad, good = read(tmp_path)
-    assert [(frame.image, frame.number) for frame in bad] == [(None, None)] * 5
+    assert [(frame.image, frame.number) for frame in bad] == [(None, None)] * 6
     assert [frame.problem.split(":")[0] for frame in bad] == [
         "not a video or image that can be read",
         "the image is damaged or cut off",
-        "not an image that can be read; convert it to JPEG or PNG",
-        "not an image that can be read; convert it to JPEG or PNG",
-        "not an image that can be read; convert it to JPEG or PNG",
+        *["not an image that can be read; convert it to JPEG or PNG"] * 4,
     ]
     assert good.image is not None and good.problem == ""
 
