@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from rafa.files import ROOT, sha256
-from rafa.media.detectors import SMALLEST_FACE, SURE, Detector, HaarDetector, YuNetDetector
+from rafa.media.copies import DrawnCopies
+from rafa.media.detectors import LIBFACEDETECTION_SURE, YUNET_SURE, FoundFace, LibFaceDetection, YuNetDetector
 from rafa.media.drawing import STYLES
-from rafa.media.faces import FindBoxes, ListedBoxes, predict_frames
-from rafa.media.output import ROTATION_FIELDS, row_fields, row_writer, rows_of
+from rafa.media.faces import FindFaces, ListedBoxes, predict_frames
+from rafa.media.output import FORMATS, ROTATION_FIELDS, Rows
 from rafa.media.panels import Explanations
-from rafa.media.sources import DrawnCopies, Frame, Source, find_sources, read_frames
+from rafa.media.sources import Frame, Source, find_sources, read_frames
 from rafa.media.tracking import smoothed
 from rafa.net.explain import RULES, Explainer
 from rafa.net.inference import NETWORK_BATCH, CalledDirectly, is_exported, load_network, predict_angles
@@ -72,26 +73,17 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def add_box_options(parser: argparse.ArgumentParser) -> None:
     """Where the faces are."""
-    boxes = parser.add_argument_group("face boxes", "found by OpenCV's Haar cascades unless they are given")
+    boxes = parser.add_argument_group("face boxes", "found by libfacedetection unless they are given")
     add = boxes.add_mutually_exclusive_group().add_argument
     add("--box", nargs=3, type=int, metavar=("ROW", "COLUMN", "SIZE"), help="square box, top left corner, in pixels")
     add("--boxes", metavar="LIST", help="crop list in the published format: path TAB row column size size")
-    add("--detector", choices=("haar", "yunet"), default="haar", help="face detector")
+    add("--detector-model", metavar="YUNET.onnx", help="find faces by OpenCV with this file of a YuNet")
     add = boxes.add_argument
-    add("--detector-model", metavar="FILE.onnx", help="model file for the detector yunet")
-    add(
-        "--smallest-face",
-        type=number(float, 0.001, 1),
-        default=SMALLEST_FACE,
-        metavar="SHARE",
-        help="smallest face for the detector haar, as a share of the image's shorter side",
-    )
     add(
         "--min-confidence",
-        type=number(float, 0),
+        type=number(float, 0, 1),
         metavar="C",
-        help="leave out faces of less confidence: haar's is how many of its search windows agree on the face, yunet's "
-        f"is 0 to 1 (default: all that haar finds; yunet: {SURE})",
+        help=f"leave out faces of less confidence (default: {LIBFACEDETECTION_SURE}; YuNet: {YUNET_SURE})",
     )
     add(
         "--margin",
@@ -105,7 +97,7 @@ def add_box_options(parser: argparse.ArgumentParser) -> None:
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """What is written."""
     add = parser.add_argument_group("rows").add_argument
-    add("--format", choices=("csv", "jsonl"), default="csv", help="CSV, or one JSON object per line")
+    add("--format", choices=FORMATS, default="csv", help="CSV, one JSON object per line, or as OpenFace 2.2 of a video")
     add("--out", metavar="FILE", help="write the rows to this file (default: stdout)")
     add("--smooth", action="store_true", help="in videos, follow each face and smooth its angles by a One-Euro filter")
     add(
@@ -137,37 +129,33 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     """Refuse options that contradict each other or would be ignored."""
     if bool(options.paths) == bool(options.export):
         parser.error("give either images, folders or videos, or --export")
-    if (options.detector == "yunet") != bool(options.detector_model):
-        parser.error("--detector yunet and --detector-model FILE.onnx belong together")
     if options.views is None:
         options.views = 6 if options.uncertainty or options.weights == SYNTHETIC else 1
     if options.uncertainty and options.views == 1:
         parser.error("--uncertainty is the spread over several views; leave --views 1 out")
     if options.box and options.box[2] < 1:
         parser.error(f"the size of --box must be at least 1, not {options.box[2]}")
-    detector, yunet = not (options.box or options.boxes), options.detector_model
-    if yunet and (options.min_confidence or 0) > 1:
-        parser.error(f"yunet's confidence is from 0 to 1; --min-confidence is {options.min_confidence:g}")
+    suite_rows = options.format != "openface"
     for name, needed, given in (
         ("style", "--drawn", options.drawn),
         ("cam", "--explain", options.explain),
-        ("smallest_face", "the detector haar", detector and not yunet),
-        ("min_confidence", "a detector", detector),
+        ("min_confidence", "a detector", not (options.box or options.boxes)),
+        ("roll_sign", "--format csv or jsonl", suite_rows),
+        ("rotation", "--format csv or jsonl", suite_rows),
+        ("uncertainty", "--format csv or jsonl", suite_rows),
     ):
         if getattr(options, name) != parser.get_default(name) and not given:
             parser.error(f"--{name.replace('_', '-')} has an effect only with {needed}")
 
 
-def box_finder(options: argparse.Namespace) -> FindBoxes:
-    """The function that finds the boxes of an image, by the options."""
-    least = options.min_confidence
+def face_finder(options: argparse.Namespace) -> FindFaces:
+    """The function that finds the faces of an image, by the options."""
     if options.box:
-        return lambda path, image: [(tuple(options.box), None)]
+        return lambda path, image: [FoundFace(tuple(options.box))]
     if options.boxes:
         return ListedBoxes(options.boxes)
-    detector: Detector = HaarDetector(options.smallest_face, least or 0)
-    if options.detector_model:
-        detector = YuNetDetector(options.detector_model, SURE if least is None else least)
+    least = {} if options.min_confidence is None else {"least": options.min_confidence}
+    detector = YuNetDetector(options.detector_model, **least) if options.detector_model else LibFaceDetection(**least)
     return lambda path, image: detector(image)
 
 
@@ -175,6 +163,8 @@ def check_sources(options: argparse.Namespace, sources: list[Source]) -> None:
     """Refuse options that the sources do not allow, and output that would overwrite a file that is read."""
     if options.smooth and all(source.kind == "image" for source in sources):
         raise InputError("--smooth is for videos, cameras and streams; none was given")
+    if options.format == "openface" and len(sources) > 1:
+        raise InputError(f"--format openface is for one video, as its rows name none; {len(sources):,} were given")
     for source in sources:
         if options.boxes and source.kind != "image":
             raise InputError(f"{source.path}: --boxes is for images; for a video give --box or use a detector")
@@ -191,13 +181,11 @@ def run(options: argparse.Namespace) -> int:
     """Predict, and write what was asked for; returns the exit status."""
     sources = find_sources(options.paths)
     check_sources(options, sources)
-    find_boxes = box_finder(options)
+    find = face_finder(options)
     model = load_network(options.weights)
     one_image = len(sources) == 1 and sources[0].kind == "image" and not is_exported(options.weights)
     predict = partial(predict_angles, CalledDirectly(model) if one_image else model)
-    frames = predict_frames(
-        predict, read_frames(sources), find_boxes, options.margin, options.batch_size, options.views
-    )
+    frames = predict_frames(predict, read_frames(sources), find, options.margin, options.batch_size, options.views)
     frames = smoothed(frames) if options.smooth else frames
     unit = "image" if all(source.kind == "image" for source in sources) else "frame"
     if options.out or not sys.stdout.isatty():  # otherwise the rows on the terminal show the progress
@@ -217,21 +205,20 @@ def write_frames(
 
     A stop (Ctrl-C, SIGTERM) is the end of `endless` frames.
     """
-    faces, problems, sinks = 0, Counter[str](), list[DrawnCopies | Explanations]()
+    faces, problems = 0, Counter[str]()
+    shape = {"roll_sign": options.roll_sign, "rotation": options.rotation, "uncertainty": options.uncertainty}
     with ExitStack() as stack:
         stream = sys.stdout
         if options.out:
             Path(options.out).parent.mkdir(parents=True, exist_ok=True)
             stream = stack.enter_context(open(options.out, "w", encoding="utf-8", newline=""))
-        write_rows = row_writer(stream, options.format, row_fields(options.rotation, options.uncertainty))
+        sinks: list[Rows | DrawnCopies | Explanations] = [Rows(stream, options.format, **shape)]
         if options.drawn:
             sinks.append(stack.enter_context(closing(DrawnCopies(options.drawn, options.style))))
         if options.explain:
             sinks.append(Explanations(Explainer(model), options.explain, options.cam))
         try:
             for frame in frames:
-                write_rows(rows_of(frame, options.roll_sign, options.rotation, options.uncertainty))
-                stream.flush()
                 faces += len(frame.faces)
                 problems.update([f"{frame.source.path}: {frame.problem}"] if frame.problem else [])
                 for sink in sinks:

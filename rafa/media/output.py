@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Callable
 from typing import Any, TextIO
 
 import numpy as np
@@ -10,23 +9,52 @@ import numpy as np
 from rafa.media.sources import Face, Frame
 from rafa.pose import AXES, rotation_matrix
 
-Rows = list[dict[str, Any]]
-
+FORMATS = ("csv", "jsonl", "openface")
 ROTATION_FIELDS: dict[str, tuple[str, ...]] = {
     "none": (),
     "matrix": tuple(f"r{row}{column}" for row in (1, 2, 3) for column in (1, 2, 3)),
     "quaternion": ("qx", "qy", "qz", "qw"),
 }
+OPENFACE_POSE = ("pose_Rx", "pose_Ry", "pose_Rz")
+OPENFACE_FIELDS = ("frame", "face_id", "timestamp", "confidence", "success", *OPENFACE_POSE)
 
 
-def row_fields(rotation: str = "none", uncertainty: bool = False) -> tuple[str, ...]:
-    """The names of a row's fields, in order."""
+class Rows:
+    """Writes the rows of frames to a stream: CSV below a header, JSON lines, or the CSV of OpenFace 2.2.
+
+    Args:
+        form: one of FORMATS; for "openface" see `openface_rows`.
+        options: of `rows_of`.
+    """
+
+    def __init__(self, stream: TextIO, form: str = "csv", **options: Any) -> None:
+        self.stream, self.form, self.options = stream, form, options
+        fields = OPENFACE_FIELDS if form == "openface" else row_fields(**options)
+        self.csv = csv.DictWriter(stream, fields, lineterminator="\n")
+        if form != "jsonl":
+            self.csv.writeheader()
+
+    def write(self, frame: Frame) -> None:
+        """Add the rows of a frame, at once."""
+        rows = openface_rows(frame) if self.form == "openface" else rows_of(frame, **self.options)
+        if self.form == "jsonl":
+            self.stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        else:
+            self.csv.writerows(rows)
+        self.stream.flush()
+
+
+# --- Rows of this suite -----------------------------------------------------------------------------------------------
+def row_fields(roll_sign: str = "list", rotation: str = "none", uncertainty: bool = False) -> tuple[str, ...]:
+    """The names of a row's fields, in order; the arguments are those of `rows_of`."""
     spreads = tuple(f"{axis}_spread" for axis in AXES) if uncertainty else ()
     where = ("source", "frame", "seconds", "face", "row", "column", "size", "confidence")
     return (*where, *AXES, *spreads, *ROTATION_FIELDS[rotation], "status")
 
 
-def rows_of(frame: Frame, roll_sign: str = "list", rotation: str = "none", uncertainty: bool = False) -> Rows:
+def rows_of(
+    frame: Frame, roll_sign: str = "list", rotation: str = "none", uncertainty: bool = False
+) -> list[dict[str, Any]]:
     """One dict per face with the keys of `row_fields`; for a frame without faces, one whose status says why.
 
     Args:
@@ -34,7 +62,7 @@ def rows_of(frame: Frame, roll_sign: str = "list", rotation: str = "none", uncer
         rotation: a key of ROTATION_FIELDS; the rotation of `rafa.pose.rotation_matrix`, whatever the roll's sign.
         uncertainty: also the standard deviation of each angle over the views.
     """
-    empty = dict.fromkeys(row_fields(rotation, uncertainty))
+    empty = dict.fromkeys(row_fields(roll_sign, rotation, uncertainty))
     empty |= {"source": frame.source.path, "frame": frame.number}
     empty["seconds"] = None if frame.seconds is None else round(frame.seconds, 4)
     if not frame.faces:
@@ -66,10 +94,25 @@ def _rotation(angles: np.ndarray, rotation: str) -> list[float]:
     return Rotation.from_matrix(matrix).as_quat(canonical=True).round(6).tolist()
 
 
-def row_writer(stream: TextIO, form: str, fields: tuple[str, ...]) -> Callable[[Rows], None]:
-    """A function that writes rows to a stream, as CSV below a header or as JSON lines ("jsonl")."""
-    if form == "jsonl":
-        return lambda rows: stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    writer = csv.DictWriter(stream, fields, lineterminator="\n")
-    writer.writeheader()
-    return writer.writerows
+# --- Rows of OpenFace -------------------------------------------------------------------------------------------------
+def openface_rows(frame: Frame) -> list[dict[str, Any]]:
+    """One dict per face with OPENFACE_FIELDS, angles in radians; for a frame without faces, one of zeros.
+
+    Frames count from 1, as in OpenFace, and what follows the last frame that could be read has no row.
+
+    OpenFace rotates the head by R' = Rx(pose_Rx) Ry(pose_Ry) Rz(pose_Rz) in axes x right, y down, z away from the
+    viewer, where z is that of this suite reversed.  With S = diag(1, 1, -1), R' = S R S, and S Rx(a) S = Rx(-a),
+    S Ry(a) S = Ry(-a), S Rz(a) S = Rz(a).  From R = Rx(pitch) Ry(-yaw) Rz(-roll), list signs, follows
+    R' = Rx(-pitch) Ry(yaw) Rz(-roll).
+    """
+    if frame.image is None:
+        return []
+    row: dict[str, Any] = dict.fromkeys(OPENFACE_FIELDS, 0)
+    row |= {"frame": (frame.number or 0) + 1, "timestamp": round(frame.seconds or 0.0, 3)}
+    rows = []
+    for face in frame.faces:
+        yaw, pitch, roll = face.angles
+        pose = dict(zip(OPENFACE_POSE, np.round((-pitch, yaw, -roll), 5).tolist(), strict=True))
+        sure = 1.0 if face.confidence is None else round(face.confidence, 2)
+        rows.append(row | pose | {"face_id": face.number, "confidence": sure, "success": 1})
+    return rows or [row]

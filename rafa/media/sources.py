@@ -1,34 +1,31 @@
-"""Frames of images, folders, videos, streams and cameras, and drawn copies of them."""
+"""Images, folders, videos, streams, pipes and cameras, and the frames that they hold."""
 
+import contextlib
 import glob
+import http.client
+import io
 import itertools
+import sys
 import time
+import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 
-from rafa.datasets.images import SUFFIXES, UNREAD, files_below, read_image
+from rafa.datasets.images import SUFFIXES, UNREAD, files_below
 from rafa.datasets.rows import Box
-from rafa.media.drawing import draw_pose, save_image
-from rafa.script import InputError, native_stderr_hidden
+from rafa.media.decoding import MAGIC, PATIENCE, USUAL_RATE, decode_image, is_image, read_video
+from rafa.media.detectors import Square
+from rafa.script import InputError
 
-VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
-KNOWN = VIDEOS.union(SUFFIXES, UNREAD)
-CODEC = "VP80"  # of drawn copies, in WebM: of what OpenCV writes it is the fastest that browsers play
-USUAL_RATE = 30.0  # frames per second of a copy where the video's are not known
-EXPECTED = {
-    "video": "expected a video that OpenCV can read, and all of it",
-    "camera": "check its number, and that no other program uses it",
-    "stream": "check the address, and that it sends a video",
-    "pipe": "expected a video or an image that can be read from beginning to end",
-}
-LONGEST_GAP = 10.0  # seconds: where a video's times jump further, its copy goes on
+VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".mts", ".ts", ".3gp", ".wmv", ".gif"}
+RAW = set(UNREAD).difference((".heic", ".heif"))  # of cameras and programs: what Pillow would read is the preview
 
 
-# --- Sources ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Source:
     """An image, a video, a camera, a stream or a pipe."""
@@ -38,21 +35,21 @@ class Source:
     kind: str  # "image", "video", "camera", "stream" or "pipe"
 
 
+def _nan() -> np.ndarray:
+    return np.full(3, np.nan)
+
+
 @dataclass
 class Face:
-    """A face in a frame: its box, its crop, and its angles, NaN until they are predicted."""
+    """A face in a frame: its box, and its crop and angles, empty and NaN until they are predicted."""
 
     box: Box
-    views: np.ndarray  # (v, 224, 224, 3) uint8 RGB, see `data_loaders.views_of`
-    angles: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) in AXES order, radians, list signs
-    spread: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))  # (3,) standard deviations over the views
-    confidence: float | None = None  # the detector's, see `rafa.media.detectors`; None if the box was given
+    confidence: float | None = None  # the detector's, 0 to 1; None if the box was given
+    square: Square | None = None  # the detector's own
+    angles: np.ndarray = field(default_factory=_nan)  # (3,) in AXES order, radians, list signs
+    spread: np.ndarray = field(default_factory=_nan)  # (3,) standard deviations over the views
+    crop: np.ndarray = field(default_factory=lambda: np.empty(0))  # (224, 224, 3) uint8 RGB, at the margin asked for
     number: int = 0  # in its image, the largest face first; after `rafa.media.tracking.smoothed`, in its whole video
-
-    @property
-    def crop(self) -> np.ndarray:
-        """(224, 224, 3) uint8 RGB: the view at the margin asked for."""
-        return self.views[0]
 
 
 @dataclass
@@ -60,14 +57,15 @@ class Frame:
     """An image, or one frame of a video: its pixels and its faces, or the problem that left it without."""
 
     source: Source
-    number: int | None  # of a video's frame, from 0
+    number: int | None = None  # of a video's frame, from 0
     image: np.ndarray | None = None  # (h, w, 3) uint8 RGB; None if it could not be read
     problem: str = ""
-    rate: float = 0.0  # frames per second of the video; 0 if not known
+    rate: float = 0.0  # usual frames per second of the video
     seconds: float | None = None  # of a video's frame: since its beginning; of a camera's: since it was opened
     faces: list[Face] = field(default_factory=list)
 
 
+# --- Sources ----------------------------------------------------------------------------------------------------------
 def find_sources(paths: Iterable[str]) -> list[Source]:
     """The images, videos, cameras, streams and pipes behind a list of paths.
 
@@ -90,11 +88,11 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
         elif path.is_char_device():
             sources.append(Source(text, Path(f"{path.name}.webm"), "camera"))
         elif path.exists():
-            sources.append(_source(text, path.name, _kind_by_content(text)))
+            sources.append(_file(text, path.name))
         elif text.isdecimal():
             sources.append(Source(text, Path(f"camera{text}.webm"), "camera"))
         elif matches := sorted(name for name in glob.glob(text, recursive=True) if Path(name).is_file()):
-            sources += [_source(name, Path(name).name, _kind_by_content(name)) for name in matches]
+            sources += [_file(name, Path(name).name) for name in matches]
         else:
             raise InputError(f"{text}: no such file, folder or camera, and no file matches it; check the path")
     return list(_with_distinct_copies(sources))
@@ -102,36 +100,31 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
 
 def _in_folder(folder: Path) -> list[Source]:
     """The images and videos in a folder by their names; hidden ones, such as previews, are left out."""
-    known = [path for path in files_below(folder) if path.suffix.lower() in KNOWN]
+    known = [path for path in files_below(folder) if path.suffix.lower() in VIDEOS.union(SUFFIXES, UNREAD)]
     known = [path for path in known if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not known:
-        looked_for = " ".join(sorted(KNOWN.difference(UNREAD)))
+        looked_for = " ".join(sorted(VIDEOS.union(SUFFIXES)))
         raise InputError(f"{folder}: no images or videos in it; looked for {looked_for}")
-    return [_source(str(path), path.relative_to(folder), _kind_by_name(path)) for path in known]
+    return [_file(str(path), path.relative_to(folder)) for path in known]
 
 
-def _kind_by_name(path: str | Path) -> str:
-    return "video" if Path(path).suffix.lower() in VIDEOS else "image"
-
-
-def _kind_by_content(path: str) -> str:
-    """What a file that was named by hand is, whatever its suffix says."""
-    kind = _kind_by_name(path)
-    if cv2.haveImageReader(path):
-        return kind if Path(path).suffix.lower() == ".gif" else "image"
-    if kind == "image" and Path(path).suffix.lower() not in UNREAD:  # FFmpeg alone: others read numbered images
-        video = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
-        kind = "video" if video.read()[0] else kind
-        video.release()
-    return kind
-
-
-def _source(path: str, copy: str | Path, kind: str) -> Source:
-    copy = Path(copy)
-    if kind == "video":
+def _file(path: str, name: str | Path) -> Source:
+    """An image or a video, by its content; by its name where that is neither."""
+    copy, start = Path(name), b""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        start = file.read(MAGIC)
+    suffix = copy.suffix.lower()
+    if not (is_image(start) or suffix in RAW or (suffix in SUFFIXES and not _is_video(path))):
         return Source(path, copy.with_suffix(".webm"), "video")
-    written = copy.suffix.lower() in SUFFIXES and cv2.haveImageWriter(copy.name)
+    written = suffix in SUFFIXES and cv2.haveImageWriter(copy.name)
     return Source(path, copy if written else copy.with_name(f"{copy.name}.png"), "image")
+
+
+def _is_video(path: str) -> bool:
+    try:
+        return next(read_video(f"file:{path}"), None) is not None
+    except InputError:
+        return False
 
 
 def _with_distinct_copies(sources: Iterable[Source]) -> Iterator[Source]:
@@ -149,138 +142,73 @@ def _with_distinct_copies(sources: Iterable[Source]) -> Iterator[Source]:
 def read_frames(sources: Iterable[Source]) -> Iterator[Frame]:
     """Yield every image and every frame of every video; what cannot be read is a frame with a problem."""
     for source in sources:
-        if source.kind != "image":
-            yield from _read_video(source)
-            continue
         try:
-            yield Frame(source, None, read_image(source.path))
-        except InputError as error:
-            yield Frame(source, None, problem=" ".join(str(error).removeprefix(f"{source.path}: ").split()))
+            yield from _FRAMES_OF[source.kind](source)
+        except (InputError, OSError) as error:
+            yield Frame(source, problem=" ".join(str(error).split()))
 
 
-def _read_video(source: Source) -> Iterator[Frame]:
-    video, opened = _opened(source), time.monotonic()
+def _image(source: Source) -> Iterator[Frame]:
+    if Path(source.path).suffix.lower() in RAW:
+        raise InputError("not an image that can be read; convert it to JPEG or PNG")
+    yield Frame(source, image=decode_image(Path(source.path).read_bytes()))
+
+
+def _video(source: Source, file: str | BinaryIO | None = None, endless: bool = False) -> Iterator[Frame]:
+    """The frames of a video, or of an open file or address."""
+    shown_frames = read_video(file or f"file:{source.path}", endless)  # without "file:", a colon ends a protocol
+    for number, shown in enumerate(shown_frames):
+        yield Frame(source, number, shown.image, rate=shown.rate, seconds=shown.seconds)
+
+
+def _pipe(source: Source) -> Iterator[Frame]:
+    """A pipe can be opened once only: an image in it is recognised before it is read."""
+    with contextlib.ExitStack() as stack:
+        pipe = sys.stdin.buffer if source.path == "-" else stack.enter_context(open(source.path, "rb"))
+        if isinstance(pipe, io.BufferedReader) and is_image(pipe.peek(MAGIC)):
+            yield Frame(_still(source), image=decode_image(pipe.read()))
+        else:
+            yield from _video(source, pipe)
+
+
+def _stream(source: Source) -> Iterator[Frame]:
+    """A stream, or an image on the web."""
+    content = _web_image(source.path) if source.path.startswith(("http://", "https://")) else b""
+    if content:
+        yield Frame(_still(source), image=decode_image(content))
+    else:
+        yield from _video(source, source.path, endless=True)
+
+
+def _web_image(address: str) -> bytes:
+    """What an address holds, if that is an image; else nothing."""
     try:
-        if not video.isOpened():
-            yield Frame(source, None, problem=f"not read: the {source.kind} cannot be opened; {EXPECTED[source.kind]}")
-            return
-        announced, rate, number, seconds = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS), 0, 0.0
-        while (read := video.read())[0]:
-            now = time.monotonic() - opened if source.kind == "camera" else video.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            seconds = (
-                now if number == 0 or now > seconds else seconds + 1 / _usable(rate)
-            )  # not all containers have times
-            yield Frame(source, number, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB), rate=rate, seconds=seconds)
-            number += 1
-    finally:
-        video.release()
-    # Some containers hold no count, and OpenCV makes one from duration and rate: one off, but for a GIF.
-    gif = source.kind == "video" and Path(source.path).suffix.lower() == ".gif"
-    if source.kind == "video" and (number == 0 or number < announced - (not gif)):
-        mend = "write it again with a duration for every frame" if gif and number else "the video may be cut off"
-        yield Frame(source, None, problem=f"only {number} of {announced:.0f} frames could be read; {mend}")
-    elif number == 0:
-        yield Frame(source, None, problem=f"not read: the {source.kind} gave no frame; {EXPECTED[source.kind]}")
+        with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
+            start = answer.read(MAGIC)
+            return start + answer.read() if is_image(start) else b""
+    except http.client.IncompleteRead as error:
+        raise InputError("the image was cut off on its way") from error
+    except (OSError, ValueError, http.client.HTTPException):
+        return b""  # the reader of videos will say what is wrong
 
 
-def _opened(source: Source) -> cv2.VideoCapture:
-    """OpenCV's reader of a source."""
+def _still(source: Source) -> Source:
+    return replace(source, copy=source.copy.with_suffix(".png"))
+
+
+def _camera(source: Source) -> Iterator[Frame]:
     number = source.path.removeprefix("/dev/video")
-    if source.kind == "camera" and number.isdecimal():
-        return cv2.VideoCapture(int(number))
-    if source.kind in ("pipe", "stream"):  # can be opened once only: no second reader may try
-        return cv2.VideoCapture("pipe:0" if source.path == "-" else source.path, cv2.CAP_FFMPEG)
-    return cv2.VideoCapture(source.path)
+    camera, opened = cv2.VideoCapture(int(number) if number.isdecimal() else source.path), time.monotonic()
+    count, rate = 0, camera.get(cv2.CAP_PROP_FPS)
+    try:
+        while (read := camera.read())[0]:
+            image = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+            yield Frame(source, count, image, rate=rate or USUAL_RATE, seconds=time.monotonic() - opened)
+            count += 1
+    finally:
+        camera.release()
+    if not count:
+        raise InputError("the camera gave no frame; check its number, and that no other program uses it")
 
 
-def _usable(rate: float) -> float:
-    return rate if 0 < rate < 1000 else USUAL_RATE  # 1,000 and more are the container's clock
-
-
-# --- Drawn copies -----------------------------------------------------------------------------------------------------
-class DrawnVideo:
-    """Writes a video in WebM.  OpenCV writes at a constant rate: frames are repeated where the next one comes later.
-
-    Args:
-        file: the video; its folder is made.
-        rate: frames per second.
-        shape: of the first frame; others are resized to it.
-
-    Raises:
-        InputError: OpenCV cannot write there.
-    """
-
-    def __init__(self, file: Path, rate: float, shape: tuple[int, ...]) -> None:
-        self.file, self.rate, self.size = file, _usable(rate), (shape[1] + shape[1] % 2, shape[0] + shape[0] % 2)
-        self.start: float | None = None
-        self.last: np.ndarray = np.empty(0)
-        self.count = 0
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with native_stderr_hidden():  # OpenCV says that WebM has no such tag for its codec, although it writes it
-            self.video = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*CODEC), self.rate, self.size)
-        if not self.video.isOpened():
-            raise InputError(f"{file}: OpenCV cannot write a video there; check the folder and the free space")
-
-    def write(self, image: np.ndarray, seconds: float | None) -> None:
-        """Add a frame, (h, w, 3) uint8 RGB, at its time; where that has passed, at once."""
-        if seconds is not None:
-            self.start = seconds if self.start is None else self.start
-            gap = seconds - self.start - self.count / self.rate
-            if gap > LONGEST_GAP:
-                self.start += gap
-            for _ in range(round(gap * self.rate) if gap <= LONGEST_GAP else 0):
-                self._add(self.last)
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        bgr = cv2.copyMakeBorder(bgr, 0, bgr.shape[0] % 2, 0, bgr.shape[1] % 2, cv2.BORDER_REPLICATE)  # even sides
-        if bgr.shape[1::-1] != self.size:  # a VideoWriter drops such frames silently
-            bgr = cv2.resize(bgr, self.size)
-        self._add(bgr)
-        self.last = bgr
-
-    def _add(self, bgr: np.ndarray) -> None:
-        self.video.write(bgr)
-        self.count += 1
-
-    def close(self) -> None:
-        """Finish the video.
-
-        Raises:
-            InputError: not every frame can be read back; OpenCV itself does not say so.
-        """
-        self.video.release()
-        copy, readable = cv2.VideoCapture(str(self.file)), 0
-        while copy.grab():
-            readable += 1
-        copy.release()
-        if readable < self.count:
-            what = f"holds only {readable} of {self.count} frames; check the free space"
-            raise InputError(f"{self.file}: the drawn copy {what}")
-
-
-class DrawnCopies:
-    """Writes copies of images and videos into a folder, with the poses drawn on them."""
-
-    def __init__(self, folder: str, style: str) -> None:
-        self.folder, self.style = Path(folder), style
-        self.video: DrawnVideo | None = None  # that is being written
-
-    def write(self, frame: Frame) -> None:
-        """Add a frame; one that could not be read is left out."""
-        if frame.image is None:
-            return
-        drawn, target = frame.image, self.folder / frame.source.copy
-        for face in frame.faces:
-            drawn = draw_pose(drawn, face.box, face.angles, self.style)
-        if frame.number is None:
-            save_image(drawn, target)
-            return
-        if not self.video or self.video.file != target:
-            self.close()
-            self.video = DrawnVideo(target, frame.rate, drawn.shape)
-        self.video.write(drawn, frame.seconds)
-
-    def close(self) -> None:
-        """Finish the video that is being written, see `DrawnVideo.close`."""
-        video, self.video = self.video, None
-        if video:
-            video.close()
+_FRAMES_OF = {"image": _image, "video": _video, "pipe": _pipe, "stream": _stream, "camera": _camera}

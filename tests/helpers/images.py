@@ -1,6 +1,8 @@
 """Images and videos for tests, in RGB."""
 
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,9 +65,42 @@ def noisy_video(path: Path, frames: int = 12) -> Path:
     return write_video(path, [rng.integers(0, 256, NOISE.shape, np.uint8) for _ in range(frames)])
 
 
+def write_film(path: Path, frames: list[np.ndarray], seconds: list[float], matrix: Any = None, aspect: Any = 1) -> Path:
+    """Write frames at given times, almost lossless, as PyAV does in the format of the path's suffix.
+
+    Args:
+        matrix: nine numbers, as the container stores them: a, b, 0, c, d, 0, x, y, 1.
+        aspect: of the pixels, width ÷ height.
+    """
+    import av
+
+    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    with av.open(str(path), "w", options=options) as film:
+        stream = film.add_stream("libx264", rate=10, options={"crf": "1", "g": "5"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt, stream.sample_aspect_ratio = "yuv444p", aspect
+        stream.codec_context.time_base = Fraction(1, 1000)
+        if matrix is not None:
+            stream.set_display_matrix([value * (2**30 if k % 3 == 2 else 2**16) for k, value in enumerate(matrix)])
+        for image, time in zip(frames, seconds, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    return path
+
+
 def read_video(path: Path) -> list[np.ndarray]:
-    """All frames that can be read."""
+    """All frames that OpenCV can read."""
     video, frames = cv2.VideoCapture(str(path)), []
     while (read := video.read())[0]:
         frames.append(read[1][..., ::-1])
     return frames
+
+
+def times_of(path: Path) -> list[float]:
+    """Seconds of the frames of a video."""
+    import av
+
+    with av.open(str(path)) as video:
+        return [frame.time for frame in video.decode(video=0)]

@@ -196,7 +196,10 @@ def test_a_face_gets_a_panel_named_by_its_frame_and_number(explanation, shown, t
     sink = panels.Explanations(lambda crops: asked.append(crops) or explanation, tmp_path)
     source = Source("elsewhere/v.mp4", Path("sub/v.mp4"), "video")
     other = np.zeros_like(CROP)
-    faces = [Face((0, 0, 9), CROP[None], np.radians((9, 0, 0))), Face((0, 0, 9), other[None], np.zeros(3), number=1)]
+    faces = [
+        Face((0, 0, 9), crop=CROP, angles=np.radians((9, 0, 0))),
+        Face((0, 0, 9), crop=other, angles=np.zeros(3), number=1),
+    ]
     sink.write(Frame(source, 12, CROP, faces=faces))
     sink.write(Frame(Source("a.png", Path("a.png"), "image"), None, CROP, faces=faces[:1]))
     assert [crops.shape for crops in asked] == [(1, 224, 224, 3)] * 3 and (asked[1] == 0).all()
@@ -212,7 +215,7 @@ def test_a_face_gets_a_panel_named_by_its_frame_and_number(explanation, shown, t
 
 
 def test_the_rule_reaches_the_map_and_the_note(explanation, shown, tmp_path):
-    face = Face((0, 0, 9), CROP[None], np.zeros(3))
+    face = Face((0, 0, 9), crop=CROP, angles=np.zeros(3))
     frame = Frame(Source("a.png", Path("a.png"), "image"), None, CROP, faces=[face])
     panels.Explanations(lambda crops: explanation, tmp_path, "grad-cam").write(frame)
     [(images, _, _, options)] = shown
@@ -221,7 +224,7 @@ def test_the_rule_reaches_the_map_and_the_note(explanation, shown, tmp_path):
 
 
 def test_a_panel_is_written_as_it_is_made(explanation, tmp_path):
-    face = Face((0, 0, 9), CROP[None], np.zeros(3))
+    face = Face((0, 0, 9), crop=CROP, angles=np.zeros(3))
     panels.Explanations(lambda crops: explanation, tmp_path).write(
         Frame(Source("a.png", Path("a.png"), "image"), None, CROP, faces=[face])
     )

@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 import predict
 from data_loaders import crop
+from rafa.media.detectors import FoundFace
 from rafa.media.sources import Frame
 from rafa.media.tracking import OneEuro
 from rafa.net.explain import RULES
@@ -102,13 +103,31 @@ def test_what_cannot_be_read_is_named_and_the_rest_of_a_folder_is_done(run, tmp_
     assert err.endswith("faces: 2, images without a face: 2\n")
 
 
-def test_the_haar_detector_finds_the_boxes_unless_they_are_given(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "rafa.media.detectors.HaarDetector.__call__",
-        lambda self, image: [((1, 2, round(self.smallest * 100)), self.least)],
-    )
-    _, (row,), _ = run(write_image(tmp_path / "a.png"), "--smallest-face", 0.3, "--min-confidence", 12)
-    assert (row["row"], row["column"], row["size"], row["confidence"]) == ("1", "2", "30", "12.0")
+def test_a_detector_finds_the_faces_unless_boxes_are_given(run, tmp_path, monkeypatch):
+    image = write_image(tmp_path / "a.png")
+    for kind, options in (("LibFaceDetection", ()), ("YuNetDetector", ("--detector-model", "yunet.onnx"))):
+        made = []
+
+        class Found:
+            def __init__(self, *given, least="its own", made=made):
+                made.append((*given, least))
+
+            def __call__(self, image):
+                return [FoundFace((1, 2, 50), 0.75)]
+
+        monkeypatch.setattr(predict, kind, Found)
+        _, (row,), _ = run(image, *options, "--min-confidence", 0.3)
+        run(image, *options)
+        assert (row["row"], row["column"], row["size"], row["confidence"]) == ("1", "2", "50", "0.75")
+        assert made == [(*options[1:], 0.3), (*options[1:], "its own")]
+
+
+def test_openface_s_rows_are_of_one_video(run, tmp_path):
+    video, out = noisy_video(tmp_path / "v.avi", 2), tmp_path / "rows.csv"
+    assert run(video, *BOX_OPTION, "--format", "openface", "--out", out)[0] == 0
+    assert [row["frame"] for row in csv.DictReader(out.open())] == ["1", "2"]
+    with pytest.raises(InputError, match="--format openface"):
+        run(video, video, *BOX_OPTION, "--format", "openface")
 
 
 def test_an_image_without_a_face_is_named(run, tmp_path):
@@ -317,19 +336,17 @@ def test_the_script_reads_a_network_from_its_file(weights, model, tmp_path):
     [
         ("", "--export"),
         ("a.png --export m.onnx", "--export"),
-        ("a.png --detector yunet", "--detector-model"),
-        ("a.png --detector-model m.onnx", "--detector yunet"),
         ("a.png --box 1 2 0", "--box"),
         ("a.png --box 1 2 3 --boxes list.txt", "--boxes: not allowed with"),
         ("a.png --margin -1", "--margin"),
         ("a.png --batch-size 17", "--batch-size"),
-        ("a.png --smallest-face 0", "--smallest-face"),
         ("a.png --uncertainty --views 1", "--views"),
         (f"a.png --cam {RULE}", "--cam has an effect only with --explain"),
         ("a.png --style cube", "--style has an effect only with --drawn"),
-        ("a.png --box 1 2 3 --smallest-face 0.5", "--smallest-face has an effect only with"),
-        ("a.png --box 1 2 3 --min-confidence 9", "--min-confidence has an effect only with"),
-        ("a.png --detector yunet --detector-model m.onnx --min-confidence 9", "--min-confidence"),
+        ("a.png --box 1 2 3 --min-confidence 0.9", "--min-confidence has an effect only with"),
+        ("a.png --box 1 2 3 --detector-model m.onnx", "--detector-model: not allowed with"),
+        ("a.png --min-confidence 9", "--min-confidence"),
+        ("a.png --format openface --rotation matrix", "--rotation has an effect only with"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(arguments, words, capsys):

@@ -104,7 +104,7 @@ def test_a_face_elsewhere_is_a_new_one_and_no_two_faces_share_a_number():
 
 def frame(source, number, *faces):
     """A frame of faces, each a box and a yaw in degrees."""
-    found = [Face(box, NOISE[None], np.radians([yaw, 0, 0])) for box, yaw in faces]
+    found = [Face(box, angles=np.radians([yaw, 0, 0])) for box, yaw in faces]
     return Frame(source, number, NOISE, seconds=None if number is None else number / RATE, faces=found)
 
 
