@@ -9,24 +9,29 @@
 Yaw > 0 turns the nose to the left of the image, pitch > 0 looks up, roll > 0 tilts the head counter-clockwise in the
 image.  Rows go to stdout or --out, messages to stderr.
 
-Exit status: 0 if every image and frame had a face, 1 if one had none or could not be read, 2 for bad options or input,
+Exit status: 0 if every image and frame had a face, 3 if one had none or could not be read, 2 for bad options or input,
 130 or 143 if it was stopped by Ctrl-C or SIGTERM before the end of an image, video or pipe.
+
+From Python, see `PoseEstimator`.
 """
 
 import argparse
 import sys
+import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
+
+import numpy as np
 
 from rafa.files import ROOT, sha256
 from rafa.media.copies import DrawnCopies
-from rafa.media.detectors import LIBFACEDETECTION_SURE, YUNET_SURE, FoundFace, LibFaceDetection, YuNetDetector
+from rafa.media.detectors import LIBFACEDETECTION_SURE, YUNET_SURE, Detector, FoundFace, LibFaceDetection, YuNetDetector
 from rafa.media.drawing import STYLES
-from rafa.media.faces import FindFaces, ListedBoxes, predict_frames
+from rafa.media.faces import NO_FACE, FindFaces, ListedBoxes, predict_frames
 from rafa.media.output import FORMATS, ROTATION_FIELDS, Rows
 from rafa.media.panels import Explanations
 from rafa.media.sources import Frame, Source, find_sources, read_frames
@@ -39,6 +44,94 @@ from rafa.score.protocol import read_results
 from rafa.script import InputError, number, option_parser, progress, run_script
 
 SYNTHETIC_RESULT = ROOT / "pretrained" / "aflw2000.json"  # from `evaluate.py aflw2000 --weights synthetic --result`
+MARGIN = 0.2  # of the suite's own weights, and of most rows of the paper
+WITHOUT_FACE = 3  # exit status; Python's own for a crash is 1
+
+Image: TypeAlias = str | Path | np.ndarray
+
+
+# --- From Python ------------------------------------------------------------------------------------------------------
+class PoseEstimator:
+    """Finds the faces of images and estimates their poses; made once, called often, from any thread.
+
+        import sys; sys.path.append("the folder of this suite")
+        from predict import PoseEstimator
+
+        estimate = PoseEstimator()
+        for face in estimate("photo.jpg"):
+            print(face.box, np.degrees(face.angles), np.degrees(face.spread), face.rotation)
+
+    Args:
+        weights: "synthetic", the suite's own, or a .keras, .weights.h5 or .onnx file.
+        views: crops of each face, 1 or 6, whose mean is the answer; None is 6 with the suite's own weights, else 1.
+        margin: added on each side of the box, as a share of its size.
+        find: (path, (h, w, 3) uint8 RGB) → the faces as `FoundFace`; None is libfacedetection.  Others are
+            `by(YuNetDetector(file))` and `ListedBoxes(file)`.
+        once: answer the first batch soon, by not compiling the network, and later ones more slowly.
+
+    Raises:
+        InputError: weights that are missing or damaged; no detector for this system.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path = SYNTHETIC,
+        views: int | None = None,
+        margin: float = MARGIN,
+        find: FindFaces | None = None,
+        once: bool = False,
+    ) -> None:
+        self.views = views or (6 if weights == SYNTHETIC else 1)
+        self.find, self.margin = find or by(LibFaceDetection()), margin
+        file = weights_file(weights)
+        self.network = load_network(file)
+        self.answers = CalledDirectly(self.network) if once and not is_exported(file) else self.network
+        self.lock = threading.Lock()
+
+    def __call__(self, images: Image | Iterable[Image]) -> Any:
+        """The faces of an image, the largest first; of several images, a list of them for each.
+
+        Args:
+            images: a path, an (h, w, 3) uint8 RGB array, or a list of those.
+
+        Returns:
+            Faces with `box` (row, column, size in pixels, without the margin), the detector's `confidence`, `angles`
+            and their `spread` over the views, (3,) yaw, pitch, roll in radians, in the signs of the published lists
+            (`spread` is NaN with one view), and `rotation`, (3, 3), see `rafa.pose.rotation_matrix`.
+
+        Raises:
+            InputError: an image that cannot be read, an array of another shape or type.
+        """
+        single = isinstance(images, Image)
+        several, found = cast(Iterable[Image], [images] if single else images), []
+        with self.lock:
+            for frame in self.frames(map(_frame_of, several)):
+                if frame.problem not in ("", NO_FACE):
+                    raise InputError(f"{frame.source.path}: {frame.problem}")
+                found.append(frame.faces)
+        return found[0] if single else found
+
+    def frames(self, frames: Iterable[Frame], batch_size: int = NETWORK_BATCH) -> Iterator[Frame]:
+        """The frames of `rafa.media.sources.read_frames` with their faces, for videos and folders of any size."""
+        predict = partial(predict_angles, self.answers)
+        return predict_frames(predict, frames, self.find, self.margin, batch_size, self.views)
+
+
+def by(detector: Detector) -> FindFaces:
+    """The function that finds faces by a detector, wherever the image comes from."""
+    return lambda path, image: detector(image)
+
+
+def _frame_of(image: Image) -> Frame:
+    """An image to find faces in."""
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise InputError(f"an array {image.shape} of {image.dtype}; expected (h, w, 3) uint8 in RGB")
+        return Frame(Source("array", Path("array.png"), "image"), image=np.ascontiguousarray(image))
+    source, *others = find_sources([str(image)])
+    if others or source.kind != "image":
+        raise InputError(f"{image}: expected an image; for videos and folders see predict.py, or PoseEstimator.frames")
+    return next(read_frames([source]))
 
 
 # --- Options ----------------------------------------------------------------------------------------------------------
@@ -60,9 +153,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--batch-size",
         type=number(int, 1, NETWORK_BATCH),
-        default=NETWORK_BATCH,
         metavar="N",
-        help="batch size, and maximum buffered frames; 1 answers a camera without delay",
+        help=f"batch size, and maximum buffered frames; 1 answers a camera without delay (default: {NETWORK_BATCH}); 1 "
+        "with --export: for one crop at a time, as OpenCV's dnn needs it",
     )
     add_box_options(parser)
     add_output_options(parser)
@@ -88,7 +181,7 @@ def add_box_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--margin",
         type=number(float, 0, 5),
-        default=0.2,
+        default=MARGIN,
         metavar="SHARE",
         help="margin added on each side of the box, as a share of its size",
     )
@@ -155,8 +248,7 @@ def face_finder(options: argparse.Namespace) -> FindFaces:
     if options.boxes:
         return ListedBoxes(options.boxes)
     least = {} if options.min_confidence is None else {"least": options.min_confidence}
-    detector = YuNetDetector(options.detector_model, **least) if options.detector_model else LibFaceDetection(**least)
-    return lambda path, image: detector(image)
+    return by(YuNetDetector(options.detector_model, **least) if options.detector_model else LibFaceDetection(**least))
 
 
 def check_sources(options: argparse.Namespace, sources: list[Source]) -> None:
@@ -181,21 +273,19 @@ def run(options: argparse.Namespace) -> int:
     """Predict, and write what was asked for; returns the exit status."""
     sources = find_sources(options.paths)
     check_sources(options, sources)
-    find = face_finder(options)
-    model = load_network(options.weights)
-    one_image = len(sources) == 1 and sources[0].kind == "image" and not is_exported(options.weights)
-    predict = partial(predict_angles, CalledDirectly(model) if one_image else model)
-    frames = predict_frames(predict, read_frames(sources), find, options.margin, options.batch_size, options.views)
+    one_image = len(sources) == 1 and sources[0].kind == "image"
+    estimator = PoseEstimator(options.weights, options.views, options.margin, face_finder(options), one_image)
+    frames = estimator.frames(read_frames(sources), options.batch_size or NETWORK_BATCH)
     frames = smoothed(frames) if options.smooth else frames
     unit = "image" if all(source.kind == "image" for source in sources) else "frame"
     if options.out or not sys.stdout.isatty():  # otherwise the rows on the terminal show the progress
         frames = progress(frames, len(sources) if unit == "image" else None, "predicting", unit)
     endless = all(source.kind in ("camera", "stream") for source in sources)
-    faces, problems = write_frames(frames, model, options, endless)
+    faces, problems = write_frames(frames, estimator.network, options, endless)
     for problem, count in problems.items():
         print(problem + (f" ({count:,} frames)" if count > 1 else ""), file=sys.stderr)
     print(f"faces: {faces:,}, {unit}s without a face: {problems.total():,}", file=sys.stderr)
-    return 1 if problems else 0
+    return WITHOUT_FACE if problems else 0
 
 
 def write_frames(
@@ -255,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.export:
         from rafa.net.export import export_checked
 
-        export_checked(options.weights, options.export)
+        export_checked(options.weights, options.export, options.batch_size)
         return 0
     return run(options)
 

@@ -40,15 +40,17 @@ def environment(command: str | None = None) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit of this suite, "+changes" where files differ from it, or "unknown" outside a git checkout."""
+    """The commit of this suite, "+changes" where files differ from it; else "unknown", and why git does not say."""
     if not (ROOT / ".git").exists():  # the folder may lie in a checkout of something else
         return "unknown"
     git = ["git", "-C", str(ROOT)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    except OSError as error:
+        return f"unknown: {error}"
+    except subprocess.CalledProcessError as error:  # such as a checkout that belongs to another user
+        return f"unknown: git says: {error.stderr.partition(chr(10))[0]}"
     return commit + ("+changes" if status.strip() else "")
 
 

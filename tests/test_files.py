@@ -58,6 +58,11 @@ def test_a_copy_without_git_has_no_commit_even_inside_the_checkout_of_something_
     assert environment()["commit"] == "unknown"
 
 
+def test_a_checkout_of_another_user_says_why_its_commit_is_unknown(checkout, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert environment()["commit"].startswith("unknown: git says: fatal: detected dubious ownership")
+
+
 def test_the_root_is_the_folder_of_the_scripts():
     assert (ROOT / "evaluate.py").is_file()
 

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from rafa.media.sources import Face, Frame
-from rafa.pose import AXES, rotation_matrix
+from rafa.pose import AXES
 
 FORMATS = ("csv", "jsonl", "openface")
 ROTATION_FIELDS: dict[str, tuple[str, ...]] = {
@@ -79,19 +79,18 @@ def _values(face: Face, roll_sign: str, rotation: str, uncertainty: bool) -> dic
     if uncertainty:
         spreads = np.degrees(face.spread).round(4).tolist()
         values |= zip((f"{axis}_spread" for axis in AXES), spreads, strict=True)
-    return values | dict(zip(ROTATION_FIELDS[rotation], _rotation(face.angles, rotation), strict=True))
+    return values | dict(zip(ROTATION_FIELDS[rotation], _rotation(face, rotation), strict=True))
 
 
-def _rotation(angles: np.ndarray, rotation: str) -> list[float]:
+def _rotation(face: Face, rotation: str) -> list[float]:
     """The values of ROTATION_FIELDS."""
     if rotation == "none":
         return []
-    matrix = rotation_matrix(angles)
     if rotation == "matrix":
-        return matrix.ravel().round(6).tolist()
+        return face.rotation.ravel().round(6).tolist()
     from scipy.spatial.transform import Rotation
 
-    return Rotation.from_matrix(matrix).as_quat(canonical=True).round(6).tolist()
+    return Rotation.from_matrix(face.rotation).as_quat(canonical=True).round(6).tolist()
 
 
 # --- Rows of OpenFace -------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from rafa.datasets.images import SUFFIXES, UNREAD, files_below
 from rafa.datasets.rows import Box
 from rafa.media.decoding import MAGIC, PATIENCE, USUAL_RATE, decode_image, is_image, read_video
 from rafa.media.detectors import Square
+from rafa.pose import rotation_matrix
 from rafa.script import InputError
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".mts", ".ts", ".3gp", ".wmv", ".gif"}
@@ -50,6 +51,11 @@ class Face:
     spread: np.ndarray = field(default_factory=_nan)  # (3,) standard deviations over the views
     crop: np.ndarray = field(default_factory=lambda: np.empty(0))  # (224, 224, 3) uint8 RGB, at the margin asked for
     number: int = 0  # in its image, the largest face first; after `rafa.media.tracking.smoothed`, in its whole video
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """(3, 3), see `rafa.pose.rotation_matrix`."""
+        return rotation_matrix(self.angles)
 
 
 @dataclass

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from rafa.script import native_stderr_hidden
 
+# Whatever the user's shell or ~/.keras/keras.json says: the weights, the layers and every number are for these.
+os.environ.update({"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": "0"})
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow chooses oneDNN itself only on processors with instructions for neural networks.  On one without, an AMD
 # EPYC with AVX2, a step of ResNet-50 takes two thirds of the time with it.
@@ -26,6 +28,14 @@ finally:
     gc.unfreeze()  # what was imported counts as old now, and is not searched three times more: 0.4 s
     if _collecting:
         gc.enable()
+if keras.config.backend() != "tensorflow":
+    raise ImportError(
+        f"Keras was imported with the backend {keras.config.backend()} before this suite, which needs tensorflow: "
+        "set KERAS_BACKEND=tensorflow, or import the suite first"
+    )
+keras.config.set_floatx("float32")
+keras.config.set_epsilon(1e-7)
+keras.config.set_image_data_format("channels_last")
 
 __all__ = ["computing_in", "keras", "keras_self_attention", "layers", "ops", "tf"]
 

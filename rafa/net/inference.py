@@ -38,12 +38,13 @@ class ExportedNetwork:
             expected = f"crops (b, {CROP_SIZE}, {CROP_SIZE}, 3) in and {', '.join(AXES)} out"
             given = f"{crops.name} {crops.shape} in and {', '.join(sorted(answers))} out"
             raise InputError(f"{path} is not a network of this suite: expected {expected}; it has {given}")
-        self.input = crops.name
+        self.input, self.one_by_one = crops.name, crops.shape[0] == 1
 
     def predict_on_batch(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """{axis: (b, 1)} radians of (b, 224, 224, 3) RGB crops, 0...255, as the Keras model's."""
-        angles = self.session.run(list(AXES), {self.input: crops.astype(np.float32, copy=False)})
-        return dict(zip(AXES, angles, strict=True))
+        parts = np.split(crops, len(crops)) if self.one_by_one else [crops]
+        answers = [self.session.run(list(AXES), {self.input: part.astype(np.float32, copy=False)}) for part in parts]
+        return dict(zip(AXES, map(np.concatenate, zip(*answers, strict=True)), strict=True))
 
 
 def load_network(weights: str | Path) -> Any:

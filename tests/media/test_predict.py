@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_of_a_folder_is_done(run, tmp_
     (tmp_path / "bad.bmp").write_text("not an image")
     (tmp_path / "notes.txt").write_text("-")
     status, rows, err = run(tmp_path, *BOX_OPTION)
-    assert status == 1
+    assert status == predict.WITHOUT_FACE
     found = {str(Path(row["source"]).relative_to(tmp_path)): row["status"] for row in rows}
     assert list(found) == ["a.png", "bad.bmp", "below/z.jpg", "one.png"]
     assert found["a.png"] == found["below/z.jpg"] == "ok"
@@ -133,7 +133,7 @@ def test_openface_s_rows_are_of_one_video(run, tmp_path):
 def test_an_image_without_a_face_is_named(run, tmp_path):
     image = write_image(tmp_path / "blank.png", BLANK)
     status, (row,), err = run(image)
-    assert status == 1 and row["status"] == "no face" and row["yaw"] == ""
+    assert status == predict.WITHOUT_FACE and row["status"] == "no face" and row["yaw"] == ""
     assert err.splitlines() == [f"{image}: no face", "faces: 0, images without a face: 1"]
 
 
@@ -143,7 +143,7 @@ def test_a_list_gives_the_boxes(run, model, tmp_path):
     boxes = tmp_path / "boxes.txt"
     boxes.write_text("SET/a.png\t20 30 60 60 \r\n./SET/b.png\t\n")
     status, rows, _ = run(tmp_path / "data", "--boxes", boxes)
-    assert status == 1 and angles_in(rows[0]) == pytest.approx(expected(model), abs=1e-3)
+    assert status == predict.WITHOUT_FACE and angles_in(rows[0]) == pytest.approx(expected(model), abs=1e-3)
     assert "has no box" in rows[1]["status"] and "no row of" in rows[2]["status"]
 
 
@@ -193,7 +193,7 @@ def test_smoothed_angles_of_a_video_follow_those_of_its_frames(run, tmp_path):
 def test_frames_without_a_face_are_rows_and_one_line_of_text(run, tmp_path):
     video = write_video(tmp_path / "v.avi", [BLANK] * 5)
     status, rows, err = run(video)
-    assert status == 1 and [row["status"] for row in rows] == ["no face"] * 5
+    assert status == predict.WITHOUT_FACE and [row["status"] for row in rows] == ["no face"] * 5
     assert err.splitlines() == [f"{video}: no face (5 frames)", "faces: 0, frames without a face: 5"]
 
 
@@ -295,7 +295,7 @@ def test_the_line_about_the_own_weights_names_what_they_were_fitted_to_beside_th
 def test_an_export_goes_to_the_file_that_was_named(weights, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("rafa.net.export.export_checked", lambda *arguments: asked.append(arguments))
-    assert predict.main(["--weights", weights, "--export", "m.onnx"]) == 0 and asked == [(weights, "m.onnx")]
+    assert predict.main(["--weights", weights, "--export", "m.onnx"]) == 0 and asked == [(weights, "m.onnx", None)]
 
 
 # --- The script as a process ------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Loading TensorFlow changes nothing for the program that loads it, and layers get the precision that is asked for."""
 
 import gc
+import json
 import os
 import subprocess
 import sys
@@ -32,3 +33,18 @@ def test_layers_compute_in_the_precision_of_the_block_they_are_built_in():
         assert keras.layers.Dense(1).compute_dtype == "bfloat16"
         raise KeyError
     assert keras.layers.Dense(1).compute_dtype == "float32"
+
+
+def test_settings_of_notebooks_and_of_other_projects_change_nothing(tmp_path):
+    settings = {"floatx": "float16", "epsilon": 0.5, "backend": "jax", "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    environment = {"MPLBACKEND": "module://unknown.inline", "KERAS_BACKEND": "jax", "TF_USE_LEGACY_KERAS": "1"}
+    environment |= {"KERAS_HOME": str(tmp_path)}
+    program = """
+from rafa.net.backend import keras
+import matplotlib
+print(keras.config.backend(), keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "tensorflow float32 1e-07 channels_last\n"
