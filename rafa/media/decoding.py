@@ -136,7 +136,7 @@ class _Film:
         self.container, self.stream = container, container.streams.best("video")
         if self.stream is None:
             raise InputError("it holds no video")
-        self.stream.thread_type = "AUTO"
+        self.stream.thread_type = "SLICE"  # with threads for frames, FFmpeg does not mark all corrupt ones
         self.end, self.damaged = 0.0, False  # seconds at the end of the last packet; whether one was not whole
 
     def shown(self) -> Iterator[Shown]:
@@ -158,9 +158,10 @@ class _Film:
             yield Shown(_upright(frame, self.stream.sample_aspect_ratio, matrix), seconds, rate)
 
     def frames(self) -> Iterator[Any]:
-        """PyAV's frames; what cannot be decoded is left out."""
+        """PyAV's whole frames; what cannot be decoded is left out, as is what a recording that began late starts with."""
         import av
 
+        begun = False
         try:
             for packet in self.container.demux():  # of every kind: a sound that goes on is no cut
                 if packet.pts is not None:
@@ -168,7 +169,12 @@ class _Film:
                 self.damaged |= packet.is_corrupt
                 if packet.stream_index == self.stream.index:
                     try:
-                        yield from packet.decode()
+                        for frame in packet.decode():
+                            if frame.is_corrupt:
+                                self.damaged |= begun
+                            else:
+                                begun = True
+                                yield frame
                     except av.InvalidDataError:
                         self.damaged = True
         except OSError:  # the connection broke: the decoder still holds some frames

@@ -161,6 +161,23 @@ def test_a_video_that_was_cut_off_gives_its_frames_and_then_an_error(tmp_path, s
     assert 8 < count < 22
 
 
+def test_half_a_stream_gives_its_whole_frames_and_then_an_error_but_may_begin_late(tmp_path):
+    path, rng = tmp_path / "v.ts", np.random.default_rng(0)
+    frames = [cv2.resize(rng.integers(0, 256, (9, 12, 3), np.uint8), (160, 120)) for _ in range(30)]
+    content = write_film(path, frames, [number / 10 for number in range(30)]).read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[middle:])
+    assert 8 < len(shown(path)) < 22
+    path.write_bytes(content[:middle])
+    whole = []
+    with pytest.raises(InputError, match="cut off"):
+        for frame in read_video(str(path)):
+            whole.append(frame.image)
+    assert 8 < len(whole) < 22
+    for image, original in zip(whole, frames, strict=False):  # the last one, of which a part came, is not among them
+        assert np.abs(image.astype(int) - original).mean() < 5
+
+
 def test_a_trimmed_video_is_no_cut_off_one(tmp_path):
     film = write_film(
         tmp_path / "v.mp4", [np.roll(NOISE, 9 * k, axis=1) for k in range(30)], [k / 10 for k in range(30)]
