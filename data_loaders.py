@@ -4,11 +4,12 @@
     crops = load_crop(listed, listed.records[0], 0.2)    # (224, 224, 3) RGB, uint8
     for crops, targets in training_batches(...): ...     # one epoch
 
-Run it to check a data folder, to fetch the published lists into it first, or to decode every image once:
+Run it to check a data folder, to fetch the published lists into it first, to decode every image once, or to make lists:
 
     python data_loaders.py --data-dir data
     python data_loaders.py --data-dir data --fetch-lists
     python data_loaders.py --data-dir data --check-images
+    python data_loaders.py --data-dir data --make-lists aflw2000
 """
 
 from collections import deque

@@ -15,6 +15,7 @@ import numpy as np
 from rafa.datasets.annotations import annotation_path, read_angles
 from rafa.datasets.images import SUFFIXES, files_below, read_image
 from rafa.datasets.lists import Listed, has_lists, image_path, listed_image, load_dataset
+from rafa.datasets.making import make_lists
 from rafa.datasets.rows import PUBLISHED_BLOBS, blob_id
 from rafa.datasets.sets import DATASETS, PAPER_DATASETS
 from rafa.files import written_whole
@@ -212,7 +213,12 @@ def main(description: str | None) -> int:
     parser.add_argument("--fetch-lists", nargs="?", const=PUBLISHED_LISTS, metavar="URL", help=text)
     text = "only decode the listed images that are there, or all where there are no lists, and name the unusable ones"
     parser.add_argument("--check-images", action="store_true", help=text)
+    text = "only make lists of your own from the annotations beside the images, for those who cannot get the published"
+    parser.add_argument("--make-lists", choices=PAPER_DATASETS, help=text)
     options = parser.parse_args()
+    if options.make_lists:
+        make_lists(options.make_lists, options.data_dir)
+        return 0
     if options.check_images:
         return 0 if check_images(options.data_dir) else 1
     if options.fetch_lists:
