@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -64,7 +63,7 @@ def check_images(data_dir: str | Path) -> bool:
     Raises:
         InputError: a malformed list; a folder without images.
     """
-    reads: list[Callable[[], Any]] = []
+    reads: list[Callable[[], object]] = []
     datasets = [load_dataset(name, data_dir) for name in PAPER_DATASETS if has_lists(name, data_dir)]
     for listed in datasets:
         records = listed.records[_present(listed)]
@@ -80,7 +79,7 @@ def check_images(data_dir: str | Path) -> bool:
     return not problems
 
 
-def _problem(read: Callable[[], Any]) -> str:
+def _problem(read: Callable[[], object]) -> str:
     """Why an image cannot be used; "" where it can."""
     try:
         read()

@@ -131,9 +131,9 @@ def _joined(
 
 def _differences(dataset: Dataset, files: tuple[ListFile, ListFile], usable: int) -> list[str]:
     """Notes on where the lists of one of the paper's datasets differ from the published ones."""
-    rows = files[0].rows
     if dataset not in [DATASETS[name] for name in PAPER_DATASETS]:
         return []
+    rows = files[0].rows
     notes = [f"{Path(file.path).name} is not the published list" for file in files if not file.published]
     if dataset.usable and (rows, usable) != (dataset.rows, dataset.usable):
         expected = f"the published lists have {dataset.rows:,} rows, {dataset.usable:,} usable"
