@@ -10,7 +10,7 @@ from helpers.lists import read
 import data_loaders
 from data_loaders import crop
 from rafa.datasets.images import read_image
-from rafa.datasets.lists import RECORD, Listed, image_path
+from rafa.datasets.lists import RECORD, Listed, box_of, image_path
 from rafa.datasets.sets import DATASETS
 from rafa.pose import AXES
 from rafa.script import InputError
@@ -124,16 +124,16 @@ def test_images_that_memory_holds_are_read_once_and_give_the_same_crops(folder, 
     listed, read_from = read(folder), []
     count, decode = len(listed.records), data_loaders.listed_image
     monkeypatch.setattr(data_loaders, "listed_image", lambda *which: read_from.append(which) or decode(*which))
-    images = data_loaders.KeptImages(listed, 0.5, memory=1e9)
-    sizes = []
-    for margin in (0.5, 0.0, 0.31):
-        for index, record in enumerate(listed.records):
-            image = decode(listed, record)
-            expected = data_loaders.crop(image, record["row"], record["column"], record["size"], margin)
-            np.testing.assert_array_equal(images.crop(index, margin), expected)
-        sizes.append(sum(part.nbytes for part, *_ in images.parts.values()))
-    assert all(part.base is None for part, *_ in images.parts.values())  # a view would hold the whole image
-    assert len(read_from) == count and sizes[0] == sizes[2] == 1e9 - images.memory > 0
+    for max_margin in (0.1, 0.5):  # the parts lie inside their images, and reach beyond them
+        images, sizes = data_loaders.KeptImages(listed, max_margin, memory=1e9), []
+        read_from.clear()
+        for margin in (max_margin, 0.0, 0.62 * max_margin):
+            for index, record in enumerate(listed.records):
+                expected = data_loaders.crop(decode(listed, record), *box_of(record), margin)
+                np.testing.assert_array_equal(images.crop(index, margin), expected)
+            sizes.append(sum(part.nbytes for part, *_ in images.parts.values()))
+        assert all(part.base is None for part, *_ in images.parts.values())  # a view would hold the whole image
+        assert len(read_from) == count and sizes[0] == sizes[2] == 1e9 - images.memory > 0
 
     few = data_loaders.KeptImages(listed, 0.5, memory=sizes[0] - 1)
     for index in (*range(count), *range(count)):
