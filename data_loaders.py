@@ -4,7 +4,8 @@
     crops = load_crop(listed, listed.records[0], 0.2)    # (224, 224, 3) RGB, uint8
     for crops, targets in training_batches(...): ...     # one epoch
 
-Run it to check a data folder, to fetch the published lists into it first, to decode every image once, or to make lists:
+Run it to check a data folder, to fetch the published lists into it first, to decode every image once, or to make lists
+of your own from the annotations beside the images:
 
     python data_loaders.py --data-dir data
     python data_loaders.py --data-dir data --fetch-lists

@@ -201,7 +201,7 @@ def _download(address: str) -> bytes:
 
 
 def main(description: str | None) -> int:
-    """Check a data folder from the command line; exit status 1 if the paper's runs cannot start.
+    """Check a data folder from the command line, or make lists; exit status 1 if the paper's runs cannot start.
 
     Args:
         description: of the script, for its help.
@@ -212,7 +212,7 @@ def main(description: str | None) -> int:
     parser.add_argument("--fetch-lists", nargs="?", const=PUBLISHED_LISTS, metavar="URL", help=text)
     text = "only decode the listed images that are there, or all where there are no lists, and name the unusable ones"
     parser.add_argument("--check-images", action="store_true", help=text)
-    text = "only make lists of your own from the annotations beside the images, for those who cannot get the published"
+    text = "only make lists from the annotations beside the images, for those who cannot get the published ones"
     parser.add_argument("--make-lists", choices=PAPER_DATASETS, help=text)
     options = parser.parse_args()
     if options.make_lists:

@@ -215,17 +215,6 @@ def test_an_annotation_that_cannot_be_read_is_named(file, content, three_sets, c
     assert f"{three_sets / file} is not an annotation" in capsys.readouterr().out
 
 
-def test_only_the_first_of_many_rows_that_differ_are_named(three_sets, capsys):
-    paths = [f"AFLW2000/image{number:05d}.jpg" for number in range(check.MOST_NAMED + 3)]
-    (three_sets / "lists/Aflw2000crop.txt").write_text("".join(f"{path}\t1 2 3 3\n" for path in paths))
-    (three_sets / "lists/Aflw2000_euler_cls.txt").write_text("".join(f"{path}\t0\t0\t0\n" for path in paths))
-    for path in paths:
-        annotate(three_sets, Path(path).with_suffix(".mat"), 0)
-    check_data_folder(three_sets)
-    text = capsys.readouterr().out
-    assert text.count("in the list, ") == check.MOST_NAMED and f"{len(paths)} that differ" in text
-
-
 # --- Fetching ---
 
 

@@ -25,9 +25,9 @@ def test_crops_are_those_of_the_released_code(case):
     parity = np.load(PARITY / "crops.npz")
     image = cv2.imread(str(PARITY / "crops_image.png"))
     row, column, size, margin = parity["boxes_row_col_size_margin"][case]
-    found = crop(image, row, column, size, margin)
-    np.testing.assert_array_equal(found[::4, ::4], parity["crops_bgr_every_4th_pixel"][case])
-    assert found.sum(dtype=np.int64) == parity["crop_sums"][case]
+    pixels = crop(image, row, column, size, margin)
+    np.testing.assert_array_equal(pixels[::4, ::4], parity["crops_bgr_every_4th_pixel"][case])
+    assert pixels.sum(dtype=np.int64) == parity["crop_sums"][case]
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_scoring_takes_every_image_in_order_with_the_last_partial_batch(folder):
     batches = list(data_loaders.scoring_batches(listed, 3, 0.2, 2))
     assert [len(batch) for batch in batches] == [3, 3, 1]
     crops = np.concatenate(batches)
-    for record, found in zip(listed.records, crops, strict=True):
-        np.testing.assert_array_equal(found, data_loaders.load_crop(listed, record, 0.2))
+    for record, pixels in zip(listed.records, crops, strict=True):
+        np.testing.assert_array_equal(pixels, data_loaders.load_crop(listed, record, 0.2))
 
 
 def epoch(listed, number=0, max_margin=0.5, **options):
