@@ -4,11 +4,13 @@
     crops = load_crop(listed, listed.records[0], 0.2)    # (224, 224, 3) RGB, uint8
     for crops, targets in training_batches(...): ...     # one epoch
 
-Run it to check a data folder, to fetch the published lists into it first, or to decode every image once:
+Run it to check a data folder, to fetch the published lists into it first, to decode every image once, or to make lists
+of your own from the annotations beside the images:
 
     python data_loaders.py --data-dir data
     python data_loaders.py --data-dir data --fetch-lists
     python data_loaders.py --data-dir data --check-images
+    python data_loaders.py --data-dir data --make-lists aflw2000
 """
 
 from collections import deque
@@ -21,10 +23,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from rafa.datasets.images import read_image
-from rafa.datasets.lists import Listed, box_error, image_path, limited, load_dataset, read_lists, row_of  # noqa: F401
+from rafa.datasets.lists import Listed, box_of, limited, listed_image, load_dataset, read_lists  # noqa: F401
 from rafa.pose import AXES, CROP_SIZE
-from rafa.script import InputError
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]  # (b, 224, 224, 3) uint8 RGB crops, and {axis: (b, 1)} in radians
 Job = TypeVar("Job")
@@ -54,24 +54,9 @@ def crop(image: np.ndarray, row: int, column: int, size: int, margin: float) -> 
     return cv2.resize(inside, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
-def listed_image(listed: Listed, record: np.void) -> np.ndarray:
-    """The image of a record, (h, w, 3) uint8 RGB.
-
-    Raises:
-        InputError: it cannot be read, or the box does not fit it; with file, line and path of its row.
-    """
-    try:
-        image = read_image(image_path(listed, record))
-    except InputError as error:
-        raise InputError(f"{row_of(listed, record['path'])}: {error}") from error
-    if misfit := box_error(record, image.shape):
-        raise InputError(f"{row_of(listed, record['path'])}: {misfit}")
-    return image
-
-
 def load_crop(listed: Listed, record: np.void, margin: float) -> np.ndarray:
     """The network's input for a record: (224, 224, 3) uint8 RGB."""
-    return crop(listed_image(listed, record), record["row"], record["column"], record["size"], margin)
+    return crop(listed_image(listed, record), *box_of(record), margin)
 
 
 # --- Views of a face --------------------------------------------------------------------------------------------------
@@ -103,8 +88,7 @@ def scoring_batches(
     """Every record once, in order, the last partial batch included: yields (b · views, 224, 224, 3) uint8 RGB crops."""
 
     def load(record: np.void) -> np.ndarray:
-        image = listed_image(listed, record)
-        return views_of(image, record["row"], record["column"], record["size"], margin, views)
+        return views_of(listed_image(listed, record), *box_of(record), margin, views)
 
     crops = in_parallel(load, listed.records, workers, 4 * batch_size)
     while batch := list(islice(crops, batch_size)):
@@ -146,7 +130,7 @@ class KeptImages:
             return crop(*self.parts[index], margin)
         record = self.listed.records[index]
         image = listed_image(self.listed, record)
-        row, column, size = (int(record[name]) for name in ("row", "column", "size"))
+        row, column, size = box_of(record)
         reach = int(size * self.max_margin) + 1
         top, left = max(row - reach, 0), max(column - reach, 0)
         part = image[top : row + size + reach, left : column + size + reach]

@@ -3,6 +3,7 @@
 import http.client
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -12,7 +13,8 @@ import numpy as np
 
 from rafa.datasets.annotations import annotation_path, read_angles
 from rafa.datasets.images import SUFFIXES, files_below, read_image
-from rafa.datasets.lists import Listed, box_error, has_lists, image_path, load_dataset
+from rafa.datasets.lists import Listed, has_lists, image_path, listed_image, load_dataset
+from rafa.datasets.making import make_lists
 from rafa.datasets.rows import PUBLISHED_BLOBS, blob_id
 from rafa.datasets.sets import DATASETS, PAPER_DATASETS
 from rafa.files import written_whole
@@ -22,7 +24,7 @@ from rafa.script import InputError, first_three, option_parser, progress
 PUBLISHED_LISTS = "https://raw.githubusercontent.com/MingzhenShao/HeadPose/cf42054bf048ec7b837d2dbb4282d6f1ea800730/"
 # Degrees.  `.mat` files hold the lists' angles times π/3.14: at most 0.043° more in 394 rows of AFLW2000.
 TOLERANCE = 0.1
-MOST_NAMED = 20  # rows whose annotations differ
+MOST_NAMED = 20  # of the rows whose annotations differ
 
 
 # --- At the start of a run --------------------------------------------------------------------------------------------
@@ -61,45 +63,42 @@ def check_images(data_dir: str | Path) -> bool:
     Raises:
         InputError: a malformed list; a folder without images.
     """
-    checks = []
+    reads: list[Callable[[], object]] = []
     datasets = [load_dataset(name, data_dir) for name in PAPER_DATASETS if has_lists(name, data_dir)]
     for listed in datasets:
         records = listed.records[_present(listed)]
         print(f"{listed.dataset.title}: {len(records):,} of {len(listed.records):,} listed images are there")
-        checks += [partial(_problem, image_path(listed, record), record) for record in records]
+        reads += [partial(listed_image, listed, record) for record in records]
     if not datasets:
-        checks = [partial(_problem, path) for path in files_below(data_dir) if path.suffix.lower() in SUFFIXES]
-    if not checks:
+        reads = [partial(read_image, path) for path in files_below(data_dir) if path.suffix.lower() in SUFFIXES]
+    if not reads:
         raise InputError(f"{data_dir}: no images in it; looked for those of the lists, or {' '.join(SUFFIXES)}")
     with ThreadPool() as pool:
-        results = progress(pool.imap(lambda check: check(), checks), len(checks), "checking")
-        problems = [problem for problem in results if problem]
-    print("\n".join([*problems, f"{len(checks):,} images decoded, {len(problems):,} of them cannot be used"]))
+        problems = [problem for problem in progress(pool.imap(_problem, reads), len(reads), "checking") if problem]
+    print("\n".join([*problems, f"{len(reads):,} images decoded, {len(problems):,} of them cannot be used"]))
     return not problems
 
 
-def _problem(path: Path, record: np.void | None = None) -> str:
-    """Why an image, or a box in it, cannot be used; "" where they can."""
+def _problem(read: Callable[[], object]) -> str:
+    """Why an image cannot be used; "" where it can."""
     try:
-        image = read_image(path)
+        read()
     except InputError as error:
         return str(error)
-    misfit = record is not None and box_error(record, image.shape)
-    return f"{path}: {misfit}" if misfit else ""
+    return ""
 
 
 # --- The report of a data folder --------------------------------------------------------------------------------------
 def check_data_folder(data_dir: str | Path) -> bool:
     """Print what of the lists and images of 300W-LP, AFLW2000 and BIWI is in a folder; True if paper runs can start."""
-    reasons = {DATASETS[name].title: _check_dataset(name, data_dir) for name in PAPER_DATASETS}
-    for title, why in reasons.items():
-        if why:
-            print(f"not ready for the paper's runs: {title}: {', '.join(why)}")
-    return not any(reasons.values())
+    incomplete = [DATASETS[name].title for name in PAPER_DATASETS if not _check_dataset(name, data_dir)]
+    if incomplete:
+        print(f"not ready for the paper's runs: {', '.join(incomplete)}")
+    return not incomplete
 
 
-def _check_dataset(name: str, data_dir: str | Path) -> list[str]:
-    """Print what there is; why runs of the paper cannot start."""
+def _check_dataset(name: str, data_dir: str | Path) -> bool:
+    """Print what there is; whether runs of the paper can start."""
     dataset = DATASETS[name]
     print(dataset.title)
     try:
@@ -107,51 +106,46 @@ def _check_dataset(name: str, data_dir: str | Path) -> list[str]:
     except InputError as error:
         print(f"  lists: {error}")
         print(f"  images: expected as {dataset.layout}\n  get them from: {dataset.source}")
-        return ["no usable lists"]
+        return False
     usable = len(listed.records)
     print(f"  lists: {listed.files[0].rows:,} rows, {usable:,} usable" + ("" if listed.rejected else ", none rejected"))
     for reason, paths in listed.rejected.items():
         print(f"  rejected: {len(paths):,} {reason} ({first_three(paths)})")
     for note in listed.notes:
         print(f"  note: {note}")
-    others = [Path(file.path) for file in listed.files if not file.published]
-    if others:
-        where = " and ".join(map(str, others))
+    if not listed.published:
+        where = " and ".join(file.path for file in listed.files if not file.published)
         print(f"  to get the published lists: move {where} away, then add --fetch-lists")
-    reasons = [f"{file.name} is not the published list" for file in others]
-    return reasons + _check_present(listed) + _check_annotations(listed)
+    all_present, no_differences = _check_present(listed), _check_annotations(listed)
+    return listed.published and all_present and no_differences
 
 
-def _check_present(listed: Listed) -> list[str]:
+def _check_present(listed: Listed) -> bool:
+    """Print how many of the listed images are there; whether all are."""
     present = _present(listed)
     print(f"  images: {present.sum():,} of {len(present):,} found")
     absent = listed.records["path"][~present].tolist()
-    if not absent:
-        return []
-    folders = Counter(str(PurePosixPath(path).parent) for path in absent)
-    where = first_three([f"{count:,} in {folder}" for folder, count in folders.items()])
-    print(f"  missing: {where}; the first is {absent[0]}; expected as {listed.dataset.layout}")
-    print(f"  get them from: {listed.dataset.source}")
-    return [f"missing images: {len(absent):,}"]
+    if absent:
+        folders = Counter(str(PurePosixPath(path).parent) for path in absent)
+        where = first_three([f"{count:,} in {folder}" for folder, count in folders.items()])
+        print(f"  missing: {where}; the first is {absent[0]}; expected as {listed.dataset.layout}")
+        print(f"  get them from: {listed.dataset.source}")
+    return not absent
 
 
-def _check_annotations(listed: Listed) -> list[str]:
-    """Print which rows have other angles than the annotation beside their image, where there is one."""
+def _check_annotations(listed: Listed) -> bool:
+    """Print which rows have other angles than the annotation beside their image, where there is one; whether none."""
     compared, differing = 0, []
     for record in progress(listed.records, len(listed.records), f"annotations of {listed.dataset.title}"):
         file = annotation_path(image_path(listed, record))
         if file.is_file():
             compared += 1
             if difference := _difference(record, file):
-                differing.append(f"{record['path']}: {difference}")
+                differing.append(f"  angles: {record['path']}: {difference}")
     if compared:
         bad = f"{len(differing):,} that differ by over {TOLERANCE}° or cannot be read"
-        print(f"  annotations: {compared:,} found, {bad}")
-    for line in differing[:MOST_NAMED]:
-        print(f"  angles: {line}")
-    if len(differing) > MOST_NAMED:
-        print(f"  angles: {len(differing) - MOST_NAMED:,} more")
-    return [f"annotations that differ: {len(differing):,}"] if differing else []
+        print("\n".join([f"  annotations: {compared:,} found, {bad}", *differing[:MOST_NAMED]]))
+    return not differing
 
 
 def _difference(record: np.void, file: Path) -> str:
@@ -207,7 +201,7 @@ def _download(address: str) -> bytes:
 
 
 def main(description: str | None) -> int:
-    """Check a data folder from the command line; exit status 1 if the paper's runs cannot start.
+    """Check a data folder from the command line, or make lists; exit status 1 if the paper's runs cannot start.
 
     Args:
         description: of the script, for its help.
@@ -218,7 +212,12 @@ def main(description: str | None) -> int:
     parser.add_argument("--fetch-lists", nargs="?", const=PUBLISHED_LISTS, metavar="URL", help=text)
     text = "only decode the listed images that are there, or all where there are no lists, and name the unusable ones"
     parser.add_argument("--check-images", action="store_true", help=text)
+    text = "only make lists from the annotations beside the images, for those who cannot get the published ones"
+    parser.add_argument("--make-lists", choices=PAPER_DATASETS, help=text)
     options = parser.parse_args()
+    if options.make_lists:
+        make_lists(options.make_lists, options.data_dir)
+        return 0
     if options.check_images:
         return 0 if check_images(options.data_dir) else 1
     if options.fetch_lists:

@@ -31,14 +31,5 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def files_below(folder: str | Path) -> list[Path]:
-    """The files in a folder and its subfolders, sorted; linked folders are searched too, each folder once."""
-    searched = set[str]()
-    files = list[Path]()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in searched:
-            folders.clear()
-            continue
-        searched.add(real)
-        folders.sort()
-        files += [Path(place, name) for name in names]
-    return sorted(files)
+    """The files in a folder and its subfolders, linked ones too, sorted."""
+    return sorted(Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rafa.datasets.images import read_image
 from rafa.datasets.rows import (
     PATH_LENGTH,
     Angles,
@@ -26,7 +27,7 @@ from rafa.datasets.rows import (
 )
 from rafa.datasets.sets import BIWI_PERSON, BIWI_SPLITS, DATASETS, PAPER_DATASETS, Dataset
 from rafa.pose import AXES, LIST_ORDER
-from rafa.script import InputError, first_three
+from rafa.script import InputError
 
 RECORD = [("path", f"U{PATH_LENGTH}"), ("row", "i8"), ("column", "i8"), ("size", "i8"), ("angles", "f8", (3,))]
 RECORD += [("video", "U8"), ("person", "U8")]
@@ -72,8 +73,8 @@ def read_lists(
 ) -> Listed:
     """Join a list of boxes and a list of angles by the paths of their images.
 
-    Rows of the published lists that cannot be used are counted by reason; in your own lists they are errors, but for
-    an image without a box.
+    Images without a box, and those that only one of the lists names, are counted by reason.  So are rows of the
+    published lists that cannot be used; in your own lists those are errors.
 
     Args:
         crop_list: file of rows `path TAB row column size size`, in pixels; or the path alone: an image without a box.
@@ -86,57 +87,53 @@ def read_lists(
         `Listed`, in the order of the crop list; its notes say where lists differ from the published ones.
 
     Raises:
-        InputError: your own lists have a malformed row (file and line), name an image twice, or name different images;
-            or no row can be used.
+        InputError: your own lists have a malformed row (file and line) or name an image twice; or no row can be used.
     """
     dataset = dataset or Dataset("your own lists", Path(crop_list).name, Path(angle_list).name, unit)
     boxes, crop_file, bad_boxes = read_rows(crop_list, parse_box)
-    angles, angle_file, bad_angles = read_rows(angle_list, lambda text, published: parse_angles(text, unit, published))
+    angles, angle_file, bad_angles = read_rows(angle_list, lambda text: parse_angles(text, unit))
     files, published = (crop_file, angle_file), crop_file.published and angle_file.published
-    rejected = _unusable_rows(boxes, angles, bad_boxes, bad_angles)
-    if not published:
-        _check_same_images(files, rejected)
-    paths = [path for path, box in boxes.items() if box and path in angles]
+    paths, rejected = _joined(boxes, bad_boxes, angles, bad_angles, crop_file.published)
     if not paths:
         why = "".join(f"; {len(rows):,} {reason}" for reason, rows in rejected.items())
         raise InputError(f"{crop_list} and {angle_list} hold no image with a box and angles{why}")
     notes = _differences(dataset, files, len(paths))
-    if paths != [path for path in angles if boxes.get(path)]:
+    usable = set(paths)
+    if paths != [path for path in angles if path in usable]:
         notes.append("the two lists name their images in different orders; they were joined by path")
     records = _records(paths, boxes, angles, BIWI_PERSON if published else {})
     return Listed(dataset, Path(data_dir), records, rejected, files, tuple(notes), usable=tuple(paths))
 
 
-def _unusable_rows(
-    boxes: dict[str, Box | None], angles: dict[str, Angles], bad_boxes: Rejected, bad_angles: Rejected
-) -> Rejected:
-    """Why images cannot be used: one entry for every such row of the crop list and every image it does not name."""
+def _joined(
+    boxes: dict[str, Box | None], bad_boxes: Rejected, angles: dict[str, Angles], bad_angles: Rejected, published: bool
+) -> tuple[list[str], Rejected]:
+    """The images with a box and angles, and why the others cannot be used: each counted once."""
     rejected = {reason: list(paths) for reason, paths in bad_boxes.items()}
     why = {path: reason for reason, paths in bad_angles.items() for path in paths}
+    usable = []
     for path, box in boxes.items():
-        if box is None or path not in angles:
-            reason = "no box" if box is None else why.get(path, "not in the angle list")
-            rejected.setdefault(reason, []).append(path)
+        if box is None:
+            reason = "no box"
+        elif published and min(box) < 0:
+            reason = "box starts outside the image"  # which the released loader skips
+        elif path not in angles:
+            reason = why.get(path, "not in the angle list")
+        else:
+            usable.append(path)
+            continue
+        rejected.setdefault(reason, []).append(path)
     in_crop_list = {*boxes, *(path for paths in bad_boxes.values() for path in paths)}
     if only_angles := [path for path in {**angles, **why} if path not in in_crop_list]:
         rejected["not in the crop list"] = only_angles
-    return rejected
-
-
-def _check_same_images(files: tuple[ListFile, ListFile], rejected: Rejected) -> None:
-    first, second = (rejected.get(f"not in the {kind} list", []) for kind in ("angle", "crop"))
-    if first or second:
-        raise InputError(
-            f"{files[0].path} and {files[1].path} disagree: only the first names {len(first):,} images, only the "
-            f"second {len(second):,} ({first_three([*first, *second])}); give each image the same path in both"
-        )
+    return usable, rejected
 
 
 def _differences(dataset: Dataset, files: tuple[ListFile, ListFile], usable: int) -> list[str]:
     """Notes on where the lists of one of the paper's datasets differ from the published ones."""
-    rows = files[0].rows
     if dataset not in [DATASETS[name] for name in PAPER_DATASETS]:
         return []
+    rows = files[0].rows
     notes = [f"{Path(file.path).name} is not the published list" for file in files if not file.published]
     if dataset.usable and (rows, usable) != (dataset.rows, dataset.usable):
         expected = f"the published lists have {dataset.rows:,} rows, {dataset.usable:,} usable"
@@ -167,6 +164,11 @@ def load_dataset(name: str, data_dir: str | Path, split: str = "all", part: str 
     """
     dataset = DATASETS[name]
     crop_list, angle_list = (find_list(data_dir, file) for file in (dataset.crop_list, dataset.angle_list))
+    if not (crop_list and angle_list):
+        raise InputError(
+            f"{dataset.angle_list if crop_list else dataset.crop_list} is neither in {data_dir} nor in "
+            f"{Path(data_dir, 'lists')}; get it with: python data_loaders.py --data-dir {data_dir} --fetch-lists"
+        )
     listed = read_lists(crop_list, angle_list, dataset.unit, data_dir, dataset)
     return listed if split == "all" else select_split(listed, split, part)
 
@@ -184,19 +186,12 @@ def select_split(listed: Listed, split: str, part: str) -> Listed:
 
 def has_lists(name: str, data_dir: str | Path) -> bool:
     """Whether both lists of a dataset of DATASETS are in the data folder or its `lists/`."""
-    files = (DATASETS[name].crop_list, DATASETS[name].angle_list)
-    return all(Path(data_dir, file).is_file() or Path(data_dir, "lists", file).is_file() for file in files)
+    return all(find_list(data_dir, file) for file in (DATASETS[name].crop_list, DATASETS[name].angle_list))
 
 
-def find_list(data_dir: str | Path, name: str) -> Path:
-    """The path of a list in the data folder or in its `lists/`."""
-    for path in (Path(data_dir, name), Path(data_dir, "lists", name)):
-        if path.is_file():
-            return path
-    raise InputError(
-        f"{name} is neither in {data_dir} nor in {Path(data_dir, 'lists')}; "
-        f"get it with: python data_loaders.py --data-dir {data_dir} --fetch-lists"
-    )
+def find_list(data_dir: str | Path, name: str) -> Path | None:
+    """The path of a list in the data folder or in its `lists/`; None where it is in neither."""
+    return next((path for path in (Path(data_dir, name), Path(data_dir, "lists", name)) if path.is_file()), None)
 
 
 def limited(listed: Listed, n: int) -> Listed:
@@ -217,16 +212,21 @@ def image_path(listed: Listed, record: np.void) -> Path:
     return path if name.isascii() or path.exists() else listed.data_dir / unicodedata.normalize("NFD", name)
 
 
-def box_error(record: np.void, shape: tuple[int, ...]) -> RowError | None:
-    """Why the box of a record does not fit an image of this shape; None where it does."""
+def box_of(record: np.void) -> Box:
+    """The box of a record: row, column and size, in pixels."""
+    return int(record["row"]), int(record["column"]), int(record["size"])
+
+
+def listed_image(listed: Listed, record: np.void) -> np.ndarray:
+    """The image of a record, (h, w, 3) uint8 RGB.
+
+    Raises:
+        InputError: it cannot be read, or the box does not fit it; with file, line and path of its row.
+    """
     try:
-        check_box((record["row"], record["column"], record["size"]), *shape[:2])
-    except RowError as error:
-        return error
-    return None
-
-
-def row_of(listed: Listed, path: str) -> str:
-    """Where the box of an image comes from, for messages."""
-    file = listed.files[0].path
-    return f"{file}, line {line_of(file, path)}, {path}"
+        image = read_image(image_path(listed, record))
+        check_box(box_of(record), *image.shape[:2])
+    except (InputError, RowError) as error:
+        file, path = listed.files[0].path, record["path"]
+        raise InputError(f"{file}, line {line_of(file, path)}, {path}: {error}") from error
+    return image

@@ -52,12 +52,12 @@ class RowError(ValueError):
         self.reason = reason
 
 
-def read_rows(file: str | Path, parse: Callable[[str, bool], Values]) -> tuple[dict[str, Values], ListFile, Rejected]:
+def read_rows(file: str | Path, parse: Callable[[str], Values]) -> tuple[dict[str, Values], ListFile, Rejected]:
     """Read a list row by row.
 
     Args:
         file: rows `path TAB values`, in UTF-8, with any line endings; empty lines are skipped.
-        parse: gives the values of a text after the tab and whether the list is published; RowError for a bad row.
+        parse: gives the values of the text after the tab; RowError for a bad row.
 
     Returns:
         The values by path in the list's order, what file it was, and the rejected rows of a published list.
@@ -68,23 +68,22 @@ def read_rows(file: str | Path, parse: Callable[[str, bool], Values]) -> tuple[d
     file = Path(file)
     try:
         content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: the list cannot be read: {error.strerror}") from error
+        lines = content.decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: the list cannot be read as text in UTF-8: {error}") from error
     published = PUBLISHED_BLOBS.get(file.name) == blob_id(content)
     rows: dict[str, Values] = {}
     rejected: Rejected = {}
-    for number, line in enumerate(_lines(content), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         name, _, text = line.partition("\t")
-        path = listed_path(name)
-        if published:
-            path = path.lstrip("/")
+        path = listed_path(name).lstrip("/")
         try:
             _check_path(path)
             if path in rows:
                 raise RowError("listed twice", "each image once")
-            rows[path] = parse(text, published)
+            rows[path] = parse(text)
         except RowError as error:
             if not published:
                 raise InputError(f"{file}, line {number}: {error}; got {line.strip()!r}") from error
@@ -95,12 +94,8 @@ def read_rows(file: str | Path, parse: Callable[[str, bool], Values]) -> tuple[d
 
 def line_of(file: str | Path, path: str) -> int:
     """The line, from 1, in which a list that `read_rows` has read names an image; 0 if it has changed since."""
-    names = (listed_path(line.partition("\t")[0]).lstrip("/") for line in _lines(Path(file).read_bytes()))
-    return next((number for number, name in enumerate(names, start=1) if name == path), 0)
-
-
-def _lines(content: bytes) -> list[str]:
-    return content.decode("utf-8-sig", "replace").splitlines()
+    names = (line.partition("\t")[0] for line in Path(file).read_text("utf-8-sig").splitlines())
+    return next((number for number, name in enumerate(names, start=1) if listed_path(name).lstrip("/") == path), 0)
 
 
 def blob_id(content: bytes) -> str:
@@ -121,10 +116,6 @@ def known_end(path: str, known: Container[str]) -> str | None:
 
 
 def _check_path(path: str) -> None:
-    if "\N{REPLACEMENT CHARACTER}" in path:
-        raise RowError("not UTF-8 text", "a list saved in UTF-8")
-    if path.startswith(("/", "../")) or path[1:2] == ":":
-        raise RowError("path outside the data folder", "a path that starts at the data folder and stays in it")
     if PurePosixPath(path).suffix.lower() not in SUFFIXES:
         raise RowError("not the path of an image", "the path of an image, then a tab")
     if len(path) > PATH_LENGTH:
@@ -132,27 +123,23 @@ def _check_path(path: str) -> None:
 
 
 # --- Boxes and angles -------------------------------------------------------------------------------------------------
-def parse_box(text: str, published: bool = False) -> Box | None:
+def parse_box(text: str) -> Box | None:
     """(row, column, size) in pixels of a crop list's row `row column size size`; None where it has no box.
 
-    In the published lists a size may have a fraction, which is cut, and a box that starts outside the image is not
-    used: the released loader does both.
+    A size may have a fraction, which is cut, as in the released loader.
 
     Raises:
         RowError: a malformed box.
     """
-    fields = text.split()
-    if not fields:
+    if not text.strip():
         return None
-    size_pattern = r"\d{1,6}(\.\d*)?" if published else r"\d{1,6}"
-    patterns = [r"-?\d{1,6}", r"-?\d{1,6}", size_pattern, size_pattern]
-    if len(fields) != 4 or not all(map(re.fullmatch, patterns, fields)):
+    place, side = r"(-?\d{1,6})", r"(\d{1,6})(?:\.\d*)?"
+    fields = re.fullmatch(rf"{place}\s+{place}\s+{side}\s+{side}", text.strip())
+    if not fields:
         raise RowError("malformed box", "four whole numbers, row column size size")
-    row, column, size, again = (int(float(value)) for value in fields)
-    if size != again or size <= 0:
+    row, column, size, again = map(int, fields.groups())
+    if size != again or size == 0:
         raise RowError("box not square", "the same size twice, above 0")
-    if published and min(row, column) < 0:
-        raise RowError("box starts outside the image", "a row and column of at least 0")
     return row, column, size
 
 
@@ -174,22 +161,18 @@ def check_box(box: Box, height: int, width: int) -> None:
         raise RowError("box outside its image", f"{expected}; got row {row}, column {column}, size {size}")
 
 
-def parse_angles(text: str, unit: str, published: bool = False) -> Angles:
+def parse_angles(text: str, unit: str) -> Angles:
     """Roll, pitch and yaw in radians of an angle list's row; what follows, the class columns, is not used.
 
     Args:
-        text: `roll TAB pitch TAB yaw`, and three class columns or none.
+        text: `roll TAB pitch TAB yaw`, and more columns or none.
         unit: "radians" or "degrees".
-        published: whether the list is the published one.
 
     Raises:
         RowError: malformed angles, or an angle beyond 360 degrees.
     """
-    fields = text.split()
-    if len(fields) not in (3, 6) and not (published and len(fields) > 3):
-        raise RowError("malformed angles", "roll, pitch and yaw, and three class columns or none")
     try:
-        roll, pitch, yaw = map(float, fields[:3])
+        roll, pitch, yaw = map(float, text.split()[:3])
     except ValueError as error:
         raise RowError("malformed angles", "three numbers: roll, pitch and yaw") from error
     turn = 360 if unit == "degrees" else 2 * math.pi

@@ -11,7 +11,7 @@ class Dataset:
     crop_list: str
     angle_list: str
     unit: str  # of the angle list: "radians" or "degrees"
-    layout: str = "images as listed"  # where the images lie under the data folder
+    layout: str = "images as listed"  # where the images lie under the data folder, as a glob pattern
     source: str = ""  # how to get them; "": your own
     rows: int | None = None  # rows of the published lists; None: not known
     usable: int | None = None  # rows with a box and angles; None: not known
@@ -21,7 +21,7 @@ _300W_LP = ("300wcrop.txt", "300w_euler_cls.txt", "radians", "300W_LP/*/*.jpg")
 
 _AFLW2000 = ("Aflw2000crop.txt", "Aflw2000_euler_cls.txt", "radians", "AFLW2000/image*.jpg")
 
-_BIWI = ("biwi_rect.txt", "biwi_angle.txt", "degrees", "BIWI/hpdb/NN/frame_*_rgb.png")
+_BIWI = ("biwi_rect.txt", "biwi_angle.txt", "degrees", "BIWI/hpdb/*/frame_*_rgb.png")
 
 _3DDFA = "3DDFA's project page (Zhu et al., CVPR 2016): unpack"
 
