@@ -158,7 +158,7 @@ class _Film:
             yield Shown(_upright(frame, self.stream.sample_aspect_ratio, matrix), seconds, rate)
 
     def frames(self) -> Iterator[Any]:
-        """PyAV's whole frames; what cannot be decoded is left out, as is what a recording that began late starts with."""
+        """PyAV's whole frames; what cannot be decoded is left out, as are the first ones of a recording begun late."""
         import av
 
         begun = False

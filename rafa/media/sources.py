@@ -5,7 +5,9 @@ import glob
 import http.client
 import io
 import itertools
+import shutil
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -171,10 +173,16 @@ def _pipe(source: Source) -> Iterator[Frame]:
     """A pipe can be opened once only: an image in it is recognised before it is read."""
     with contextlib.ExitStack() as stack:
         pipe = sys.stdin.buffer if source.path == "-" else stack.enter_context(open(source.path, "rb"))
-        if isinstance(pipe, io.BufferedReader) and is_image(pipe.peek(MAGIC)):
+        start = pipe.peek(MAGIC) if isinstance(pipe, io.BufferedReader) else b""
+        if is_image(start):
             yield Frame(_still(source), image=decode_image(pipe.read()))
-        else:
-            yield from _video(source, pipe)
+            return
+        if start[4:8] == b"ftyp" and b"moov" not in start:  # an MP4 whose index, at its end, is needed first
+            whole = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(pipe, whole)
+            whole.seek(0)
+            pipe = whole
+        yield from _video(source, pipe)
 
 
 def _stream(source: Source) -> Iterator[Frame]:

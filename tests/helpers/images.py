@@ -65,16 +65,24 @@ def noisy_video(path: Path, frames: int = 12) -> Path:
     return write_video(path, [rng.integers(0, 256, NOISE.shape, np.uint8) for _ in range(frames)])
 
 
-def write_film(path: Path, frames: list[np.ndarray], seconds: list[float], matrix: Any = None, aspect: Any = 1) -> Path:
+def write_film(
+    path: Path,
+    frames: list[np.ndarray],
+    seconds: list[float],
+    matrix: Any = None,
+    aspect: Any = 1,
+    index_first: bool = True,
+) -> Path:
     """Write frames at given times, almost lossless, as PyAV does in the format of the path's suffix.
 
     Args:
         matrix: nine numbers, as the container stores them: a, b, 0, c, d, 0, x, y, 1.
         aspect: of the pixels, width ÷ height.
+        index_first: of an MP4, whose index otherwise follows the frames.
     """
     import av
 
-    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    options = {"movflags": "faststart"} if path.suffix == ".mp4" and index_first else {}
     with av.open(str(path), "w", options=options) as film:
         stream = film.add_stream("libx264", rate=10, options={"crf": "1", "g": "5"})
         stream.height, stream.width = frames[0].shape[:2]

@@ -129,9 +129,10 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
 
 # --- Pipes, streams, cameras ------------------------------------------------------------------------------------------
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX systems")
-@pytest.mark.parametrize(("name", "count"), [("v.avi", 3), ("a.png", 1), ("text", 0)])
+@pytest.mark.parametrize(("name", "count"), [("v.avi", 3), ("late.mp4", 3), ("a.png", 1), ("text", 0)])
 def test_videos_and_images_come_through_pipes(tmp_path, name, count):
     noisy_video(tmp_path / "v.avi", 3)
+    write_film(tmp_path / "late.mp4", [NOISE] * 3, [0, 0.1, 0.2], index_first=False)
     write_image(tmp_path / "a.png")
     (tmp_path / "text").write_text("neither\n")
     os.mkfifo(tmp_path / "pipe")
