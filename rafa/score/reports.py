@@ -5,15 +5,16 @@ from pathlib import Path
 
 from rafa.datasets.sets import DATASETS
 from rafa.score import tables
-from rafa.score.metrics import MAE_KEYS
-from rafa.score.protocol import Facts, is_of_paper, paper_tables
-from rafa.score.tables import MAE_HEADER, count_text, heading, mae_table
+from rafa.score.conventions import DOUBT, Convention
+from rafa.score.metrics import HEADLINE_KEYS
+from rafa.score.protocol import Facts, count_text, is_of_paper, paper_tables
+from rafa.score.tables import HEADER, heading, headline_table
 
 
 # --- Below a table ----------------------------------------------------------------------------------------------------
 def details(results: Sequence[Facts]) -> str:
-    """What comes below the mean absolute errors: further metrics, set sizes, worst images, protocol cards."""
-    parts = [tables.metric_table(results)]
+    """What comes below the table of errors: further metrics, set sizes, worst images, protocol cards."""
+    parts = [*doubts(results), tables.metric_table(results)]
     for result in results:
         if result["set_sizes"]:
             title = f"The same predictions on the sets of images in use, {heading(result['card'])}:"
@@ -21,6 +22,20 @@ def details(results: Sequence[Facts]) -> str:
     for result in results:
         parts += [f"{heading(result['card'])}:", tables.worst_table(result)]
     return "\n\n".join([*parts, card_texts([result["card"] for result in results])])
+
+
+def comparison(results: Sequence[Facts]) -> str:
+    """Methods on the same images: their errors, paired differences to the first, further metrics, protocol cards."""
+    intervals = dict.fromkeys(result["compared"]["intervals"] for result in results if "compared" in result)
+    parts = [tables.comparison_table(list(enumerate(results, start=1))), *doubts(results)]
+    parts += [tables.difference_table(results), f"Intervals of the paired differences: {'; '.join(intervals)}."]
+    return "\n\n".join([*parts, tables.metric_table(results), card_texts([result["card"] for result in results])])
+
+
+def doubts(results: Sequence[Facts]) -> list[str]:
+    """The doubts about signs, order and units: they belong beside the table, not at the end of a card."""
+    notes = ((heading(result["card"]), note) for result in results for note in result["card"]["notes"])
+    return list(dict.fromkeys(f"{title}: {note}" for title, note in notes if note.startswith(DOUBT)))
 
 
 # --- The protocol card as text ----------------------------------------------------------------------------------------
@@ -83,8 +98,10 @@ def list_text(file: Facts) -> str:
 
 
 def predictions_text(file: Facts) -> str:
-    """A predictions file: name, hash, roll sign."""
-    return "{file}, SHA-256 {sha256}, roll sign of the file: {roll_sign}".format(**file)
+    """A predictions file: name, hash, and how it writes angles."""
+    text = "{file}, SHA-256 {sha256}, roll sign of the file: {roll_sign}".format(**file)
+    options = Convention(**file.get("convention", {})).options()
+    return text + (f", read with {options}" if options not in ("", "--signs roll") else "")
 
 
 def made_facts(made: Facts) -> dict[str, str]:
@@ -116,6 +133,12 @@ _ABOUT = """# Results
 Written by `python evaluate.py results RESULT.json... --out doc/results.md` from the result files of runs; do not edit.
 The number of a row leads to its command, commit, hardware, date and seeds below.
 """
+_OTHERS = """## Predictions files
+
+Networks of any program, each by its own crops and margin. What others published of a method stands under it. A
+predictions file does not say how its crops were made, nor on what its network was trained: **not the paper's evaluation
+protocol**.
+"""
 _FREE = """## Your own lists, and synthetic heads
 
 **These are not the paper's images, or not all of them: do not compare them with its tables.**
@@ -127,8 +150,8 @@ same margin, one crop. The network and its training may be others: see how each 
 """
 _PART = """## Other runs
 
-Part of the paper's images, other lists, splits, margins or crops, or predictions without their lists: **not the paper's
-evaluation protocol**, for the reasons given below.
+Part of the paper's images, other lists, splits, margins or crops: **not the paper's evaluation protocol**, for the
+reasons given below.
 """
 
 
@@ -136,10 +159,13 @@ def results_document(results: Sequence[Facts]) -> str:
     """The text of doc/results.md: rows grouped by what they may be compared with, and how each was made."""
     numbered = list(enumerate(results, start=1))
     paper = [(n, r) for n, r in numbered if r["card"]["evaluation_protocol"]]
-    free = [(n, r) for n, r in numbered if r["card"]["lists"] and not is_of_paper(r["card"]["data_set"])]
-    other = [pair for pair in numbered if pair not in paper and pair not in free]
-    parts = [_ABOUT, _PAPER, _paper_table(paper), _numbered_table(paper), _PART, _numbered_table(other)]
-    parts += [_FREE, _numbered_table(free)]
+    files = [(n, r) for n, r in numbered if r["card"]["predictions"]]
+    free = [(n, r) for n, r in numbered if not r["card"]["predictions"] and not is_of_paper(r["card"]["data_set"])]
+    grouped = {number for number, _ in (*paper, *files, *free)}
+    other = [pair for pair in numbered if pair[0] not in grouped]
+    parts = [_ABOUT, _PAPER, _paper_table(paper), _numbered_table(paper), _OTHERS]
+    parts += [tables.comparison_table(files, ["Row"]) if files else "Not measured here."]
+    parts += [_PART, _numbered_table(other), _FREE, _numbered_table(free)]
     parts += ["## How each row was made", "\n".join(_provenance(n, result["card"]) for n, result in numbered)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -147,7 +173,7 @@ def results_document(results: Sequence[Facts]) -> str:
 def _numbered_table(numbered: Sequence[tuple[int, Facts]]) -> str:
     if not numbered:
         return "Not measured here."
-    return mae_table(["Row", *MAE_HEADER], [[number, *row] for number, row in tables.result_rows(numbered)])
+    return headline_table(["Row", *HEADER], [[number, *row] for number, row in tables.result_rows(numbered)])
 
 
 def _paper_table(measured: Sequence[tuple[int, Facts]]) -> str:
@@ -156,19 +182,19 @@ def _paper_table(measured: Sequence[tuple[int, Facts]]) -> str:
     for name, row, dataset in _paper_results():
         title, margin = DATASETS[dataset].title, row["margin"]
         here = [
-            f"row {number}: {_axes_text([result['estimates'][key].value for key in MAE_KEYS])}"
+            f"row {number}: {_axes_text([result['estimates'][key].value for key in HEADLINE_KEYS])}"
             for number, result in measured
             if name == "table1" and (result["card"]["data_set"], result["card"]["margin"]) == (title, margin)
         ]
         paper = _axes_text(row[dataset])
         rows.append([tables.PAPER_NAMES[name], title, f"{margin:g}", paper, "; ".join(here) or "not measured here"])
-    header = ["Paper", "Images", "Margin", "Paper: yaw / pitch / roll, MAE", "Here: yaw / pitch / roll, MAE"]
+    header = ["Paper", "Images", "Margin", "Paper: yaw / pitch / roll, MAE", "Here: yaw / pitch / roll, MAE, geodesic"]
     return tables.table(header, rows)
 
 
 def _axes_text(errors: Sequence[float]) -> str:
-    *axes, mae = errors
-    return f"{' / '.join(f'{error:.2f}' for error in axes)}, {mae:.2f}"
+    axes, means = errors[:3], errors[3:]
+    return ", ".join([" / ".join(f"{error:.2f}" for error in axes), *(f"{error:.2f}" for error in means)])
 
 
 def _paper_results() -> Iterator[tuple[str, Facts, str]]:
@@ -194,4 +220,5 @@ def _provenance(number: int, card: Facts) -> str:
         lines.append(f"predictions: {predictions_text(card['predictions'])}")
     lines.append(card["intervals"])
     lines += [f"not the paper's evaluation protocol: {reason}" for reason in card["departures"]]
+    lines += [f"note: {note}" for note in card["notes"]]
     return "\n   - ".join(lines)
