@@ -33,9 +33,9 @@ from rafa.net import inference
 from rafa.net.pretrained import SYNTHETIC, weights_file
 from rafa.pose import AXES
 from rafa.score import metrics, plots, protocol, reports, tables
-from rafa.score.comparison import Scored, common_images, difference, paired
+from rafa.score.comparison import Scored, common_images, difference, pairs_with_first
 from rafa.score.conventions import UNITS, Convention
-from rafa.score.predictions import ROLL_SIGNS, Predictions, aligned, predict_listed, stack, write_predictions
+from rafa.score.predictions import ROLL_SIGNS, Predictions, aligned, parts_of, predict_listed, stack, write_predictions
 from rafa.score.protocol import BOOTSTRAP_SAMPLES, WORST, Facts, paper_rows
 from rafa.script import HelpFormatter, InputError, number, option_parser, run_script
 
@@ -155,35 +155,30 @@ def available(name: str, options: Namespace) -> Listed | str:
 # --- Predictions files and result files -------------------------------------------------------------------------------
 def run_score(options: Namespace) -> None:
     """Score predictions files; several are the seeds of one method."""
-    first, *others = score_files(options)
-    seeds = {tables.heading(result["card"], with_file=False): [result] for _, result in first}
+    scored = score_files(options)
+    seeds = {tables.heading(result["card"], with_file=False): [result] for _, result in scored[0]}
     expected = "expected the seeds of one method, scored on the same images"
-    for file, parts in zip(options.files[1:], others, strict=True):
-        names = f"{options.files[0]} and {file}"
-        for (part, result), (other_part, other) in paired(first, parts, names):
-            title, other_title = (tables.heading(each["card"], with_file=False) for each in (result, other))
-            if title != other_title:
-                raise InputError(f"{names} hold {title}, and {other_title}; {expected}")
-            aligned(part, other_part, names, expected)  # an InputError if images or true angles differ
-            seeds[title].append(other)
-    spreads = {title: metrics.across_seeds([each["estimates"] for each in group]) for title, group in seeds.items()}
+    for names, (part, result), (other_part, other) in pairs_with_first(options.files, scored):
+        title, other_title = (tables.heading(each["card"], with_file=False) for each in (result, other))
+        if title != other_title:
+            raise InputError(f"{names} hold {title}, and {other_title}; {expected}")
+        aligned(part, other_part, names, expected)  # an InputError if images or true angles differ
+        seeds[title].append(other)
     results = [result for group in seeds.values() for result in group]
-    spread = f"\n\n{tables.spread_table(spreads)}" if others else ""
-    report(options, tables.result_table(results) + spread, results, {}, spreads=spreads if others else {})
+    text, spreads = tables.result_table(results), {}
+    if len(scored) > 1:
+        spreads = {title: metrics.across_seeds([each["estimates"] for each in group]) for title, group in seeds.items()}
+        text += f"\n\n{tables.spread_table(spreads)}"
+    report(options, text, results, {}, spreads=spreads)
 
 
 def run_compare(options: Namespace) -> None:
     """Errors of several methods on the same images, and their paired differences to the first."""
-    if len(options.files) < 2:
-        raise InputError("compare takes at least two predictions files")
-    first, *others = score_files(options)
-    for file, parts in zip(options.files[1:], others, strict=True):
-        names = f"{options.files[0]} and {file}"
-        for (part, result), (other_part, other) in paired(first, parts, names):
-            title = tables.heading(result["card"])
-            other["compared"] = difference(part, other_part, names, options.bootstrap_samples, options.seed)
-            other["compared"] |= {"with": title}
-    results = [result for parts in (first, *others) for _, result in parts]
+    scored = score_files(options)
+    for names, (part, result), (other_part, other) in pairs_with_first(options.files, scored):
+        paired = difference(part, other_part, names, options.bootstrap_samples, options.seed)
+        other["compared"] = {"with": tables.heading(result["card"])} | paired
+    results = [result for parts in scored for _, result in parts]
     if options.result:
         protocol.write_results(options.result, results)
     print(reports.comparison(results))
@@ -194,7 +189,7 @@ def score_files(options: Namespace) -> list[list[Scored]]:
     listed = load_listed(options.truth, options) if options.truth else None
     files = zip(options.files, conventions_of(options), strict=True)
     read = [protocol.read_file(path, convention, listed, options.common_only) for path, convention in files]
-    parts = [protocol.parts_of(predictions) for predictions, _ in read]
+    parts = [parts_of(predictions) for predictions, _ in read]
     if options.what == "compare" and options.common_only:
         parts = common_images(parts)
     made, scored = environment(options.command), []

@@ -1,12 +1,12 @@
 """Several predictions files on the same images: every file after the first paired with it, image by image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from rafa.score.metrics import per_image, summarise
-from rafa.score.predictions import Predictions, aligned
-from rafa.score.protocol import Facts, clusters_of, interval_text, margin_text
+from rafa.score.predictions import Predictions, aligned, clusters_of
+from rafa.score.protocol import Facts, interval_text, margin_text
 from rafa.script import InputError
 
 Scored = tuple[Predictions, Facts]  # at one split and margin: predictions and their result
@@ -27,19 +27,25 @@ def common_images(files: Sequence[Sequence[Predictions]]) -> list[list[Predictio
     return [[part.select(np.isin(part.path, list(common))) for part in parts] for parts in files]
 
 
-def paired(first: Sequence[Scored], other: Sequence[Scored], names: str) -> list[tuple[Scored, Scored]]:
-    """The parts of two files at the same splits and margins, or across margins where each file has just one.
+def pairs_with_first(files: Sequence[str], scored: Sequence[Sequence[Scored]]) -> Iterator[tuple[str, Scored, Scored]]:
+    """The parts of the first file and of each other at the same split and margin, or across them if each has just one.
+
+    Yields:
+        The names of both files, the part of the first, the part of the other.
 
     Raises:
         InputError: splits or margins differ.
     """
-    if len(first) == len(other) == 1:
-        return [(first[0], other[0])]
-    a, b = ({(part.split[0], margin_text(part.margin[0])): (part, facts) for part, facts in f} for f in (first, other))
-    if a.keys() != b.keys():
-        in_a, in_b = (", ".join(f"{split or 'all'} at {margin}" for split, margin in parts) for parts in (a, b))
-        raise InputError(f"{names} have different splits and margins: {in_a}, and {in_b}")
-    return [(a[key], b[key]) for key in a]
+    by_name = [{(part.split[0], margin_text(part.margin[0])): (part, result) for part, result in f} for f in scored]
+    for file, parts, other in zip(files[1:], scored[1:], by_name[1:], strict=True):
+        names = f"{files[0]} and {file}"
+        if len(scored[0]) == len(parts) == 1:
+            yield names, scored[0][0], parts[0]
+        elif by_name[0].keys() != other.keys():
+            first, second = (", ".join(f"{split} {margin}" for split, margin in each) for each in (by_name[0], other))
+            raise InputError(f"{names} have different splits and margins: {first}; {second}")
+        else:
+            yield from ((names, by_name[0][key], other[key]) for key in other)
 
 
 def difference(a: Predictions, b: Predictions, names: str, samples: int, seed: int) -> Facts:

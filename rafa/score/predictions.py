@@ -82,6 +82,22 @@ def stack(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
 
 
+def parts_of(predictions: Predictions) -> list[Predictions]:
+    """Predictions by split and margin, each of which is scored separately, in the order of the rows."""
+    rows: dict[tuple[str, str], list[int]] = {}
+    for row, (split, margin) in enumerate(zip(predictions.split, predictions.margin, strict=True)):
+        rows.setdefault((str(split), str(margin)), []).append(row)
+    return [predictions.select(np.array(numbers)) for numbers in rows.values()]
+
+
+def clusters_of(predictions: Predictions) -> tuple[str, np.ndarray | None]:
+    """What a bootstrap resamples: ("persons", names) where all are known, else videos, else ("images", None)."""
+    persons_known = (predictions.person != predictions.video).any()  # where they are not, a video's name stands in
+    if persons_known and (predictions.person != "").all():
+        return "persons", predictions.person
+    return ("videos", predictions.video) if (predictions.video != "").all() else ("images", None)
+
+
 def predict_listed(
     predict: Callable[[np.ndarray], np.ndarray], listed: Listed, margin: float, workers: int, views: int = 1
 ) -> Predictions:

@@ -31,7 +31,7 @@ from rafa.pose import AXES, CHANNEL_MEANS, CROP_SIZE, EULER_ORDER
 from rafa.score import metrics
 from rafa.score.conventions import Convention, doubts
 from rafa.score.metrics import HEADLINE_KEYS
-from rafa.score.predictions import ROLL_SIGNS, Predictions, read_predictions, targets_of
+from rafa.score.predictions import ROLL_SIGNS, Predictions, clusters_of, read_predictions, targets_of
 from rafa.script import InputError
 
 BOOTSTRAP_SAMPLES = 1000
@@ -57,26 +57,8 @@ def read_file(path: str, convention: Convention, listed: Listed | None, common_o
         content = json.loads(beside.read_text(encoding="utf-8"))
         record = {key: content[key] for key in RECORD_KEYS if key in content}
     facts = {"file": str(path), "sha256": sha256(path), "notes": notes, "record": record}
-    return predictions, facts | {
-        "roll_sign": ROLL_SIGNS["roll" in convention.signs],
-        "convention": convention._asdict(),
-    }
-
-
-def parts_of(predictions: Predictions) -> list[Predictions]:
-    """Predictions by split and margin, each of which is scored separately, in the order of the rows."""
-    rows: dict[tuple[str, str], list[int]] = {}
-    for row, (split, margin) in enumerate(zip(predictions.split, predictions.margin, strict=True)):
-        rows.setdefault((str(split), str(margin)), []).append(row)
-    return [predictions.select(np.array(numbers)) for numbers in rows.values()]
-
-
-def clusters_of(predictions: Predictions) -> tuple[str, np.ndarray | None]:
-    """What a bootstrap resamples: ("persons", names) where all are known, else videos, else ("images", None)."""
-    persons_known = (predictions.person != predictions.video).any()  # where they are not, a video's name stands in
-    if persons_known and (predictions.person != "").all():
-        return "persons", predictions.person
-    return ("videos", predictions.video) if (predictions.video != "").all() else ("images", None)
+    facts |= {"roll_sign": ROLL_SIGNS["roll" in convention.signs], "convention": convention._asdict()}
+    return predictions, facts
 
 
 # --- The paper's tables -----------------------------------------------------------------------------------------------
@@ -144,11 +126,10 @@ def score(
 
 def _worst(predictions: Predictions, mae: np.ndarray, count: int) -> list[Facts]:
     """The images with the largest mean errors (n,) of the three axes."""
-    path, target, predicted = (
-        values.tolist() for values in (predictions.path, predictions.target, predictions.predicted)
-    )
     largest = np.argsort(-mae, kind="stable")[:count]
-    return [{"path": path[i], "mae": float(mae[i]), "true": target[i], "predicted": predicted[i]} for i in largest]
+    part = predictions.select(largest)
+    rows = zip(part.path.tolist(), mae[largest].tolist(), part.target.tolist(), part.predicted.tolist(), strict=True)
+    return [dict(zip(("path", "mae", "true", "predicted"), row, strict=True)) for row in rows]
 
 
 def _set_sizes(
@@ -243,10 +224,11 @@ def _images(listed: Listed | None, scored: int, file: Facts | None) -> Facts:
         unknown = dict.fromkeys(("expected", "listed", "usable", "found"))
         return unknown | {"scored": scored, "rejected": {}, "left_out": 0, "left_out_by": ""}
     usable = len(listed.usable)
-    frames = {f"{split} test": number for split, number in SPLIT_FRAMES.items()}
     left_out = {"--allow-missing": listed.missing, "--limit": usable - listed.missing - len(listed.records)}
     return {
-        "expected": listed.dataset.usable if listed.split == "all" else frames.get(listed.split),
+        "expected": listed.dataset.usable
+        if listed.split == "all"
+        else SPLIT_FRAMES.get(listed.split.removesuffix(" test")),
         "listed": listed.files[0].rows,
         "rejected": {reason: len(paths) for reason, paths in listed.rejected.items()},
         "usable": usable,

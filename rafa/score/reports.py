@@ -1,6 +1,6 @@
 """Texts about results: protocol cards, what is printed below a table, and doc/results.md."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rafa.datasets.sets import DATASETS
@@ -41,18 +41,14 @@ def doubts(results: Sequence[Facts]) -> list[str]:
 # --- The protocol card as text ----------------------------------------------------------------------------------------
 def card_texts(cards: Sequence[Facts]) -> str:
     """Protocol cards, a line for each fact; those after the first without what they share with it."""
-    first = _card_facts(cards[0])
-    texts = [card_lines(f"Protocol card: {heading(cards[0])}", first)]
-    for card in cards[1:]:
-        differing = {name: text for name, text in _card_facts(card).items() if first.get(name) != text}
-        title = f"Protocol card: {heading(card)}: as the first{', but' if differing else ''}"
-        texts.append(card_lines(title, differing))
+    texts, first = [], _card_facts(cards[0])
+    for number, card in enumerate(cards):
+        facts, title = _card_facts(card), f"Protocol card: {heading(card)}"
+        if number:
+            facts = {name: text for name, text in facts.items() if first.get(name) != text}
+            title += f": as the first{', but' if facts else ''}"
+        texts.append("\n".join([title, *(f"  {name:15} {text}" for name, text in facts.items())]))
     return "\n\n".join(texts)
-
-
-def card_lines(title: str, facts: Mapping[str, str]) -> str:
-    """A title and a line for each fact."""
-    return "\n".join([title, *(f"  {name:15} {text}" for name, text in facts.items())])
 
 
 def _card_facts(card: Facts) -> dict[str, str]:
@@ -74,7 +70,9 @@ def _card_facts(card: Facts) -> dict[str, str]:
             facts["trained on"] = _trained_on_text(weights["trained_by"])
     if file:
         facts["predictions"] = predictions_text(file)
-    return facts | made_facts(card["made"]) | {"notes": "; ".join(card["notes"]) or "none"}
+    facts["made"] = "{date}, commit {commit}, {hardware}".format(**card["made"])
+    facts["versions"] = ", ".join(f"{name} {version}" for name, version in card["made"]["versions"].items())
+    return facts | {"command": card["made"]["command"], "notes": "; ".join(card["notes"]) or "none"}
 
 
 def _evaluation_text(card: Facts) -> str:
@@ -102,16 +100,6 @@ def predictions_text(file: Facts) -> str:
     text = "{file}, SHA-256 {sha256}, roll sign of the file: {roll_sign}".format(**file)
     options = Convention(**file.get("convention", {})).options()
     return text + (f", read with {options}" if options not in ("", "--signs roll") else "")
-
-
-def made_facts(made: Facts) -> dict[str, str]:
-    """When, on what and by which command a result was made."""
-    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    return {
-        "made": "{date}, commit {commit}, {hardware}".format(**made),
-        "versions": versions,
-        "command": made["command"],
-    }
 
 
 def _trained_by_text(run: Facts | None) -> str:

@@ -1,7 +1,7 @@
 """Markdown tables of results.  What a result is: see `rafa/score/protocol.py`."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rafa.datasets.sets import DATASETS
@@ -116,45 +116,45 @@ def comparison_table(numbered: Sequence[tuple[int, Facts]], first_column: Sequen
     """Errors of several methods on the same images, with MAEV and the paired difference of MAE to the first."""
     rows, results = [], {str(number): result for number, result in numbered}
     for number, row in result_rows(numbered):
-        maev, difference = "-", "-"
+        more = ["-", "-"]
         if result := results.get(str(number)):
-            maev = with_interval(result["estimates"]["maev"])
-            difference = (
-                "first" if "compared" not in result else with_interval(result["compared"]["differences"]["mae"])
-            )
-        rows.append([*([number] if first_column else []), *row, maev, difference])
+            compared = result.get("compared")
+            difference = with_interval(compared["differences"]["mae"]) if compared else "first"
+            more = [with_interval(result["estimates"]["maev"]), difference]
+        rows.append([*([number] if first_column else []), *row, *more])
     text = headline_table([*first_column, *HEADER, "MAEV", "MAE - first"], rows)
     return f"{text} MAEV: mean angle between true and predicted head vectors. MAE - first: paired by image."
 
 
 def difference_table(results: Sequence[Facts]) -> str:
     """The paired difference of every metric to the first file, and whether it is decided, a column for each other."""
-    compared = [result for result in results if "compared" in result]
-    rows = []
-    for key, title, unit in metrics.METRICS:
-        cells = []
-        for result in compared:
-            value, low, high, n, _ = estimate = result["compared"]["differences"][key]
-            better = (value < 0) == (unit == "°")  # small errors, and large shares, are good
-            verdict = "undecided" if not (low > 0 or high < 0) else "better" if better else "worse"
-            part = f", {counted(n, 'images')}" if n < result["card"]["images"]["scored"] else ""
-            cells.append(f"{with_interval(estimate)} {verdict}{part}" if n else "no images")
-        rows.append([f"{title} ({unit})", *cells])
-    return table(["Difference to the first [95% interval]", *(heading(result["card"]) for result in compared)], rows)
+    others = [result for result in results if "compared" in result]
+
+    def cell(result: Facts, key: str, unit: str) -> str:
+        value, low, high, n, _ = estimate = result["compared"]["differences"][key]
+        better = (value < 0) == (unit == "°")  # small errors, and large shares, are good
+        verdict = "undecided" if not (low > 0 or high < 0) else "better" if better else "worse"
+        return f"{verdict}: {_of_some(estimate, result)}" if n else "no images"
+
+    return _metrics_table("Difference to the first [95% interval]", others, cell)
 
 
 def metric_table(results: Sequence[Facts]) -> str:
-    """Every metric that `result_table` does not show, a column for each result."""
-    rows = []
-    for key, title, unit in metrics.METRICS:
-        if key not in HEADLINE_KEYS:
-            cells = []
-            for result in results:
-                estimate = result["estimates"][key]
-                part = 0 < estimate.n < result["card"]["images"]["scored"]
-                cells.append(with_interval(estimate) + (f", {counted(estimate.n, 'images')}" if part else ""))
-            rows.append([f"{title} ({unit})", *cells])
-    return table(["Metric [95% interval]", *(heading(result["card"]) for result in results)], rows)
+    """Every metric, a column for each result."""
+    return _metrics_table(
+        "Metric [95% interval]", results, lambda result, key, _: _of_some(result["estimates"][key], result)
+    )
+
+
+def _metrics_table(corner: str, results: Sequence[Facts], cell: Callable[[Facts, str, str], str]) -> str:
+    rows = [[f"{title} ({unit})", *(cell(each, key, unit) for each in results)] for key, title, unit in metrics.METRICS]
+    return table([corner, *(heading(result["card"]) for result in results)], rows)
+
+
+def _of_some(estimate: metrics.Estimate, result: Facts) -> str:
+    """A value with its interval, and its number of images where not all count."""
+    part = 0 < estimate.n < result["card"]["images"]["scored"]
+    return with_interval(estimate) + (f", {counted(estimate.n, 'images')}" if part else "")
 
 
 def set_size_table(result: Facts) -> str:
