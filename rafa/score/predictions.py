@@ -203,7 +203,8 @@ def read_predictions(
         fields = {name: getattr(matched, name) for name in ORIGIN} | fields | {"target": matched.target}
     predictions = Predictions(**fields)
     keys = zip(predictions.path.tolist(), map(str, predictions.margin.tolist()), strict=True)
-    if repeated := [f"{name} at margin {margin}" for (name, margin), count in Counter(keys).items() if count > 1]:
+    counts = Counter(f"{name} at margin {margin}".removesuffix(" at margin nan") for name, margin in keys)
+    if repeated := [key for key, count in counts.items() if count > 1]:
         raise InputError(f"{path}: more than one row for {_some(repeated)}; expected one per image and margin")
     return predictions, len(every) - len(rows)
 

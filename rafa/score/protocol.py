@@ -141,12 +141,12 @@ def _set_sizes(
     every = len(listed.usable)
     dropped = f"without the last partial batch of {RELEASED_BATCH}, which the released code drops"
     sizes = []
-    for size, name in {every: "every row with a box", every - every % RELEASED_BATCH: dropped}.items():
+    for size, name in {every - every % RELEASED_BATCH: dropped, every: "every row with a box"}.items():
         kept = np.isin(predictions.path, listed.usable[:size])
         if kept.any():
             estimates = metrics.summarise({key: columns[key][kept] for key in HEADLINE_KEYS}, samples, seed)
             sizes.append({"name": f"{size:,}: {name}", "size": size, "scored": int(kept.sum()), "estimates": estimates})
-    return sizes
+    return sizes[::-1]
 
 
 # --- The protocol card ------------------------------------------------------------------------------------------------

@@ -109,9 +109,11 @@ def test_yaw_bins_own_their_upper_edge_and_an_empty_bin_says_so():
 
 
 def test_mean_pose_baseline_is_the_error_of_always_predicting_one_pose():
-    baseline = mean_pose_baseline(np.array([10, 5, 2]), np.array([[10, 5, 2], [40, 0, 0]]))
-    assert baseline == {"mae_yaw": 15, "mae_pitch": 2.5, "mae_roll": 1, "mae": pytest.approx(18.5 / 3)}
+    baseline = mean_pose_baseline(np.array([10, 5, 2]), np.array([[10, 5, 2], [40, 5, 2]]))
+    expected = {"mae_yaw": 15, "mae_pitch": 0, "mae_roll": 0, "mae": 5, "geodesic": 15}
+    assert baseline == pytest.approx(expected)  # a turn about the vertical alone
     assert mean_pose_baseline(np.array([175, 0, 0]), np.array([[-175, 0, 0]]))["mae_yaw"] == 10
+    assert mean_pose_baseline(np.array([1, 2, 3]), np.array([[1, 7, 12]]))["mae_roll"] == 9
 
 
 # --- Intervals --------------------------------------------------------------------------------------------------------

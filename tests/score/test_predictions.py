@@ -11,6 +11,7 @@ from helpers.scores import HEADER
 from rafa.datasets.lists import RECORD, Listed
 from rafa.datasets.sets import DATASETS
 from rafa.pose import angle_errors
+from rafa.score.conventions import Convention
 from rafa.score.predictions import Predictions, aligned, read_predictions, stack, targets_of, write_predictions
 from rafa.script import InputError
 
@@ -30,6 +31,8 @@ OF_PREDICT = """source,frame,face,row,column,size,confidence,yaw,pitch,roll,stat
 /data/SET/a.jpg,,0,1,2,30,,10,0,-4,ok
 /data/SET/b.jpg,,0,1,2,30,,45,6,0,ok
 """
+MAT = Convention(("roll",))
+NAMES = "a and b", "do this"
 WRAPS = [(0, 170, 170), (0, 180, 180), (-85, 85, 170), (-90, 90, 180)]
 WRAPS += [(-175, 175, 10), (0, 350, 10), (0, -350, 10), (5, 725, 0)]
 
@@ -91,47 +94,26 @@ def test_the_targets_of_a_list_are_in_degrees_with_what_the_list_says_of_their_o
 # --- The same images --------------------------------------------------------------------------------------------------
 def test_aligned_brings_the_rows_of_b_into_the_order_of_a(hand_made):
     b = dataclasses.replace(hand_made, predicted=hand_made.predicted + 1).select([3, 1, 0, 2])
-    found = aligned(hand_made, b)
+    found = aligned(hand_made, b, *NAMES)
     assert found.path.tolist() == hand_made.path.tolist()
     assert (found.predicted == hand_made.predicted + 1).all()
 
 
 def test_aligned_takes_the_targets_of_a_where_both_agree_within_a_thousandth_of_a_degree(hand_made):
     near = dataclasses.replace(hand_made, target=hand_made.target + 0.0009)
-    assert (aligned(hand_made, near).target == hand_made.target).all()
+    assert (aligned(hand_made, near, *NAMES).target == hand_made.target).all()
     target = hand_made.target.copy()
     target[3, 2] += 0.0011
-    with pytest.raises(InputError, match=r"true angles differ by over 0.001° in 1 \(d.jpg\)"):
-        aligned(hand_made, dataclasses.replace(hand_made, target=target))
-    assert len(aligned(hand_made, dataclasses.replace(hand_made, target=hand_made.target - 360))) == 4
+    with pytest.raises(InputError, match=r"true angles differ .* 1 \(d.jpg\)"):
+        aligned(hand_made, dataclasses.replace(hand_made, target=target), *NAMES)
+    assert len(aligned(hand_made, dataclasses.replace(hand_made, target=hand_made.target - 360), *NAMES)) == 4
 
 
 def test_different_images_are_named_on_both_sides(hand_made):
-    only_a, only_b = r"first 1 \(a.jpg at margin 0.2\)", r"second 2 \(c.jpg at .*, d.jpg at margin 0.2\)"
-    with pytest.raises(InputError, match=f"only in the {only_a}, only in the {only_b}"):
-        aligned(hand_made.select([0, 1]), hand_made.select([3, 2, 1]))
-    with pytest.raises(InputError, match=r"first none, only in the second 1,236 \(00000.jpg, 00001.jpg, 00002.jpg, \."):
-        aligned(many(0), many(1236))
-
-
-def test_margins_tell_rows_apart_unless_one_side_has_none(hand_made):
-    other = dataclasses.replace(hand_made, margin=0.3)
-    with pytest.raises(InputError, match=r"first 4 \(a.jpg at margin 0.2, .*second 4 \(a.jpg at margin 0.3, "):
-        aligned(hand_made, other)
-    without = dataclasses.replace(other, margin=np.nan)
-    assert len(aligned(hand_made, without)) == len(aligned(without, hand_made)) == 4
-    two = stack([hand_made, other])
-    assert aligned(two, two.select(np.arange(8)[::-1])).margin.tolist() == two.margin.tolist()
-
-
-def test_a_repeated_image_is_refused(hand_made):
-    with pytest.raises(InputError, match=r"A: .* 1 \(a.jpg at margin 0.2\)"):
-        aligned(hand_made.select([0, 0]), hand_made)
-    with pytest.raises(InputError, match=r"B: .* 1 \(b.jpg at margin 0.2\)"):
-        aligned(hand_made, hand_made.select([0, 1, 1]))
-    two = stack([hand_made, dataclasses.replace(hand_made, margin=0.3)])
-    with pytest.raises(InputError, match=r"A: .* 4 \(a.jpg, "):
-        aligned(two, dataclasses.replace(hand_made, margin=np.nan))
+    with pytest.raises(InputError, match=r"a and b .* first 1 \(a.jpg\), .* second 2 \(c.jpg, d.jpg\); do this"):
+        aligned(hand_made.select([0, 1]), hand_made.select([3, 2, 1]), *NAMES)
+    with pytest.raises(InputError, match=r"first none, .* second 1,236 \(00000.jpg, 00001.jpg, 00002.jpg, \."):
+        aligned(many(0), many(1236), *NAMES)
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -161,14 +143,10 @@ def test_a_path_may_appear_once_per_margin(tmp_path):
     assert (read.path[:2].tolist(), read.margin[:2].tolist()) == (["a.jpg", "a.jpg"], [0.2, 0.3])
 
 
-def test_mat_signs_negate_both_rolls_of_the_file_and_never_the_targets_of_lists(tmp_path, hand_made):
-    path = file_of(tmp_path, HAND_MADE)
-    mat, _ = read_predictions(path, roll_sign="mat")
-    assert (mat.target * [1, 1, -1] == hand_made.target).all()
-    assert (mat.predicted * [1, 1, -1] == hand_made.predicted).all()
-    joined, _ = read_predictions(file_of(tmp_path, WITHOUT_TRUTH), roll_sign="mat", targets=hand_made)
+def test_a_convention_is_that_of_the_file_and_never_of_the_lists(tmp_path, hand_made):
+    joined, _ = read_predictions(file_of(tmp_path, WITHOUT_TRUTH), MAT, targets=hand_made)
     assert (joined.target == hand_made.target).all()
-    assert (joined.predicted == mat.predicted).all()
+    assert (joined.predicted * [1, 1, -1] == hand_made.predicted).all()
 
 
 def test_targets_are_joined_by_path_in_the_order_of_the_file(tmp_path, hand_made):
@@ -196,7 +174,7 @@ def test_joining_targets_names_what_does_not_fit(tmp_path, hand_made):
     with pytest.raises(InputError, match=r"first 3 \(b.jpg, c.jpg, d.jpg\), only in the second none"):
         read_predictions(path, targets=hand_made.select([0]))
     with pytest.raises(InputError, match=r"true angles differ by over 0.001° in 1 \(d.jpg\)"):
-        read_predictions(path, roll_sign="mat", targets=hand_made)
+        read_predictions(path, MAT, targets=hand_made)
 
 
 def test_common_only_leaves_out_what_only_the_file_or_only_the_lists_have(tmp_path, hand_made):
@@ -223,7 +201,7 @@ def test_common_only_leaves_out_what_only_the_file_or_only_the_lists_have(tmp_pa
         ("d.jpg", "b.jpg", r"1 \(b.jpg at margin 0.2\)"),
         ("45,6,0", "45,6", "line 3: expected 11 columns"),
         ("45,6,0", "45,6,0,0", "line 3: expected 11 columns"),
-        ("roll_predicted", "roll", "missing columns roll_predicted"),
+        ("roll_predicted", "rolled", "missing columns roll_predicted"),
         ("roll_true", "roll", "missing columns roll_true"),
     ],
 )
@@ -276,9 +254,14 @@ def test_rows_of_predict_are_predictions_in_list_signs(tmp_path):
         read_predictions(file_of(tmp_path, OF_PREDICT))
 
 
-def test_a_column_named_as_one_of_predict_is_not_read_where_the_file_is_none_of_predict(tmp_path):
-    text = "path,yaw_true,pitch_true,roll_true,yaw_predicted,pitch_predicted,roll_predicted,yaw\na.jpg,1,2,3,4,5,6,99\n"
-    assert read_predictions(file_of(tmp_path, text))[0].predicted.tolist() == [[4, 5, 6]]
+def test_columns_yaw_pitch_roll_are_the_predicted_angles_unless_others_are_named_so(tmp_path):
+    true = "path,yaw_true,pitch_true,roll_true"
+    for columns, cells in (
+        ("yaw_predicted,pitch_predicted,roll_predicted,yaw", "4,5,6,99"),
+        ("roll,pitch,yaw", "6,5,4"),
+    ):
+        found, _ = read_predictions(file_of(tmp_path, f"{true},{columns}\na.jpg,1,2,3,{cells}\n"))
+        assert (found.target.tolist(), found.predicted.tolist()) == ([[1, 2, 3]], [[4, 5, 6]])
 
 
 def test_a_row_of_predict_without_a_face_is_refused_or_left_out_and_a_second_face_refused(tmp_path):
