@@ -35,7 +35,7 @@ from rafa.pose import AXES
 from rafa.score import metrics, plots, protocol, reports, tables
 from rafa.score.comparison import Scored, common_images, difference, pairs_with_first
 from rafa.score.conventions import UNITS, Convention
-from rafa.score.predictions import ROLL_SIGNS, Predictions, aligned, parts_of, predict_listed, stack, write_predictions
+from rafa.score.predictions import ROLL_SIGNS, Predictions, parts_of, predict_listed, stack, write_predictions
 from rafa.score.protocol import BOOTSTRAP_SAMPLES, WORST, Facts, paper_rows
 from rafa.script import HelpFormatter, InputError, number, option_parser, run_script
 
@@ -111,8 +111,8 @@ def draw(options: Namespace, listed: Listed, asked: dict[float, Scored], sweep: 
         plots.draw_error_by_angle(f"{start}-error-by-angle.png", predictions, heading)
         panels.draw_worst(f"{start}-worst.png", listed, result, heading)
     if sweep:
-        paper = {row["margin"]: f": MAE {row['mae'][-1]:.2f}" for row in paper_rows(listed)} or {0.2: "", 0.3: ""}
-        marked = [(0.0, "released code"), *((margin, f"paper{mae}") for margin, mae in sorted(paper.items()))]
+        paper = sorted((row["margin"], f"paper: MAE {row['mae'][-1]:.2f}") for row in paper_rows(listed))
+        marked = [(0.0, "released code"), *paper]
         title = tables.title_of(sweep[0]["card"])
         plots.draw_sweep(folder / f"{options.what}-margin-sweep.png", sweep, marked, title)
     print(f"figures: {folder}", file=sys.stderr)
@@ -155,20 +155,12 @@ def available(name: str, options: Namespace) -> Listed | str:
 # --- Predictions files and result files -------------------------------------------------------------------------------
 def run_score(options: Namespace) -> None:
     """Score predictions files; several are the seeds of one method."""
-    scored = score_files(options)
-    seeds = {tables.heading(result["card"], with_file=False): [result] for _, result in scored[0]}
-    expected = "expected the seeds of one method, scored on the same images"
-    for names, (part, result), (other_part, other) in pairs_with_first(options.files, scored):
-        title, other_title = (tables.heading(each["card"], with_file=False) for each in (result, other))
-        if title != other_title:
-            raise InputError(f"{names} hold {title}, and {other_title}; {expected}")
-        aligned(part, other_part, names, expected)  # an InputError if images or true angles differ
-        seeds[title].append(other)
-    results = [result for group in seeds.values() for result in group]
-    text, spreads = tables.result_table(results), {}
-    if len(scored) > 1:
-        spreads = {title: metrics.across_seeds([each["estimates"] for each in group]) for title, group in seeds.items()}
-        text += f"\n\n{tables.spread_table(spreads)}"
+    results = [result for parts in score_files(options) for _, result in parts]
+    seeds: dict[str, list[dict[str, metrics.Estimate]]] = {}
+    for result in results:
+        seeds.setdefault(tables.heading(result["card"], with_file=False), []).append(result["estimates"])
+    spreads = {title: metrics.across_seeds(runs) for title, runs in seeds.items() if len(options.files) > 1}
+    text = "\n\n".join([tables.result_table(results), *([tables.spread_table(spreads)] if spreads else [])])
     report(options, text, results, {}, spreads=spreads)
 
 

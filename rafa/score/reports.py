@@ -1,6 +1,6 @@
 """Texts about results: protocol cards, what is printed below a table, and doc/results.md."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rafa.datasets.sets import DATASETS
@@ -167,30 +167,23 @@ def _numbered_table(numbered: Sequence[tuple[int, Facts]]) -> str:
 def _paper_table(measured: Sequence[tuple[int, Facts]]) -> str:
     """RAFA-Net's rows in the paper, and beside each what was measured on the same images at the same margin."""
     rows = []
-    for name, row, dataset in _paper_results():
-        title, margin = DATASETS[dataset].title, row["margin"]
-        here = [
-            f"row {number}: {_axes_text([result['estimates'][key].value for key in HEADLINE_KEYS])}"
-            for number, result in measured
-            if name == "table1" and (result["card"]["data_set"], result["card"]["margin"]) == (title, margin)
-        ]
-        paper = _axes_text(row[dataset])
-        rows.append([tables.PAPER_NAMES[name], title, f"{margin:g}", paper, "; ".join(here) or "not measured here"])
+    for name, datasets in tables.TABLE_DATASETS.items():
+        for row, dataset in ((row, each) for row in paper_tables()[name] if "margin" in row for each in datasets):
+            title, margin = DATASETS[dataset].title, row["margin"]
+            here = [
+                f"row {number}: {_errors_text([result['estimates'][key].value for key in HEADLINE_KEYS])}"
+                for number, result in measured
+                if name == "table1" and (result["card"]["data_set"], result["card"]["margin"]) == (title, margin)
+            ]
+            start = [tables.PAPER_NAMES[name], title, f"{margin:g}", _errors_text(row[dataset])]
+            rows.append([*start, "; ".join(here) or "not measured here"])
     header = ["Paper", "Images", "Margin", "Paper: yaw / pitch / roll, MAE", "Here: yaw / pitch / roll, MAE, geodesic"]
     return tables.table(header, rows)
 
 
-def _axes_text(errors: Sequence[float]) -> str:
-    axes, means = errors[:3], errors[3:]
-    return ", ".join([" / ".join(f"{error:.2f}" for error in axes), *(f"{error:.2f}" for error in means)])
-
-
-def _paper_results() -> Iterator[tuple[str, Facts, str]]:
-    """RAFA-Net's results in the paper: table, row, dataset."""
-    for name, datasets in tables.TABLE_DATASETS.items():
-        for row in paper_tables()[name]:
-            if "margin" in row:
-                yield from ((name, row, dataset) for dataset in datasets)
+def _errors_text(errors: Sequence[float]) -> str:
+    texts = [f"{error:.2f}" for error in errors]
+    return ", ".join([" / ".join(texts[:3]), *texts[3:]])
 
 
 def _provenance(number: int, card: Facts) -> str:

@@ -177,11 +177,13 @@ def worst_table(result: Facts) -> str:
 
 def spread_table(spreads: Mapping[str, Mapping[str, metrics.Spread]]) -> str:
     """Mean ± standard deviation over runs, a column for each title."""
-    rows = []
-    for key, title, unit in metrics.METRICS:
-        columns = [spread[key] for spread in spreads.values()]
-        cells = ["no images" if math.isnan(s.mean) else f"{s.mean:.2f} ± {s.sd:.2f} (n = {s.n})" for s in columns]
-        rows.append([f"{title} ({unit})", *cells])
+
+    def cell(mean: float, sd: float, n: int) -> str:
+        deviation = f" ± {sd:.2f}" if n > 1 else ""
+        return "no images" if math.isnan(mean) else f"{mean:.2f}{deviation} (n = {n})"
+
+    columns = spreads.values()
+    rows = [[f"{title} ({unit})", *(cell(*each[key]) for each in columns)] for key, title, unit in metrics.METRICS]
     return table(["Mean ± standard deviation", *spreads], rows)
 
 
