@@ -13,6 +13,7 @@ from rafa.score.metrics import MAE_KEYS
 from rafa.score.predictions import Predictions
 
 BIN = 10  # degrees
+FEWEST = 10  # images in a bin that has percentiles
 SHARES = (5, 25, 50, 75, 95)  # per cent: the bands and the median of a bin
 
 
@@ -37,32 +38,31 @@ def shade(colour: Colour) -> np.ndarray:
 
 # --- Error by angle ---------------------------------------------------------------------------------------------------
 def draw_error_by_angle(path: str | Path, predictions: Predictions, title: str) -> None:
-    """Plot absolute error against target angle: median, 25-75% and 5-95% in each bin, the number of images below."""
+    """Plot absolute error against target angle: median, 25-75% and 5-95% in each bin, with the number of images below.
+
+    Bins of fewer than FEWEST images have no percentiles.
+    """
     errors = angle_errors(predictions.target, predictions.predicted)
     figure = new_figure(11, 5)
     plots = figure.subplots(2, 3, sharex="col", sharey="row", height_ratios=(4, 1))
     for axis, name in enumerate(AXES):
-        middles, counts, spread = _binned(predictions.target[:, axis], errors[:, axis])
+        number = np.floor(predictions.target[:, axis] / BIN).astype(int)
+        bins, counts = np.unique(number, return_counts=True)
         (upper, lower), colour = plots[:, axis], shade(AXIS_COLOURS[name])
-        _draw_bands(upper, middles, spread, colour)
-        upper.set(title=name, ylim=(0, None))
+        full = bins[counts >= FEWEST]
+        spread = np.array([np.percentile(errors[number == k, axis], SHARES) for k in full]).reshape(-1, len(SHARES))
+        _draw_bands(upper, BIN * (full + 0.5), spread, colour)
+        upper.set_title(name)
         upper.grid(axis="y", alpha=0.3)
-        lower.bar(middles, counts, 0.94 * BIN, color=colour)
-        lower.set(xlabel=f"true {name} (degrees)", yscale="log", ylim=(0.7, None))
-    plots[0, 0].set_ylabel("absolute error (degrees)")
-    plots[1, 0].set_ylabel("images")
+        lower.bar(BIN * (bins + 0.5), counts, 0.94 * BIN, color=colour)
+        lower.set(xlabel=f"true {name} (degrees)", yscale="log")
+    plots[0, 0].set(ylabel="absolute error (degrees)", ylim=(0, None))
+    plots[1, 0].set(ylabel="images", ylim=(0.7, None))
     plots[1, 0].yaxis.set_major_formatter("{x:g}")
     title = f"{title}, {len(predictions):,} images: error against true angle"
     figure.suptitle("\n".join(textwrap.wrap(title, 110)))
     figure.legend(*plots[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     save(figure, path)
-
-
-def _binned(angle: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Middles and counts of the bins that have images, and (bins, 5) percentiles."""
-    number = np.floor(angle / BIN).astype(int)
-    bins, counts = np.unique(number, return_counts=True)
-    return BIN * (bins + 0.5), counts, np.stack([np.percentile(error[number == k], SHARES) for k in bins])
 
 
 def _draw_bands(plot: Any, middles: np.ndarray, spread: np.ndarray, colour: np.ndarray) -> None:
