@@ -47,8 +47,8 @@ Facts = dict[str, Any]  # of JSON: a card, a result, or a part of one
 def read_file(path: str, convention: Convention, listed: Listed | None, common_only: bool) -> tuple[Predictions, Facts]:
     """A predictions file, and what the card says of it (see `predictions.read_predictions`).
 
-    A record beside it, NAME.json beside NAME.csv with the keys of RECORD_KEYS, may name the method and what others
-    published of it: yaw, pitch, roll and their mean, null where unknown.
+    A record beside it, NAME.json beside NAME.csv, may name the "method", what others "published" of it (yaw, pitch,
+    roll and their mean, null where unknown), the "source" of that, and a "note".
     """
     predictions, left_out = read_predictions(path, convention, targets_of(listed) if listed else None, common_only)
     notes = [f"LEFT OUT: {left_out:,} rows of the file, not in the lists or without a prediction"] if left_out else []
@@ -56,6 +56,7 @@ def read_file(path: str, convention: Convention, listed: Listed | None, common_o
     if beside.is_file():
         content = json.loads(beside.read_text(encoding="utf-8"))
         record = {key: content[key] for key in RECORD_KEYS if key in content}
+        notes += [content["note"]] if "note" in content else []
     facts = {"file": str(path), "sha256": sha256(path), "notes": notes, "record": record}
     facts |= {"roll_sign": ROLL_SIGNS["roll" in convention.signs], "convention": convention._asdict()}
     return predictions, facts

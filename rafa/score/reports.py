@@ -1,6 +1,6 @@
 """Texts about results: protocol cards, what is printed below a table, and doc/results.md."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rafa.datasets.sets import DATASETS
@@ -78,8 +78,8 @@ def _card_facts(card: Facts) -> dict[str, str]:
 def _evaluation_text(card: Facts) -> str:
     """Whether the evaluation, not the network, is the paper's."""
     if card["evaluation_protocol"]:
-        return "by the paper's protocol; the training is no part of this"
-    return f"not by the paper's protocol: {'; '.join(card['departures'])}"
+        return "lists, images, margin and crop are those of the paper; the network and its training are no part of this"
+    return f"not that of the paper: {'; '.join(card['departures'])}"
 
 
 def _counts_text(images: Facts) -> str:
@@ -121,11 +121,10 @@ _ABOUT = """# Results
 Written by `python evaluate.py results RESULT.json... --out doc/results.md` from the result files of runs; do not edit.
 The number of a row leads to its command, commit, hardware, date and seeds below.
 """
-_OTHERS = """## Predictions files
+_OTHERS = """## Networks of any program, by their predictions
 
-Networks of any program, each by its own crops and margin. What others published of a method stands under it. A
-predictions file does not say how its crops were made, nor on what its network was trained: **not the paper's evaluation
-protocol**.
+Each by its own margin. What others published of a method stands under it. A predictions file does not say how its crops
+were made, nor on what its network was trained: **not the paper's evaluation protocol**.
 """
 _FREE = """## Your own lists, and synthetic heads
 
@@ -149,12 +148,13 @@ def results_document(results: Sequence[Facts]) -> str:
     paper = [(n, r) for n, r in numbered if r["card"]["evaluation_protocol"]]
     files = [(n, r) for n, r in numbered if r["card"]["predictions"]]
     free = [(n, r) for n, r in numbered if not r["card"]["predictions"] and not is_of_paper(r["card"]["data_set"])]
+    made = {(result["card"]["made"]["command"], result["card"]["made"]["date"]): n for n, result in reversed(numbered)}
     grouped = {number for number, _ in (*paper, *files, *free)}
     other = [pair for pair in numbered if pair[0] not in grouped]
     parts = [_ABOUT, _PAPER, _paper_table(paper), _numbered_table(paper), _OTHERS]
     parts += [tables.comparison_table(files, ["Row"]) if files else "Not measured here."]
     parts += [_PART, _numbered_table(other), _FREE, _numbered_table(free)]
-    parts += ["## How each row was made", "\n".join(_provenance(n, result["card"]) for n, result in numbered)]
+    parts += ["## How each row was made", "\n".join(_provenance(n, result["card"], made) for n, result in numbered)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -186,11 +186,14 @@ def _errors_text(errors: Sequence[float]) -> str:
     return ", ".join([" / ".join(texts[:3]), *texts[3:]])
 
 
-def _provenance(number: int, card: Facts) -> str:
-    """How a row was made: a numbered item with a line for each fact."""
+def _provenance(number: int, card: Facts, first_row: Mapping[tuple[str, str], int]) -> str:
+    """How a row was made: a numbered item with a line for each fact; `first_row` made by each command and date."""
     made, weights = card["made"], card["weights"]
-    lines = [f"{number}. {heading(card)}: `{made['command']}`"]
-    lines.append(f"commit {made['commit']}; {made['hardware']}; {made['date']}")
+    if (first := first_row[made["command"], made["date"]]) == number:
+        lines = [f"{number}. {heading(card)}: `{made['command']}`"]
+        lines.append(f"commit {made['commit']}; {made['hardware']}; {made['date']}")
+    else:
+        lines = [f"{number}. {heading(card)}: by the command of row {first}"]
     if weights:
         run = weights["trained_by"]
         seed = f"; seed {run['seed']}; {run['hardware']}" if run else ""

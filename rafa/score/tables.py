@@ -122,8 +122,8 @@ def comparison_table(numbered: Sequence[tuple[int, Facts]], first_column: Sequen
             difference = with_interval(compared["differences"]["mae"]) if compared else "first"
             more = [with_interval(result["estimates"]["maev"]), difference]
         rows.append([*([number] if first_column else []), *row, *more])
-    text = headline_table([*first_column, *HEADER, "MAEV", "MAE - first"], rows)
-    return f"{text} MAEV: mean angle between true and predicted head vectors. MAE - first: paired by image."
+    legend = "MAEV: mean angle between true and predicted head vectors. MAE - first: paired with the row so marked."
+    return f"{headline_table([*first_column, *HEADER, 'MAEV', 'MAE - first'], rows)} {legend}"
 
 
 def difference_table(results: Sequence[Facts]) -> str:

@@ -67,7 +67,7 @@ def test_methods_stand_in_one_table_each_with_its_margin_and_its_difference_to_t
     a, b = two_methods(margin=0.2)
     for name, part in (("a", a), ("b", dataclasses.replace(b, margin=0.6)), ("c", a)):
         write_predictions(tmp_path / f"{name}.csv", part)
-    record = {"method": "Method B", "published": [4.5, None, 4.64, 5.07], "source": "its paper", "more": 1}
+    record = {"method": "Method B", "published": [4.5, None, 4.64, 5.07], "source": "its paper", "note": "tuned"}
     (tmp_path / "b.json").write_text(json.dumps(record))
     results, text = compared(capsys, tmp_path, *(tmp_path / f"{name}.csv" for name in "abc"))
     header, _, *rows = cells_of(text)[:6]
@@ -83,6 +83,7 @@ def test_methods_stand_in_one_table_each_with_its_margin_and_its_difference_to_t
     assert rows[1][-1].startswith(f"{mae[1] - mae[0]:.2f} [")
     assert "compared" not in results[0] and "margin 0.2" in results[1]["compared"]["with"]
     assert results[1]["compared"]["differences"]["mae"]["value"] == pytest.approx(mae[1] - mae[0])
+    assert "tuned" in results[1]["card"]["notes"] and "tuned" in text
     assert results[1]["card"]["predictions"]["record"] == {
         key: record[key] for key in ("method", "published", "source")
     }

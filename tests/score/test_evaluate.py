@@ -224,7 +224,7 @@ def test_your_own_lists_are_scored_in_their_unit(weights, data, tmp_path, capsys
     np.testing.assert_allclose(found.target[0], [yaw, pitch, roll])
     assert cells_of(text)[2][0].startswith("your own lists (biwi_rect.txt)")
     assert cells_of(text)[2][1] == "0.2"
-    assert "not by the paper's protocol: not a dataset of the paper" in text
+    assert "not that of the paper: not a dataset of the paper" in text
 
 
 # --- The paper's tables -----------------------------------------------------------------------------------------------

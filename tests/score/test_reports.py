@@ -61,7 +61,7 @@ def test_cards_after_the_first_show_only_what_differs(result):
         == "R = Rx(pitch) Ry(-yaw) Rz(-roll), list signs; x right, y down, z towards the viewer"
     )
     assert facts["versions       "] == "numpy 1"
-    assert facts["evaluation     "].startswith("by the paper's protocol; the training is no part")
+    assert facts["evaluation     "].endswith("the network and its training are no part of this")
     assert (
         facts["trained on     "].startswith("train.txt (3 rows, not a published list")
         and "LEFT OUT" in facts["trained on     "]
@@ -77,7 +77,7 @@ def test_a_card_says_what_departs_from_the_papers_evaluation_and_when_the_traini
     weights = result["card"]["weights"] | {"trained_by": None}
     other = changed(result, weights=weights, evaluation_protocol=False, departures=["one thing", "another"])
     facts = dict(re.findall(r"^  (\S.{14}) (.*)$", reports.card_texts([other["card"]]), re.MULTILINE))
-    assert facts["evaluation     "] == "not by the paper's protocol: one thing; another"
+    assert facts["evaluation     "] == "not that of the paper: one thing; another"
     assert facts["trained by     "].startswith("unknown") and "trained on     " not in facts
 
 
@@ -108,10 +108,12 @@ def test_the_document_of_results_says_how_each_row_was_made_and_what_was_not_mea
     assert "| 3 | unknown dataset, p.csv | 0.2 |" in files and "Not measured" in other
     assert "| - | mean pose of the training list | - | the same |" in files
     assert "a/p.csv, SHA-256 0, roll sign of the file: mat" in how
-    assert "2. synthetic heads, test part, margin 0.2: `evaluate.py aflw2000 --weights w`\n   - commit c0ffee;" in how
+    assert "2. synthetic heads, test part, margin 0.2: by the command of row 1\n   - network: tiny" in how
+    assert "1. AFLW2000, margin 0.2: `evaluate.py aflw2000 --weights w`\n   - commit c0ffee; 9 cores; 2031-05-06" in how
     assert how.count("not a dataset of the paper") == 1
-    for fact in ("5 samples, seed 0", "c0ffee", "9 cores", "2031-05-06", "seed 77; a GPU", "ab" * 32, "train.txt"):
+    for fact in ("5 samples, seed 0", "seed 77; a GPU", "ab" * 32, "train.txt"):
         assert how.count(fact) == 4
+    assert how.count("c0ffee") == 1 and how.count(": by the command of row 1\n") == 3
 
 
 def test_a_document_without_results_says_that_nothing_was_measured():
