@@ -8,6 +8,7 @@ import pytest
 from helpers.scores import LIST_SIGNS, MAT_SIGNS, cells_of, file_of, foreign_file, results_of, run, write_data
 
 from rafa.datasets.lists import load_dataset
+from rafa.score import protocol, reports
 from rafa.score.comparison import difference
 from rafa.score.metrics import METRICS, per_image, summarise
 from rafa.score.predictions import Predictions, write_predictions
@@ -84,6 +85,8 @@ def test_methods_stand_in_one_table_each_with_its_margin_and_its_difference_to_t
     assert "compared" not in results[0] and "margin 0.2" in results[1]["compared"]["with"]
     assert results[1]["compared"]["differences"]["mae"]["value"] == pytest.approx(mae[1] - mae[0])
     assert "tuned" in results[1]["card"]["notes"] and "tuned" in text
+    document = reports.results_document(protocol.read_results(tmp_path / "r.json"))
+    assert [row[1:] for row in cells_of(document) if row[-1] not in ("---", "MAE - first")][-4:] == rows
     assert results[1]["card"]["predictions"]["record"] == {
         key: record[key] for key in ("method", "published", "source")
     }
