@@ -67,6 +67,7 @@ def test_the_note_names_what_is_wrong():
         assert text in doubts(target, wrong, Convention())[0]
     assert "look like degrees" in doubts(target, predicted * 57.3, Convention(unit="radians"))[0]
     assert "check signs" in doubts(target, predicted * (-1, 1, 1), None)[0]  # of a network of this suite
+    target[0, 0] = 175
     assert "no true angle is beyond" in doubts(np.radians(target), np.radians(predicted), Convention())[0]
     assert doubts(np.radians(target[:20]), np.radians(predicted[:20]), Convention()) == []  # too few to tell
 
@@ -77,6 +78,10 @@ def test_a_bad_network_gets_no_note(seed):
     target, good = poses(300, seed=seed)
     bad = [rng.normal(rng.normal(0, 10, 3), rng.uniform(1, 30, 3), (300, 3)), np.full((300, 3), 3.0), good * 0.2 + 15]
     bad += [rng.normal(0, 1, 3) * target[:, :1] * 0.05 + rng.normal(0, 12, (300, 3)), good * (0.01, 0.3, 0.2)]
+    bad += [
+        good * -0.05,
+        good[:, [1, 1, 2]] * (1, 0, 1) + rng.normal(0, 1, (300, 3)),
+    ]  # one of two exchanged, the other lost
     for predicted in bad:
         assert doubts(target, predicted, Convention()) == []
     assert doubts(target[:12], -good[:12], Convention()) == []  # reversed, but too few to tell
