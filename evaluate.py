@@ -166,6 +166,8 @@ def run_score(options: Namespace) -> None:
 
 def run_compare(options: Namespace) -> None:
     """Errors of several methods on the same images, and their paired differences to the first."""
+    if len(options.files) < 2:
+        raise InputError("compare takes two predictions files or more")
     scored = score_files(options)
     for names, (part, result), (other_part, other) in pairs_with_first(options.files, scored):
         paired = difference(part, other_part, names, options.bootstrap_samples, options.seed)

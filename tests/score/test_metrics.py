@@ -153,11 +153,7 @@ def test_intervals_agree_with_scipy_for_images_and_with_plain_drawing_for_cluste
     assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.05 * (high - low))
 
 
-def test_the_interval_of_a_mean_is_that_of_the_same_bootstrap():
-    predictions = noisy(50)
-    expected = summarise(predictions, samples=200, seed=7)["mae"]
-    found = mean_with_interval(per_image(predictions)["mae"], samples=200, seed=7)
-    assert found == pytest.approx(expected[:3])
+def test_intervals_of_two_images_are_worked_out_by_hand():
     assert mean_with_interval([2, 2, 2]) == (2, 2, 2)
     assert mean_with_interval([0, 1], samples=50) == (0.5, 0, 1)  # each end is a quarter of the resamplings
 

@@ -1,7 +1,6 @@
 """Predictions: their shapes, matching two of them, and their file against its schema."""
 
 import dataclasses
-import time
 from pathlib import Path
 
 import numpy as np
@@ -137,12 +136,6 @@ def test_columns_may_be_absent_extra_and_in_any_order(tmp_path):
         assert (read.video.tolist(), np.isnan(read.margin).tolist()) == ([""], [True])
 
 
-def test_a_path_may_appear_once_per_margin(tmp_path):
-    other = HAND_MADE.replace("b.jpg,test,01,p1,0.2", "a.jpg,test,01,p1,0.3")
-    read, _ = read_predictions(file_of(tmp_path, other))
-    assert (read.path[:2].tolist(), read.margin[:2].tolist()) == (["a.jpg", "a.jpg"], [0.2, 0.3])
-
-
 def test_a_convention_is_that_of_the_file_and_never_of_the_lists(tmp_path, hand_made):
     joined, _ = read_predictions(file_of(tmp_path, WITHOUT_TRUTH), MAT, targets=hand_made)
     assert (joined.target == hand_made.target).all()
@@ -221,13 +214,6 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "p.csv").write_bytes(HEADER.encode() + b"\n\xff\xfe\n")
     with pytest.raises(InputError, match="UTF-8"):
         read_predictions(tmp_path / "p.csv")
-
-
-def test_twenty_thousand_rows_are_read_quickly(tmp_path):
-    write_predictions(tmp_path / "p.csv", many(20_000))
-    start = time.process_time()  # whatever else the machine does
-    assert len(read_predictions(tmp_path / "p.csv")[0]) == 20_000
-    assert time.process_time() - start < 5
 
 
 # --- Spellings of paths, and rows of predict.py -----------------------------------------------------------------------
