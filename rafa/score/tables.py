@@ -11,12 +11,9 @@ from rafa.score.metrics import HEADLINE_KEYS, MAE_KEYS
 from rafa.score.protocol import Facts, count_text, counted, is_of_paper, margin_text, paper_tables
 
 TABLE_DATASETS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # of the columns of the paper's tables
-PAPER_NAMES = {"table1": "Table 1", "table2": "Table 2 (its split is unknown)"}
+PAPER_NAMES = {"table1": "Table 1", "table2": "Table 2 (split unknown)"}
 HEADER = ("Result", "Margin", "Images expected / found / scored", "Yaw", "Pitch", "Roll", "MAE", "Geodesic")
-LEGEND = (
-    "Mean errors in degrees [95% interval]; MAE is the mean of the three axes, geodesic the angle between true "
-    "and predicted pose."
-)
+LEGEND = "Mean errors in degrees [95% interval]; MAE: mean of the axes; geodesic: angle between the poses."
 BASELINE = "mean pose of the training list"
 
 
@@ -83,7 +80,7 @@ def result_table(results: Sequence[Facts]) -> str:
 def headline_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table of errors with its legend."""
     shown = any(BASELINE in row for row in rows)
-    baseline = f" {BASELINE[0].upper()}{BASELINE[1:]}: the error of always predicting that pose." if shown else ""
+    baseline = " Mean pose: the error of always predicting it." if shown else ""
     return f"{table(header, rows)}\n\n{LEGEND}{baseline}"
 
 

@@ -51,7 +51,7 @@ def test_a_result_is_followed_by_the_papers_row_and_the_baseline(result):
     assert paper == ["paper, Table 1, RAFA-Net", "0.2", "unknown", "3.52", "4.93", "3.91", "4.12", "-"]
     expected = [f"{result['baseline'][key]:.2f}" for key in metrics.HEADLINE_KEYS]
     assert baseline == ["mean pose of the training list", "-", "the same", *expected]
-    assert text.endswith("Mean pose of the training list: the error of always predicting that pose.")
+    assert text.endswith("Mean pose: the error of always predicting it.")
     without = tables.result_table([result | {"baseline": None}])
     assert "ean pose" not in without
     assert len(cells_of(without)) == 4
