@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rafa.score.metrics import per_image, summarise
+from rafa.score.metrics import interval_text, per_image, summarise
 from rafa.score.predictions import Predictions, aligned, clusters_of
-from rafa.score.protocol import Facts, interval_text, margin_text
+from rafa.score.protocol import Facts, margin_text
 from rafa.script import InputError
 
 Scored = tuple[Predictions, Facts]  # at one split and margin: predictions and their result

@@ -47,9 +47,10 @@ def doubts(target: np.ndarray, predicted: np.ndarray, convention: Convention | N
         target, predicted: (n, 3) degrees, list signs.
         convention: by which a file was read; None where a network of this suite predicted.
     """
-    notes = []
-    if len(target) >= STANDARD_ERRORS**2 and np.abs(target).max() <= math.pi:
-        notes.append(f"{DOUBT}no true angle is beyond 3.14°; are these radians that were taken for degrees?")
+    if len(target) < STANDARD_ERRORS**2:  # no correlation is that many standard errors
+        return []
+    radians = np.abs(target).max() <= math.pi
+    notes = [f"{DOUBT}no true angle is beyond 3.14°; are these radians that were taken for degrees?"] if radians else []
     now = angle_errors(target, predicted).mean(axis=0)
     if better := _better_reading(target, predicted, now, convention):
         scale, order, signs, errors = better

@@ -142,6 +142,16 @@ def _resampled_means(sums: np.ndarray, sizes: np.ndarray, samples: int, seed: in
         return np.divide(*np.hsplit(np.concatenate(totals), 2))
 
 
+def interval_text(unit: str, number: int, samples: int, seed: int) -> str:
+    """How an interval was made, from `number` images, videos or persons."""
+    return f"95% percentile bootstrap over {counted(number, unit)}, {samples:,} samples, seed {seed}"
+
+
+def counted(number: int, unit: str) -> str:
+    """A number of images, videos or persons."""
+    return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
+
+
 def across_seeds(summaries: Sequence[dict[str, Estimate]]) -> dict[str, Spread]:
     """{key: Spread} over what `summarise` gave for several runs on the same images."""
     spreads = {}

@@ -52,11 +52,10 @@ def read_file(path: str, convention: Convention, listed: Listed | None, common_o
     """
     predictions, left_out = read_predictions(path, convention, targets_of(listed) if listed else None, common_only)
     notes = [f"LEFT OUT: {left_out:,} rows of the file, not in the lists or without a prediction"] if left_out else []
-    record, beside = {}, Path(path).with_suffix(".json")
-    if beside.is_file():
-        content = json.loads(beside.read_text(encoding="utf-8"))
-        record = {key: content[key] for key in RECORD_KEYS if key in content}
-        notes += [content["note"]] if "note" in content else []
+    beside = Path(path).with_suffix(".json")
+    content = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    notes += [content["note"]] if "note" in content else []
+    record = {key: content[key] for key in RECORD_KEYS if key in content}
     facts = {"file": str(path), "sha256": sha256(path), "notes": notes, "record": record}
     facts |= {"roll_sign": ROLL_SIGNS["roll" in convention.signs], "convention": convention._asdict()}
     return predictions, facts
@@ -181,7 +180,7 @@ def _card(
         "roll_sign": "that of the lists, the negative of the .mat files'",
         "euler_order": EULER_ORDER,
         "wrap": "errors wrap at 360° only: 170° off counts as 170°",
-        "intervals": interval_text(**intervals),
+        "intervals": metrics.interval_text(**intervals),
         "resampled": {"unit": intervals["unit"], "number": intervals["number"]},
         "seed": intervals["seed"],
         "weights": weights,
@@ -240,11 +239,6 @@ def _images(listed: Listed | None, scored: int, file: Facts | None) -> Facts:
     }
 
 
-def interval_text(unit: str, number: int, samples: int, seed: int) -> str:
-    """How an interval was made, from `number` images, videos or persons."""
-    return f"95% percentile bootstrap over {counted(number, unit)}, {samples:,} samples, seed {seed}"
-
-
 def _interval_notes(listed: Listed | None, intervals: Facts) -> list[str]:
     """A warning where intervals are too narrow: few clusters (`metrics.COVERAGE`), or perhaps frames of videos."""
     unit, number = intervals["unit"], intervals["number"]
@@ -258,12 +252,7 @@ def _interval_notes(listed: Listed | None, intervals: Facts) -> list[str]:
         return [f"a single {unit.removesuffix('s')} gives no interval"]
     covered = ", ".join(f"{percent}% with {videos} videos" for videos, percent in metrics.COVERAGE.items())
     simulated = f"of the 95% intervals in simulations, {covered} contained the true value"
-    return [f"with {counted(number, unit)} the intervals are too narrow: {simulated}"]
-
-
-def counted(number: int, unit: str) -> str:
-    """A number of images, videos or persons."""
-    return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
+    return [f"with {metrics.counted(number, unit)} the intervals are too narrow: {simulated}"]
 
 
 def count_text(number: int | None) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from rafa.datasets.sets import DATASETS
 from rafa.pose import AXES
 from rafa.score import metrics
-from rafa.score.metrics import HEADLINE_KEYS, MAE_KEYS
-from rafa.score.protocol import Facts, count_text, counted, is_of_paper, margin_text, paper_tables
+from rafa.score.metrics import HEADLINE_KEYS, MAE_KEYS, counted
+from rafa.score.protocol import Facts, count_text, is_of_paper, margin_text, paper_tables
 
 TABLE_DATASETS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # of the columns of the paper's tables
 PAPER_NAMES = {"table1": "Table 1", "table2": "Table 2 (split unknown)"}
