@@ -222,8 +222,8 @@ def test_intervals_from_few_videos_cover_the_truth_as_often_as_stated(videos):
     for seed in range(simulations):
         predictions = videos_of_uneven_difficulty(videos, seed)
         errors = {"mae": np.abs(predictions.predicted).mean(axis=1)}
-        found = metrics.summarise(errors, seed=10_000 + seed, clusters=predictions.video)["mae"]
-        covered += found.low <= 5 * math.sqrt(2 / math.pi) <= found.high
+        interval = metrics.summarise(errors, seed=10_000 + seed, clusters=predictions.video)["mae"]
+        covered += interval.low <= 5 * math.sqrt(2 / math.pi) <= interval.high
     share, stated = covered / simulations, COVERAGE[videos] / 100
     print(f"{videos} videos: {share:.1%} of {simulations:,} intervals cover the truth, stated {stated:.0%}")
     assert abs(share - stated) < 3 * math.sqrt(stated * (1 - stated) / simulations) + 0.005  # ... and rounding

@@ -58,8 +58,8 @@ def test_bands_reach_from_percentile_to_percentile(drawn):
 @pytest.mark.parametrize("count", [1, 5, 400])
 def test_any_number_of_images_is_plotted_and_written(tmp_path, count):
     rng = np.random.default_rng(3)
-    found = predictions_of(rng.normal(0, 30, (count, 3)), rng.normal(0, 4, (count, 3)))
-    plots.draw_error_by_angle(tmp_path / "a.png", found, "title")
+    answers = predictions_of(rng.normal(0, 30, (count, 3)), rng.normal(0, 4, (count, 3)))
+    plots.draw_error_by_angle(tmp_path / "a.png", answers, "title")
     image = cv2.imread(str(tmp_path / "a.png"))[..., ::-1]
     assert all((image == colour).all(axis=-1).sum() > 50 for colour in AXIS_COLOURS.values())
 

@@ -83,19 +83,19 @@ def test_the_targets_of_a_list_are_in_degrees_with_what_the_list_says_of_their_o
     records = np.zeros(2, RECORD)
     records["path"], records["video"], records["person"] = ["a.jpg", "b.jpg"], ["01", "02"], ["F01", "F02"]
     records["angles"] = [[np.pi / 2, 0, 0], [0, np.pi / 6, -np.pi]]
-    found = targets_of(Listed(DATASETS["biwi"], Path("data"), records, {}, split="16-8 test"))
-    assert found.target == pytest.approx(np.array([[90, 0, 0], [0, 30, -180]]))
-    assert (found.predicted == found.target).all()
-    assert (found.video.tolist(), found.person.tolist()) == (["01", "02"], ["F01", "F02"])
-    assert found.split.tolist() == ["16-8 test"] * 2
+    answers = targets_of(Listed(DATASETS["biwi"], Path("data"), records, {}, split="16-8 test"))
+    assert answers.target == pytest.approx(np.array([[90, 0, 0], [0, 30, -180]]))
+    assert (answers.predicted == answers.target).all()
+    assert (answers.video.tolist(), answers.person.tolist()) == (["01", "02"], ["F01", "F02"])
+    assert answers.split.tolist() == ["16-8 test"] * 2
 
 
 # --- The same images --------------------------------------------------------------------------------------------------
 def test_aligned_brings_the_rows_of_b_into_the_order_of_a(hand_made):
     b = dataclasses.replace(hand_made, predicted=hand_made.predicted + 1).select([3, 1, 0, 2])
-    found = aligned(hand_made, b, *NAMES)
-    assert found.path.tolist() == hand_made.path.tolist()
-    assert (found.predicted == hand_made.predicted + 1).all()
+    answers = aligned(hand_made, b, *NAMES)
+    assert answers.path.tolist() == hand_made.path.tolist()
+    assert (answers.predicted == hand_made.predicted + 1).all()
 
 
 def test_aligned_takes_the_targets_of_a_where_both_agree_within_a_thousandth_of_a_degree(hand_made):
@@ -222,8 +222,8 @@ def test_paths_match_the_lists_however_they_are_spelt(folder, tmp_path):
     text = WITHOUT_TRUTH
     for name in "abcd":
         text = text.replace(f"\n{name}.jpg", f"\n{folder}{name}.jpg")
-    found, _ = read_predictions(file_of(tmp_path, text), targets=targets(*(f"SET/{name}.jpg" for name in "dcba")))
-    assert found.path.tolist() == [f"SET/{name}.jpg" for name in "abcd"]
+    answers, _ = read_predictions(file_of(tmp_path, text), targets=targets(*(f"SET/{name}.jpg" for name in "dcba")))
+    assert answers.path.tolist() == [f"SET/{name}.jpg" for name in "abcd"]
 
 
 def test_paths_of_several_folders_are_not_taken_for_names_without_one(tmp_path):
@@ -233,9 +233,9 @@ def test_paths_of_several_folders_are_not_taken_for_names_without_one(tmp_path):
 
 
 def test_rows_of_predict_are_predictions_in_list_signs(tmp_path):
-    found, _ = read_predictions(file_of(tmp_path, OF_PREDICT), targets=targets("SET/b.jpg", "SET/a.jpg"))
-    assert found.path.tolist() == ["SET/a.jpg", "SET/b.jpg"]
-    assert found.predicted.tolist() == [[10, 0, -4], [45, 6, 0]]
+    answers, _ = read_predictions(file_of(tmp_path, OF_PREDICT), targets=targets("SET/b.jpg", "SET/a.jpg"))
+    assert answers.path.tolist() == ["SET/a.jpg", "SET/b.jpg"]
+    assert answers.predicted.tolist() == [[10, 0, -4], [45, 6, 0]]
     with pytest.raises(InputError, match=r"missing columns yaw_true.*--truth"):
         read_predictions(file_of(tmp_path, OF_PREDICT))
 
@@ -246,8 +246,8 @@ def test_columns_yaw_pitch_roll_are_the_predicted_angles_unless_others_are_named
         ("yaw_predicted,pitch_predicted,roll_predicted,yaw", "4,5,6,99"),
         ("roll,pitch,yaw", "6,5,4"),
     ):
-        found, _ = read_predictions(file_of(tmp_path, f"{true},{columns}\na.jpg,1,2,3,{cells}\n"))
-        assert (found.target.tolist(), found.predicted.tolist()) == ([[1, 2, 3]], [[4, 5, 6]])
+        answers, _ = read_predictions(file_of(tmp_path, f"{true},{columns}\na.jpg,1,2,3,{cells}\n"))
+        assert (answers.target.tolist(), answers.predicted.tolist()) == ([[1, 2, 3]], [[4, 5, 6]])
 
 
 def test_a_row_of_predict_without_a_face_is_refused_or_left_out_and_a_second_face_refused(tmp_path):
@@ -255,8 +255,8 @@ def test_a_row_of_predict_without_a_face_is_refused_or_left_out_and_a_second_fac
     file = file_of(tmp_path, OF_PREDICT.replace("/data/SET/a.jpg,,0,1,2,30,,10,0,-4,ok", none))
     with pytest.raises(InputError, match=r"SET/a.jpg is '' \(no face: --common-only"):
         read_predictions(file, targets=both)
-    found, left_out = read_predictions(file, targets=both, common_only=True)
-    assert (found.path.tolist(), left_out) == (["SET/b.jpg"], 1)
+    answers, left_out = read_predictions(file, targets=both, common_only=True)
+    assert (answers.path.tolist(), left_out) == (["SET/b.jpg"], 1)
     second = OF_PREDICT + "/data/SET/a.jpg,,1,1,2,30,,45,6,0,ok\n"
     with pytest.raises(InputError, match=r"1 \(SET/a.jpg\)"):
         read_predictions(file_of(tmp_path, second), targets=both)
