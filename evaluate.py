@@ -4,7 +4,7 @@
     python evaluate.py aflw2000 --weights FILE --margin 0.2   one dataset; also biwi, synthetic
     python evaluate.py lists --lists CROP ANGLES --angle-unit degrees --weights FILE
     python evaluate.py score FILE.csv --roll-sign mat --truth aflw2000
-    python evaluate.py compare A.csv B.csv
+    python evaluate.py compare A.csv B.csv ...
     python evaluate.py results RESULT.json --out doc/results.md
 
 Each command has its own help, for example: python evaluate.py aflw2000 --help
@@ -13,11 +13,12 @@ The columns of a predictions file are described at the top of rafa/score/predict
 Exit status: 0, 1 if a table of the paper was asked for and nothing could be scored, 2 for bad options or input.
 """
 
+import itertools
 import os
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,19 +27,22 @@ from data_loaders import VIEWS
 from rafa.datasets.check import keep_present
 from rafa.datasets.lists import Listed, has_lists, image_path, load_dataset, read_lists
 from rafa.datasets.sets import BIWI_SPLITS, DATASETS, PAPER_DATASETS
-from rafa.files import environment, sha256, write_text
+from rafa.files import environment, write_text
 from rafa.media import panels
 from rafa.net import inference
 from rafa.net.pretrained import SYNTHETIC, weights_file
+from rafa.pose import AXES
 from rafa.score import metrics, plots, protocol, reports, tables
-from rafa.score.comparison import comparison_card, comparison_text, pairs_by_margin
-from rafa.score.predictions import ROLL_SIGNS, Predictions, aligned, predict_listed, stack, write_predictions
+from rafa.score.comparison import Scored, common_images, difference, pairs_with_first
+from rafa.score.conventions import UNITS, Convention
+from rafa.score.predictions import ROLL_SIGNS, Predictions, parts_of, predict_listed, stack, write_predictions
 from rafa.score.protocol import BOOTSTRAP_SAMPLES, WORST, Facts, paper_rows
 from rafa.script import HelpFormatter, InputError, number, option_parser, run_script
 
 SWEEP = tuple(round(0.05 * step, 2) for step in range(11))
 OUR_MARGIN = 0.2  # where the paper has no row
-Scored = tuple[Predictions, Facts]  # at one margin: predictions and their result
+SIGNS = ("none", *(",".join(axes) for n in (1, 2, 3) for axes in itertools.combinations(AXES, n)))
+ORDERS = tuple(map(",".join, itertools.permutations(AXES)))
 
 
 # --- What is scored ---------------------------------------------------------------------------------------------------
@@ -107,8 +111,8 @@ def draw(options: Namespace, listed: Listed, asked: dict[float, Scored], sweep: 
         plots.draw_error_by_angle(f"{start}-error-by-angle.png", predictions, heading)
         panels.draw_worst(f"{start}-worst.png", listed, result, heading)
     if sweep:
-        paper = {row["margin"]: f": MAE {row['mae'][-1]:.2f}" for row in paper_rows(listed)} or {0.2: "", 0.3: ""}
-        marked = [(0.0, "released code"), *((margin, f"paper{mae}") for margin, mae in sorted(paper.items()))]
+        paper = sorted((row["margin"], f"paper: MAE {row['mae'][-1]:.2f}") for row in paper_rows(listed))
+        marked = [(0.0, "released code"), *paper]
         title = tables.title_of(sweep[0]["card"])
         plots.draw_sweep(folder / f"{options.what}-margin-sweep.png", sweep, marked, title)
     print(f"figures: {folder}", file=sys.stderr)
@@ -151,52 +155,62 @@ def available(name: str, options: Namespace) -> Listed | str:
 # --- Predictions files and result files -------------------------------------------------------------------------------
 def run_score(options: Namespace) -> None:
     """Score predictions files; several are the seeds of one method."""
-    refuse_repeated(options.files)
-    listed = load_listed(options.truth, options) if options.truth else None
-    made, several = environment(options.command), len(options.files) > 1
-    groups: dict[str, list[Scored]] = {}  # by what was scored, each file's
-    for path in options.files:
-        predictions, file = protocol.read_file(path, options.roll_sign, listed, options.common_only)
-        facts = {"file": file, "made": made, "worst": options.worst}
-        for part in protocol.parts_of(predictions):
-            result = protocol.score(listed, part, options.bootstrap_samples, options.seed, **facts)
-            groups.setdefault(tables.heading(result["card"], with_file=False), []).append((part, result))
-    results = [result for group in groups.values() for _, result in group]
-    spreads = {title: spread_of(title, group, options.files) for title, group in groups.items() if several}
+    results = [result for parts in score_files(options) for _, result in parts]
+    seeds: dict[str, list[dict[str, metrics.Estimate]]] = {}
+    for result in results:
+        seeds.setdefault(tables.heading(result["card"], with_file=False), []).append(result["estimates"])
+    spreads = {title: metrics.across_seeds(runs) for title, runs in seeds.items() if len(options.files) > 1}
     text = "\n\n".join([tables.result_table(results), *([tables.spread_table(spreads)] if spreads else [])])
     report(options, text, results, {}, spreads=spreads)
 
 
-def spread_of(title: str, group: list[Scored], files: list[str]) -> dict[str, metrics.Spread]:
-    """Mean and standard deviation over files, which must have scored the same images."""
-    expected = "expected the seeds of one method, scored on the same images"
-    if len(group) != len(files):
-        raise InputError(f"{title}: in {len(group)} of {len(files)} files; {expected}")
-    for file, (part, _) in zip(files[1:], group[1:], strict=True):
-        aligned(group[0][0], part, f"{files[0]} and {file}", expected)  # an InputError if images or true angles differ
-    return metrics.across_seeds([result["estimates"] for _, result in group])
-
-
 def run_compare(options: Namespace) -> None:
-    """Paired differences of two predictions files, at every margin that both have."""
-    refuse_repeated((options.a, options.b))
+    """Errors of several methods on the same images, and their paired differences to the first."""
+    if len(options.files) < 2:
+        raise InputError("compare takes two predictions files or more")
+    scored = score_files(options)
+    for names, (part, result), (other_part, other) in pairs_with_first(options.files, scored):
+        paired = difference(part, other_part, names, options.bootstrap_samples, options.seed)
+        other["compared"] = {"with": tables.heading(result["card"])} | paired
+    results = [result for parts in scored for _, result in parts]
+    if options.result:
+        protocol.write_results(options.result, results)
+    print(reports.comparison(results))
+
+
+def score_files(options: Namespace) -> list[list[Scored]]:
+    """The results of each file, one for every split and margin."""
     listed = load_listed(options.truth, options) if options.truth else None
-    a, facts_a = protocol.read_file(options.a, options.roll_sign_a, listed, options.common_only)
-    b, facts_b = protocol.read_file(options.b, options.roll_sign_b, listed, options.common_only)
-    print(comparison_card(facts_a, facts_b, listed, environment(options.command)))
-    settings = {"common_only": options.common_only, "samples": options.bootstrap_samples, "seed": options.seed}
-    for part_a, part_b, margin in pairs_by_margin(a, b, options.common_only):
-        print(f"\n{comparison_text(part_a, part_b, margin, **settings)}")
+    files = zip(options.files, conventions_of(options), strict=True)
+    read = [protocol.read_file(path, convention, listed, options.common_only) for path, convention in files]
+    parts = [parts_of(predictions) for predictions, _ in read]
+    if options.what == "compare" and options.common_only:
+        parts = common_images(parts)
+    made, scored = environment(options.command), []
+    for (predictions, file), kept in zip(read, parts, strict=True):
+        if left_out := len(predictions) - sum(map(len, kept)):
+            file["notes"].append(f"LEFT OUT: {left_out:,} rows of the file whose images another file lacks")
+        facts = {"file": file, "made": made, "worst": options.worst}
+        scored.append(
+            [(part, protocol.score(listed, part, options.bootstrap_samples, options.seed, **facts)) for part in kept]
+        )
+    return scored
 
 
-def refuse_repeated(paths: Iterable[str]) -> None:
-    """An InputError for a file that is given twice, by whatever names: it would count as two."""
-    known: dict[str, str] = {}
-    for path in paths:
-        content = sha256(path)
-        if content in known:
-            raise InputError(f"{known[content]} and {path} are the same, byte for byte; give each file once")
-        known[content] = path
+def conventions_of(options: Namespace) -> list[Convention]:
+    """How each file writes angles: by options that are given once for all files, or once for each."""
+    defaults = {"roll_sign": "list", "signs": "none", "order": ",".join(AXES), "unit": UNITS[0]}
+    given, number = {name: getattr(options, name) or [text] for name, text in defaults.items()}, len(options.files)
+    for name, texts in given.items():
+        if len(texts) not in (1, number):
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} is given {len(texts)} times for {number} files; give it once, or once for each")
+    conventions = []
+    for file in range(number):
+        roll_sign, signs, order, unit = (texts[file % len(texts)] for texts in given.values())
+        opposite = {*signs.split(","), *(["roll"] if roll_sign == "mat" else [])}
+        conventions.append(Convention(tuple(axis for axis in AXES if axis in opposite), tuple(order.split(",")), unit))
+    return conventions
 
 
 def run_results(options: Namespace) -> None:
@@ -257,16 +271,13 @@ def command_parser() -> ArgumentParser:
         split = ["split"] if name == "biwi" else []
         command(name, run_dataset, f"score a network on {dataset.title}", *split, "margins", *scored)
     command("lists", run_dataset, "score a network on your own lists", "own lists", "margins", *scored)
-    files = "truth", "own lists", "split", "folder", "bootstrap"
+    files = "truth", "own lists", "split", "folder", "bootstrap", "convention", "result"
     text = "score predictions files of any model; several files: also mean and deviation over seeds"
-    score = command("score", run_score, text, *files, "result")
-    score.add_argument("files", nargs="+", metavar="FILE.csv", help="a predictions file")
-    compare = command("compare", run_compare, "compare two predictions files image by image", *files)
-    for file in ("a", "b"):
-        compare.add_argument(file, metavar=f"{file.upper()}.csv", help="a predictions file")
-    for added, name in ((score, "--roll-sign"), (compare, "--roll-sign-a"), (compare, "--roll-sign-b")):
-        text = "the sign of roll in this file: that of the published lists, or of the .mat files"
-        added.add_argument(name, choices=ROLL_SIGNS, default="list", help=text)
+    score = command("score", run_score, text, *files)
+    text = "errors of several methods on the same images, and their paired differences to the first"
+    compare = command("compare", run_compare, text, *files)
+    for added in (score, compare):
+        added.add_argument("files", nargs="+", metavar="FILE.csv", help="a predictions file")
     results = command("results", run_results, "write the document of results from result files")
     results.add_argument("files", nargs="+", metavar="RESULT.json", help="a result file, from --result")
     results.add_argument("--out", default="doc/results.md", metavar="FILE.md", help="the document")
@@ -275,7 +286,7 @@ def command_parser() -> ArgumentParser:
 
 def option_sets() -> dict[str, ArgumentParser]:
     """Options that several commands have, as `parents` of argparse."""
-    names = "network", "margins", "own lists", "split", "truth", "folder", "bootstrap", "result"
+    names = "network", "margins", "own lists", "split", "truth", "folder", "bootstrap", "convention", "result"
     sets = {name: ArgumentParser(add_help=False) for name in names}
     add = sets["network"].add_argument
     kinds = f".keras, .weights.h5 or exported .onnx, or {SYNTHETIC} for the suite's own"
@@ -301,6 +312,15 @@ def option_sets() -> dict[str, ArgumentParser]:
     add = sets["folder"].add_argument
     default = "(default: data, of synthetic heads data/synthetic)"
     add("--data-dir", metavar="DIR", help=f"folder of the lists, at which their paths start {default}")
+    add = sets["convention"].add_argument
+    once = "; once for all files, or once for each"
+    text = f"the sign of roll in a file: that of the published lists, or of the .mat files{once} (default: list)"
+    add("--roll-sign", action="append", choices=ROLL_SIGNS, help=text)
+    text = f"the axes whose sign in a file is the opposite of the lists', such as yaw,pitch{once} (default: none)"
+    add("--signs", action="append", choices=SIGNS, metavar="AXES", help=text)
+    text = f"what a file's columns yaw, pitch, roll hold, such as pitch,yaw,roll{once} (default: {','.join(AXES)})"
+    add("--order", action="append", choices=ORDERS, metavar="AXES", help=text)
+    add("--unit", action="append", choices=UNITS, help=f"the unit of a file{once} (default: {UNITS[0]})")
     add = sets["bootstrap"].add_argument
     samples = number(int, 1)
     add("--bootstrap-samples", type=samples, default=BOOTSTRAP_SAMPLES, metavar="N", help="for the 95%% intervals")

@@ -75,7 +75,7 @@ def all_options():
     programs = [*SCRIPTS, *(path.name for path in ROOT.glob("tests/measurements/*.py")), "run.py"]
     of_commands = (options_of("evaluate.py", command) for command in scoring_commands())
     found = set().union(*map(options_of, programs), *of_commands)
-    assert {"--margin", "--roll-sign-a", "--out", "--resume", "--fetch-lists"} <= found
+    assert {"--margin", "--signs", "--out", "--resume", "--fetch-lists"} <= found
     return found
 
 

@@ -1,101 +1,68 @@
-"""Two predictions files compared, image by image: what is paired with what, and the text of a comparison."""
+"""Several predictions files on the same images: every file after the first paired with it, image by image."""
 
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rafa.datasets.lists import Listed
-from rafa.score.metrics import METRICS, Clusters, Columns, per_image, summarise
-from rafa.score.predictions import Predictions, aligned
-from rafa.score.protocol import Facts, clusters_of, counted, interval_text, margin_text
-from rafa.score.reports import card_lines, list_text, made_facts, predictions_text
-from rafa.score.tables import table, with_interval
+from rafa.score.metrics import interval_text, per_image, summarise
+from rafa.score.predictions import Predictions, aligned, clusters_of
+from rafa.score.protocol import Facts, margin_text
 from rafa.script import InputError
 
+Scored = tuple[Predictions, Facts]  # at one split and margin: predictions and their result
+COMMON = "--common-only compares the images that all have"
 
-def pairs_by_margin(a: Predictions, b: Predictions, common_only: bool) -> list[tuple[Predictions, Predictions, str]]:
-    """What to compare: A, B and their margin as text, for each common margin, or across margins if each has just one.
+
+def common_images(files: Sequence[Sequence[Predictions]]) -> list[list[Predictions]]:
+    """The parts of several files, each with the images that all have.
 
     Raises:
-        InputError: the margins differ.
+        InputError: they have none in common.
     """
-    in_a, in_b = (_by_margin(part) for part in (a, b))
-    if len(in_a) == len(in_b) == 1:
-        (text,), (other,) = in_a, in_b
-        text = text if text == other else f"{text} in A, {other} in B"
-        unknown = np.array(np.nan)
-        return [(replace(a, margin=unknown), replace(b, margin=unknown), text)]
-    common = [text for text in in_a if text in in_b]
-    if not common or (in_a.keys() != in_b.keys() and not common_only):
-        mend = "--common-only compares the common ones" if common else "expected at least one in common"
-        raise InputError(f"A has the margins {', '.join(in_a)}, B has {', '.join(in_b)}; {mend}")
-    return [(in_a[text], in_b[text], text) for text in common]
+    common = set.intersection(*(set(part.path.tolist()) for parts in files for part in parts))
+    if not common:
+        raise InputError(
+            "the files have no image in common; expected predictions for the same images, by the same paths"
+        )
+    return [[part.select(np.isin(part.path, list(common))) for part in parts] for parts in files]
 
 
-def _by_margin(predictions: Predictions) -> dict[str, Predictions]:
-    """The rows of each margin, by its text, in ascending order; rows without a margin come last."""
-    texts = np.array([margin_text(margin) for margin in predictions.margin.tolist()])
-    names = dict.fromkeys(texts[np.argsort(predictions.margin)].tolist())
-    return {name: predictions.select(texts == name) for name in names}
+def pairs_with_first(files: Sequence[str], scored: Sequence[Sequence[Scored]]) -> Iterator[tuple[str, Scored, Scored]]:
+    """The parts of the first file and of each other at the same split and margin, or across them if each has just one.
+
+    Yields:
+        The names of both files, the part of the first, the part of the other.
+
+    Raises:
+        InputError: splits or margins differ.
+    """
+    by_name = [{(part.split[0], margin_text(part.margin[0])): (part, result) for part, result in f} for f in scored]
+    for file, parts, other in zip(files[1:], scored[1:], by_name[1:], strict=True):
+        names = f"{files[0]} and {file}"
+        if len(scored[0]) == len(parts) == 1:
+            yield names, scored[0][0], parts[0]
+        elif by_name[0].keys() != other.keys():
+            first, second = (", ".join(f"{split} {margin}" for split, margin in each) for each in (by_name[0], other))
+            raise InputError(f"{names} have different splits and margins: {first}; {second}")
+        else:
+            yield from ((names, by_name[0][key], other[key]) for key in other)
 
 
-def comparison_text(a: Predictions, b: Predictions, margin: str, *, common_only: bool, samples: int, seed: int) -> str:
-    """Markdown: every metric of A and of B on the same images, and the paired difference B - A with its interval.
+def difference(a: Predictions, b: Predictions, names: str, samples: int, seed: int) -> Facts:
+    """The paired differences B - A of every metric, with intervals: {intervals, differences: {metric: Estimate}}.
 
     Args:
-        a, b: predictions of two methods, from `pairs_by_margin`.
-        margin: of both, as text.
-        common_only: compare the images that both have, instead of refusing different images.
+        a, b: predictions of two methods for the same images.
+        names: of both, for errors.
         samples, seed: of the bootstrap, over persons or videos where either file names them, else over images.
 
     Raises:
         InputError: the images or their target angles differ.
     """
-    all_a, all_b = len(a), len(b)
-    if common_only:
-        a, b = a.select(np.isin(a.path, b.path)), b.select(np.isin(b.path, a.path))
-    if not len(a):
-        raise InputError("A and B have no image in common; expected predictions for the same images, by the same paths")
-    b = aligned(a, b)
-    clusters_known = [each for each in map(clusters_of, (a, b)) if each[1] is not None]
-    unit, clusters = clusters_known[0] if clusters_known else ("images", None)
+    b = aligned(a, b, names, COMMON)
+    known = [each for each in map(clusters_of, (a, b)) if each[1] is not None]
+    unit, clusters = known[0] if known else ("images", None)
     number = len(a) if clusters is None else len(set(clusters.tolist()))
-    left_out = ""
-    if common_only and (all_a, all_b) != (len(a), len(b)):
-        left_out = f"; LEFT OUT by --common-only: {all_a - len(a):,} images of A, {all_b - len(b):,} of B"
-    return (
-        f"Margin {margin}: {counted(len(a), 'images')}, the same in both{left_out}\n\n"
-        f"{_difference_table(per_image(a), per_image(b), samples, seed, clusters)}\n\n"
-        f"Intervals of the paired difference: {interval_text(unit, number, samples, seed)}."
-    )
-
-
-def _difference_table(a: Columns, b: Columns, samples: int, seed: int, clusters: Clusters) -> str:
-    differences = summarise({key: b[key] - a[key] for key in a}, samples, seed, clusters)
-    rows = []
-    for key, title, unit in METRICS:
-        difference = differences[key]
-        row = [f"{title} ({unit})", *["no images"] * 3, "0", "-"]
-        if difference.n:
-            better = "B" if (difference.value < 0) == (unit == "°") else "A"  # small errors, and large shares, are good
-            decided = difference.low > 0 or difference.high < 0
-            means = (f"{column[np.isfinite(column)].mean():.2f}" for column in (a[key], b[key]))
-            conclusion = f"{better} is better" if decided else "undecided"
-            row[1:] = [*means, with_interval(difference), f"{difference.n:,}", conclusion]
-        rows.append(row)
-    return table(["Metric", "A", "B", "B - A [95% interval]", "Images", "Conclusion"], rows)
-
-
-def comparison_card(a: Facts, b: Facts, listed: Listed | None, made: Facts) -> str:
-    """The card above a comparison: both files, where the targets came from, what was left out, how it was made.
-
-    Args:
-        a, b: the files, from `protocol.read_file`.
-        listed: the lists that gave the target angles, or None where the files did.
-        made: from `files.environment`.
-    """
-    facts = {"A": predictions_text(a), "B": predictions_text(b)}
-    facts["true angles"] = "; ".join(list_text(asdict(file)) for file in listed.files) if listed else "of the files"
-    facts |= made_facts(made)
-    facts["notes"] = "; ".join(f"{name}: {n}" for name, file in (("A", a), ("B", b)) for n in file["notes"]) or "none"
-    return card_lines("Comparison of B with A, paired by image", facts)
+    columns_a, columns_b = per_image(a), per_image(b)
+    differences = summarise({key: columns_b[key] - columns_a[key] for key in columns_a}, samples, seed, clusters)
+    return {"intervals": interval_text(unit, number, samples, seed), "differences": differences}

@@ -32,6 +32,7 @@ METRICS = (
 )
 
 MAE_KEYS = (*(f"mae_{axis}" for axis in AXES), "mae")  # the metrics of the paper's tables
+HEADLINE_KEYS = (*MAE_KEYS, "geodesic")  # MAE misleads near ±90° of yaw, where pitch and roll turn about one axis
 
 Columns = dict[str, np.ndarray]  # (n,) values of n images by metric, NaN where an image does not count
 Clusters = Sequence[str] | np.ndarray | None  # (n,) of what to resample whole: videos or persons; None: images
@@ -141,6 +142,16 @@ def _resampled_means(sums: np.ndarray, sizes: np.ndarray, samples: int, seed: in
         return np.divide(*np.hsplit(np.concatenate(totals), 2))
 
 
+def interval_text(unit: str, number: int, samples: int, seed: int) -> str:
+    """How an interval was made, from `number` images, videos or persons."""
+    return f"95% percentile bootstrap over {counted(number, unit)}, {samples:,} samples, seed {seed}"
+
+
+def counted(number: int, unit: str) -> str:
+    """A number of images, videos or persons."""
+    return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
+
+
 def across_seeds(summaries: Sequence[dict[str, Estimate]]) -> dict[str, Spread]:
     """{key: Spread} over what `summarise` gave for several runs on the same images."""
     spreads = {}
@@ -151,11 +162,13 @@ def across_seeds(summaries: Sequence[dict[str, Estimate]]) -> dict[str, Spread]:
 
 
 def mean_pose_baseline(mean_pose: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """The error of always predicting one pose: {mae_yaw, mae_pitch, mae_roll, mae} in degrees.
+    """The error of always predicting one pose: {mae_yaw, mae_pitch, mae_roll, mae, geodesic} in degrees.
 
     Args:
         mean_pose: (3,) yaw, pitch, roll in degrees: the mean of the training list.
         target: (n, 3) degrees.
     """
     errors = angle_errors(target, mean_pose).mean(axis=0)  # (3,)
-    return {f"mae_{axis}": float(errors[i]) for i, axis in enumerate(AXES)} | {"mae": float(errors.mean())}
+    geodesic, _ = rotation_errors(target, np.broadcast_to(mean_pose, target.shape))
+    means = {f"mae_{axis}": float(errors[i]) for i, axis in enumerate(AXES)} | {"mae": float(errors.mean())}
+    return means | {"geodesic": float(geodesic.mean())}

@@ -13,7 +13,7 @@ from rafa.score.metrics import MAE_KEYS
 from rafa.score.predictions import Predictions
 
 BIN = 10  # degrees
-FEWEST = 10  # errors in a bin that has percentiles; a bin with fewer shows each of them
+FEWEST = 10  # images in a bin that has percentiles
 SHARES = (5, 25, 50, 75, 95)  # per cent: the bands and the median of a bin
 
 
@@ -40,40 +40,29 @@ def shade(colour: Colour) -> np.ndarray:
 def draw_error_by_angle(path: str | Path, predictions: Predictions, title: str) -> None:
     """Plot absolute error against target angle: median, 25-75% and 5-95% in each bin, with the number of images below.
 
-    Errors so large that they would squeeze the plot become triangles at its upper edge.
+    Bins of fewer than FEWEST images have no percentiles.
     """
     errors = angle_errors(predictions.target, predictions.predicted)
-    bins = [_binned(*pair) for pair in zip(predictions.target.T, errors.T, strict=True)]
-    highest = np.concatenate([spread[:, -1] for _, _, spread, _ in bins])
-    limit = 1.15 * max(np.nanmax(highest) if np.isfinite(highest).any() else errors.max(), 0.1)
     figure = new_figure(11, 5)
     plots = figure.subplots(2, 3, sharex="col", sharey="row", height_ratios=(4, 1))
-    for axis, (middles, counts, spread, sparse) in enumerate(bins):
-        (upper, lower), colour = plots[:, axis], shade(AXIS_COLOURS[AXES[axis]])
-        _draw_bands(upper, middles, spread, colour)
-        _draw_singles(upper, predictions.target[sparse, axis], errors[sparse, axis], limit)
-        upper.set(title=AXES[axis], ylim=(0, limit))
+    for axis, name in enumerate(AXES):
+        number = np.floor(predictions.target[:, axis] / BIN).astype(int)
+        bins, counts = np.unique(number, return_counts=True)
+        (upper, lower), colour = plots[:, axis], shade(AXIS_COLOURS[name])
+        full = bins[counts >= FEWEST]
+        spread = np.array([np.percentile(errors[number == k, axis], SHARES) for k in full]).reshape(-1, len(SHARES))
+        _draw_bands(upper, BIN * (full + 0.5), spread, colour)
+        upper.set_title(name)
         upper.grid(axis="y", alpha=0.3)
-        lower.bar(middles, counts, 0.94 * BIN, color=colour)
-        lower.set(xlabel=f"true {AXES[axis]} (degrees)", yscale="log")
-    plots[0, 0].set_ylabel("absolute error (degrees)")
-    plots[1, 0].set(ylabel="images", ylim=(0.7, 2 * max(6, *(counts.max() for _, counts, _, _ in bins))))
+        lower.bar(BIN * (bins + 0.5), counts, 0.94 * BIN, color=colour)
+        lower.set(xlabel=f"true {name} (degrees)", yscale="log")
+    plots[0, 0].set(ylabel="absolute error (degrees)", ylim=(0, None))
+    plots[1, 0].set(ylabel="images", ylim=(0.7, None))
     plots[1, 0].yaxis.set_major_formatter("{x:g}")
     title = f"{title}, {len(predictions):,} images: error against true angle"
     figure.suptitle("\n".join(textwrap.wrap(title, 110)))
-    figure.legend(*plots[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(*plots[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     save(figure, path)
-
-
-def _binned(angle: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Middles and counts of the bins, (bins, 5) percentiles (NaN in sparse bins), and which images lie in those."""
-    number = np.floor(angle / BIN).astype(int)
-    bins = np.arange(number.min(), number.max() + 1)
-    parts = [error[number == k] for k in bins]
-    counts = np.array([len(part) for part in parts])
-    few = np.full(len(SHARES), np.nan)
-    spread = np.stack([np.percentile(part, SHARES) if len(part) >= FEWEST else few for part in parts])
-    return BIN * (bins + 0.5), counts, spread, counts[number - bins[0]] < FEWEST
 
 
 def _draw_bands(plot: Any, middles: np.ndarray, spread: np.ndarray, colour: np.ndarray) -> None:
@@ -81,12 +70,6 @@ def _draw_bands(plot: Any, middles: np.ndarray, spread: np.ndarray, colour: np.n
         tall, label = spread[:, high] - spread[:, low], f"{SHARES[low]}-{SHARES[high]}%"
         plot.bar(middles, tall, 0.94 * BIN, spread[:, low], color=colour, alpha=alpha, label=label)
     plot.plot(middles, spread[:, 2], "o-", color=colour, markersize=4, label="median")
-
-
-def _draw_singles(plot: Any, angle: np.ndarray, error: np.ndarray, limit: float) -> None:
-    low = error <= limit
-    plot.plot(angle[low], error[low], ".", color="0.45", label=f"each error in a bin of fewer than {FEWEST}")
-    plot.plot(angle[~low], np.full((~low).sum(), 0.98 * limit), "^", color="black", label=f"one above {limit:.0f}°")
 
 
 # --- Error by margin --------------------------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ A predictions file is a CSV file in UTF-8 with this header and one row per image
     path,split,video,person,margin,yaw_true,pitch_true,roll_true,yaw_predicted,pitch_predicted,roll_predicted
 
 `path` names the image; `margin` is the margin of its crop, and a path may appear once per margin.  `split`, `video`,
-`person` and `margin` may be absent or empty; further columns are ignored.  Where `read_predictions` is given targets,
-the true angles may be absent, a data folder may come before the names, and the rows may be those of predict.py.
+`person` and `margin` may be absent or empty; further columns are ignored.  The columns may be named as predict.py does:
+`source`, `yaw`, `pitch`, `roll`.  A `Convention` says what else other programs write in them.  Where `read_predictions`
+is given targets, the true angles may be absent, and so may the folders of a path; or a data folder comes before them.
 """
 
 import contextlib
 import csv
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +25,7 @@ from rafa.datasets.lists import Listed
 from rafa.datasets.rows import known_end, listed_path
 from rafa.files import written_whole
 from rafa.pose import AXES, angle_errors
+from rafa.score.conventions import Convention
 from rafa.script import InputError, first_three, progress
 
 ORIGIN = ("split", "video", "person")  # where an image comes from
@@ -30,9 +33,10 @@ TARGET_COLUMNS = tuple(f"{axis}_true" for axis in AXES)
 PREDICTED_COLUMNS = tuple(f"{axis}_predicted" for axis in AXES)
 FIELDS = ("path", "target", "predicted", *ORIGIN, "margin")  # of Predictions
 HEADER = ("path", *ORIGIN, "margin", *TARGET_COLUMNS, *PREDICTED_COLUMNS)
-COLUMNS_OF_PREDICT = dict(zip(("source", *AXES), ("path", *PREDICTED_COLUMNS), strict=True))  # → those of HEADER
+ALIASES = dict(zip(("source", *AXES), ("path", *PREDICTED_COLUMNS), strict=True))  # → columns of HEADER
 BATCH = 16  # images read at a time
 ROLL_SIGNS = ("list", "mat")
+AS_LISTED = Convention()
 TARGET_TOLERANCE = 1e-3  # degrees: more than rounding in a file, far less than the lists' 3.14 for pi (up to 0.05)
 
 Rows = list[dict[str, str]]  # of a file: {column: text}
@@ -78,6 +82,22 @@ def stack(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
 
 
+def parts_of(predictions: Predictions) -> list[Predictions]:
+    """Predictions by split and margin, each of which is scored separately, in the order of the rows."""
+    rows: dict[tuple[str, str], list[int]] = {}
+    for row, (split, margin) in enumerate(zip(predictions.split, predictions.margin, strict=True)):
+        rows.setdefault((str(split), str(margin)), []).append(row)
+    return [predictions.select(np.array(numbers)) for numbers in rows.values()]
+
+
+def clusters_of(predictions: Predictions) -> tuple[str, np.ndarray | None]:
+    """What a bootstrap resamples: ("persons", names) where all are known, else videos, else ("images", None)."""
+    persons_known = (predictions.person != predictions.video).any()  # where they are not, a video's name stands in
+    if persons_known and (predictions.person != "").all():
+        return "persons", predictions.person
+    return ("videos", predictions.video) if (predictions.video != "").all() else ("images", None)
+
+
 def predict_listed(
     predict: Callable[[np.ndarray], np.ndarray], listed: Listed, margin: float, workers: int, views: int = 1
 ) -> Predictions:
@@ -99,38 +119,19 @@ def predict_listed(
 
 
 # --- The same images --------------------------------------------------------------------------------------------------
-def aligned(
-    a: Predictions, b: Predictions, names: str = "A and B", mend: str = "--common-only compares the images in both"
-) -> Predictions:
-    """`b` with its rows in the order of `a`, and with the targets of `a`.
-
-    Rows are matched by path and margin, or by path alone if `a` or `b` has no margins at all.
+def aligned(a: Predictions, b: Predictions, names: str, mend: str) -> Predictions:
+    """`b` with its rows in the order of `a`, matched by path, and with the targets of `a`.
 
     Args:
-        a, b: predictions for the same images.
-        names, mend: what the error says of different images: whose they are, and what to do.
+        a, b: predictions for the same images, each image once.
+        names, mend: what errors say: whose they are, and what to do about different images.
 
     Raises:
-        InputError: different images, a repeated image, or targets that differ by more than TARGET_TOLERANCE.
+        InputError: different images, or targets that differ by more than TARGET_TOLERANCE.
     """
-    by_margin = not (np.isnan(a.margin).all() or np.isnan(b.margin).all())
-    keys_a, keys_b = (_keys(part, by_margin) for part in (a, b))
-    for name, keys in (("A", keys_a), ("B", keys_b)):
-        _refuse_repeated(name, keys)
-    second = b.select(_matching_rows(keys_a, keys_b, names, mend))
-    _refuse_other_targets("B against A", second, a.target)
+    second = b.select(_matching_rows(a.path.tolist(), b.path.tolist(), names, mend))
+    _refuse_other_targets(names, second, a.target)
     return replace(second, target=a.target)
-
-
-def _keys(predictions: Predictions, by_margin: bool = True) -> list[str]:
-    """What names each row: its path, and its margin if it has one."""
-    pairs = zip(predictions.path.tolist(), predictions.margin.tolist(), strict=True)
-    return [path if np.isnan(margin) or not by_margin else f"{path} at margin {margin!r}" for path, margin in pairs]
-
-
-def _refuse_repeated(what: str, keys: Sequence[str]) -> None:
-    if repeated := [key for key, count in Counter(keys).items() if count > 1]:
-        raise InputError(f"{what}: more than one row for {_some(repeated)}; expected one per image and margin")
 
 
 def _matching_rows(keys: Sequence[str], others: Sequence[str], names: str, mend: str) -> np.ndarray:
@@ -169,14 +170,16 @@ def write_predictions(path: str | Path, predictions: Predictions) -> None:
 
 
 def read_predictions(
-    path: str | Path, roll_sign: str = "list", targets: Predictions | None = None, common_only: bool = False
+    path: str | Path,
+    convention: Convention = AS_LISTED,
+    targets: Predictions | None = None,
+    common_only: bool = False,
 ) -> tuple[Predictions, int]:
     """Read a predictions file: `Predictions` in list signs and in the order of the file, and how many rows it left out.
 
     Args:
         path: the CSV file (its columns: top of this module).
-        roll_sign: "list", or "mat" where the file has the roll of the `.mat` files (as Hopenet and FSA-Net do): then
-            both `roll_true` and `roll_predicted` of the file are negated.  `targets` are never negated.
+        convention: how the file writes angles, the true ones too.  `targets` are never changed by it.
         targets: from `targets_of`.  They give the target angles, with which true angles in the file must agree, and
             the split, video and person where the file does not.
         common_only: with `targets`, leave out the images that only one of the two has, and rows of predict.py without
@@ -189,17 +192,20 @@ def read_predictions(
     """
     rows = every = _read_rows(path, targets_needed=targets is None)
     if targets is not None:
-        _strip_data_folder(rows, set(targets.path.tolist()))
+        rows = every = _named_as_listed(path, rows, targets.path.tolist())
         if common_only:
             rows, targets = _common(path, rows, targets)
-    fields = _fields(path, rows, roll_sign)
+    fields = _fields(path, rows, convention)
     if targets is not None:
         names, mend = f"{path} and the lists", "--common-only scores the images in both"
         matched = targets.select(_matching_rows(fields["path"].tolist(), targets.path.tolist(), names, mend))
-        _refuse_other_targets(f"{path} against the lists", replace(matched, **fields), matched.target)
+        _refuse_other_targets(names, replace(matched, **fields), matched.target)
         fields = {name: getattr(matched, name) for name in ORIGIN} | fields | {"target": matched.target}
     predictions = Predictions(**fields)
-    _refuse_repeated(str(path), _keys(predictions))
+    keys = zip(predictions.path.tolist(), map(str, predictions.margin.tolist()), strict=True)
+    counts = Counter(f"{name} at margin {margin}".removesuffix(" at margin nan") for name, margin in keys)
+    if repeated := [key for key, count in counts.items() if count > 1]:
+        raise InputError(f"{path}: more than one row for {_some(repeated)}; expected one per image and margin")
     return predictions, len(every) - len(rows)
 
 
@@ -211,9 +217,8 @@ def _read_rows(path: str | Path, targets_needed: bool) -> Rows:
             lines = [(reader.line_num, cells) for cells in reader if cells]
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from error
-    columns = lines[0][1] if lines else []
-    if "path" not in columns:
-        columns = [COLUMNS_OF_PREDICT.get(name, name) for name in columns]
+    header = lines[0][1] if lines else []
+    columns = [name if ALIASES.get(name, name) in header else ALIASES[name] for name in header]
     targets = TARGET_COLUMNS if targets_needed or {*columns} & {*TARGET_COLUMNS} else ()
     if missing := [name for name in ("path", *targets, *PREDICTED_COLUMNS) if name not in columns]:
         mend = "the true angles may be absent where lists give them (--truth)"
@@ -227,13 +232,21 @@ def _read_rows(path: str | Path, targets_needed: bool) -> Rows:
     return [row | {"path": listed_path(row["path"])} for row in rows]
 
 
-def _strip_data_folder(rows: Rows, names: set[str]) -> None:
-    """Drop the data folder that all paths may have before the names of the lists."""
-    ends = [known_end(row["path"], names) for row in rows]
-    folders = {row["path"].removesuffix(end) for row, end in zip(rows, ends, strict=True) if end}
-    if len(folders) == 1:
-        for row, end in zip(rows, ends, strict=True):
-            row["path"] = end or row["path"]
+def _named_as_listed(path: str | Path, rows: Rows, names: list[str]) -> Rows:
+    """Rows by the names of the lists: without a data folder that all have before these, or with folders they lack."""
+    known, by_base = set(names), dict[str, list[str]]()
+    for name in names:
+        by_base.setdefault(posixpath.basename(name), []).append(name)
+    ends = [known_end(row["path"], known) for row in rows]
+    one_folder = len({row["path"].removesuffix(end) for row, end in zip(rows, ends, strict=True) if end}) == 1
+    listed = []
+    for row, end in zip(rows, ends, strict=True):
+        given = row["path"]
+        longer = [name for name in by_base.get(posixpath.basename(given), ()) if name.endswith(f"/{given}")]
+        if not end and len(longer) > 1:
+            raise InputError(f"{path}: {given} may be {first_three(longer)}; write the paths as the lists do")
+        listed.append(row | {"path": (end if one_folder and end else next(iter(longer), given))})
+    return listed
 
 
 def _common(path: str | Path, rows: Rows, targets: Predictions) -> tuple[Rows, Predictions]:
@@ -246,8 +259,8 @@ def _common(path: str | Path, rows: Rows, targets: Predictions) -> tuple[Rows, P
     return kept, targets.select(np.isin(targets.path, [row["path"] for row in kept]))
 
 
-def _fields(path: str | Path, rows: Rows, roll_sign: str) -> dict[str, np.ndarray]:
-    """The fields of `Predictions` that the rows give, in list signs."""
+def _fields(path: str | Path, rows: Rows, convention: Convention) -> dict[str, np.ndarray]:
+    """The fields of `Predictions` that the rows give, in degrees and list signs."""
 
     def number(row: dict[str, str], name: str) -> float:
         with contextlib.suppress(ValueError):
@@ -256,11 +269,10 @@ def _fields(path: str | Path, rows: Rows, roll_sign: str) -> dict[str, np.ndarra
         status = f" ({row['status']}: --common-only leaves such rows out)" if "status" in row else ""  # of predict.py
         raise InputError(f"{path}: {name} of {row['path']} is {row[name]!r}{status}; expected a finite number")
 
-    sign = np.array([-1.0 if axis == "roll" and roll_sign == "mat" else 1.0 for axis in AXES])
     fields = {"path": np.array([row["path"] for row in rows])}
     for angles, names in (("predicted", PREDICTED_COLUMNS), ("target", TARGET_COLUMNS)):
         if names[0] in rows[0]:
-            fields[angles] = sign * np.array([[number(row, name) for name in names] for row in rows])  # (n, 3)
+            fields[angles] = convention.angles(np.array([[number(row, name) for name in names] for row in rows]))
     if "margin" in rows[0]:
         fields["margin"] = np.array([number(row, "margin") if row["margin"] else np.nan for row in rows])
     origin = {name: np.array([row[name] for row in rows]) for name in ORIGIN if name in rows[0]}

@@ -8,11 +8,12 @@ A result is a dict:
     baseline    {mae_yaw, mae_pitch, mae_roll, mae} of always predicting the mean pose of the training list, or None
     set_sizes   the same predictions on the sets of AFLW2000 images in use
     worst       the images with the largest errors
+    compared    of a comparison, but its first: {with, intervals, differences: {metric: `metrics.Estimate`}}, see
+                `comparison.difference`
 
 A result file holds a list of them as JSON: an estimate is an object, and null stands for NaN.
 """
 
-import contextlib
 import functools
 import json
 import math
@@ -28,41 +29,36 @@ from rafa.datasets.sets import DATASETS, PAPER_DATASETS, SPLIT_FRAMES
 from rafa.files import ROOT, environment, sha256, write_text
 from rafa.pose import AXES, CHANNEL_MEANS, CROP_SIZE, EULER_ORDER
 from rafa.score import metrics
-from rafa.score.metrics import MAE_KEYS
-from rafa.score.predictions import Predictions, read_predictions, targets_of
+from rafa.score.conventions import Convention, doubts
+from rafa.score.metrics import HEADLINE_KEYS
+from rafa.score.predictions import ROLL_SIGNS, Predictions, clusters_of, read_predictions, targets_of
 from rafa.script import InputError
 
 BOOTSTRAP_SAMPLES = 1000
 WORST = 10  # images named in a result
 FEW_CLUSTERS = 20  # below, intervals come with a warning
+RECORD_KEYS = ("method", "published", "source")  # of a record beside a predictions file
 RELEASED_BATCH = 16  # the released code scores in batches of 16 and drops the last partial one
 
 Facts = dict[str, Any]  # of JSON: a card, a result, or a part of one
 
 
 # --- Predictions ------------------------------------------------------------------------------------------------------
-def read_file(path: str, roll_sign: str, listed: Listed | None, common_only: bool) -> tuple[Predictions, Facts]:
-    """A predictions file, and what the card says of it (see `predictions.read_predictions`)."""
-    targets = targets_of(listed) if listed else None
-    predictions, left_out = read_predictions(path, roll_sign, targets, common_only)
+def read_file(path: str, convention: Convention, listed: Listed | None, common_only: bool) -> tuple[Predictions, Facts]:
+    """A predictions file, and what the card says of it (see `predictions.read_predictions`).
+
+    A record beside it, NAME.json beside NAME.csv, may name the "method", what others "published" of it (yaw, pitch,
+    roll and their mean, null where unknown), the "source" of that, and a "note".
+    """
+    predictions, left_out = read_predictions(path, convention, targets_of(listed) if listed else None, common_only)
     notes = [f"LEFT OUT: {left_out:,} rows of the file, not in the lists or without a prediction"] if left_out else []
-    return predictions, {"file": str(path), "sha256": sha256(path), "roll_sign": roll_sign, "notes": notes}
-
-
-def parts_of(predictions: Predictions) -> list[Predictions]:
-    """Predictions by split and margin, each of which is scored separately, in the order of the rows."""
-    rows: dict[tuple[str, str], list[int]] = {}
-    for row, (split, margin) in enumerate(zip(predictions.split, predictions.margin, strict=True)):
-        rows.setdefault((str(split), str(margin)), []).append(row)
-    return [predictions.select(np.array(numbers)) for numbers in rows.values()]
-
-
-def clusters_of(predictions: Predictions) -> tuple[str, np.ndarray | None]:
-    """What a bootstrap resamples: ("persons", names) where all are known, else videos, else ("images", None)."""
-    persons_known = (predictions.person != predictions.video).any()  # where they are not, a video's name stands in
-    if persons_known and (predictions.person != "").all():
-        return "persons", predictions.person
-    return ("videos", predictions.video) if (predictions.video != "").all() else ("images", None)
+    beside = Path(path).with_suffix(".json")
+    content = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    notes += [content["note"]] if "note" in content else []
+    record = {key: content[key] for key in RECORD_KEYS if key in content}
+    facts = {"file": str(path), "sha256": sha256(path), "notes": notes, "record": record}
+    facts |= {"roll_sign": ROLL_SIGNS["roll" in convention.signs], "convention": convention._asdict()}
+    return predictions, facts
 
 
 # --- The paper's tables -----------------------------------------------------------------------------------------------
@@ -113,6 +109,8 @@ def score(
     number = len(predictions) if clusters is None else len(set(clusters.tolist()))
     intervals = {"unit": unit, "number": number, "samples": samples, "seed": seed}
     card = _card(listed, predictions, intervals, weights, file, made)
+    convention = Convention(**file["convention"]) if file else None
+    card["notes"] += doubts(predictions.target, predictions.predicted, convention)
     pose, baseline = weights and weights["trained_by"] and weights["trained_by"]["mean_pose"], None
     if pose:
         baseline = metrics.mean_pose_baseline(np.array([pose[axis] for axis in AXES]), predictions.target)
@@ -128,11 +126,10 @@ def score(
 
 def _worst(predictions: Predictions, mae: np.ndarray, count: int) -> list[Facts]:
     """The images with the largest mean errors (n,) of the three axes."""
-    path, target, predicted = (
-        values.tolist() for values in (predictions.path, predictions.target, predictions.predicted)
-    )
     largest = np.argsort(-mae, kind="stable")[:count]
-    return [{"path": path[i], "mae": float(mae[i]), "true": target[i], "predicted": predicted[i]} for i in largest]
+    part = predictions.select(largest)
+    rows = zip(part.path.tolist(), mae[largest].tolist(), part.target.tolist(), part.predicted.tolist(), strict=True)
+    return [dict(zip(("path", "mae", "true", "predicted"), row, strict=True)) for row in rows]
 
 
 def _set_sizes(
@@ -147,7 +144,7 @@ def _set_sizes(
     for size, name in {every - every % RELEASED_BATCH: dropped, every: "every row with a box"}.items():
         kept = np.isin(predictions.path, listed.usable[:size])
         if kept.any():
-            estimates = metrics.summarise({key: columns[key][kept] for key in MAE_KEYS}, samples, seed)
+            estimates = metrics.summarise({key: columns[key][kept] for key in HEADLINE_KEYS}, samples, seed)
             sizes.append({"name": f"{size:,}: {name}", "size": size, "scored": int(kept.sum()), "estimates": estimates})
     return sizes[::-1]
 
@@ -183,7 +180,7 @@ def _card(
         "roll_sign": "that of the lists, the negative of the .mat files'",
         "euler_order": EULER_ORDER,
         "wrap": "errors wrap at 360° only: 170° off counts as 170°",
-        "intervals": interval_text(**intervals),
+        "intervals": metrics.interval_text(**intervals),
         "resampled": {"unit": intervals["unit"], "number": intervals["number"]},
         "seed": intervals["seed"],
         "weights": weights,
@@ -227,10 +224,11 @@ def _images(listed: Listed | None, scored: int, file: Facts | None) -> Facts:
         unknown = dict.fromkeys(("expected", "listed", "usable", "found"))
         return unknown | {"scored": scored, "rejected": {}, "left_out": 0, "left_out_by": ""}
     usable = len(listed.usable)
-    frames = {f"{split} test": number for split, number in SPLIT_FRAMES.items()}
     left_out = {"--allow-missing": listed.missing, "--limit": usable - listed.missing - len(listed.records)}
     return {
-        "expected": listed.dataset.usable if listed.split == "all" else frames.get(listed.split),
+        "expected": listed.dataset.usable
+        if listed.split == "all"
+        else SPLIT_FRAMES.get(listed.split.removesuffix(" test")),
         "listed": listed.files[0].rows,
         "rejected": {reason: len(paths) for reason, paths in listed.rejected.items()},
         "usable": usable,
@@ -239,11 +237,6 @@ def _images(listed: Listed | None, scored: int, file: Facts | None) -> Facts:
         "left_out": usable - scored,
         "left_out_by": "--common-only" if file else ", ".join(name for name, number in left_out.items() if number),
     }
-
-
-def interval_text(unit: str, number: int, samples: int, seed: int) -> str:
-    """How an interval was made, from `number` images, videos or persons."""
-    return f"95% percentile bootstrap over {counted(number, unit)}, {samples:,} samples, seed {seed}"
 
 
 def _interval_notes(listed: Listed | None, intervals: Facts) -> list[str]:
@@ -259,12 +252,12 @@ def _interval_notes(listed: Listed | None, intervals: Facts) -> list[str]:
         return [f"a single {unit.removesuffix('s')} gives no interval"]
     covered = ", ".join(f"{percent}% with {videos} videos" for videos, percent in metrics.COVERAGE.items())
     simulated = f"of the 95% intervals in simulations, {covered} contained the true value"
-    return [f"with {counted(number, unit)} the intervals are too narrow: {simulated}"]
+    return [f"with {metrics.counted(number, unit)} the intervals are too narrow: {simulated}"]
 
 
-def counted(number: int, unit: str) -> str:
-    """A number of images, videos or persons."""
-    return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
+def count_text(number: int | None) -> str:
+    """A count for people."""
+    return "unknown" if number is None else f"{number:,}"
 
 
 def margin_text(margin: float | None) -> str:
@@ -284,9 +277,8 @@ def weights_facts(path: str | Path, backbone: str, run: Facts | None = None) -> 
     """
     digest, record = sha256(path), Path(path).with_name("run.json")
     if run is None and record.is_file():
-        with contextlib.suppress(ValueError, AttributeError, TypeError):  # another program's run.json
-            beside = json.loads(record.read_text(encoding="utf-8"))
-            run = beside if digest in beside.get("weights", {}).values() else None
+        beside = json.loads(record.read_text(encoding="utf-8"))
+        run = beside if digest in beside.get("weights", {}).values() else None
     file = Path(path).relative_to(ROOT) if Path(path).is_relative_to(ROOT) else path  # the same on every machine
     trained_by = None if run is None else _training_facts(run)
     return {"file": str(file), "sha256": digest, "backbone": backbone, "trained_by": trained_by}
@@ -324,7 +316,9 @@ def read_results(path: str | Path) -> list[Facts]:
         expected = "the result.json of a run, or what evaluate.py --result wrote"
         raise InputError(f"{path} is not a result file: expected {expected}") from error
     for result in results:
-        result["estimates"] = {key: _estimate(fields) for key, fields in result["estimates"].items()}
+        result["estimates"] = _estimates(result["estimates"])
+        if "compared" in result:
+            result["compared"]["differences"] = _estimates(result["compared"]["differences"])
         if "paper_protocol" in (card := result["card"]):  # until 0.2.0, which judged the training too
             training = ("the network ", "the training ")
             card["departures"] = [reason for reason in card["departures"] if not reason.startswith(training)]
@@ -333,9 +327,11 @@ def read_results(path: str | Path) -> list[Facts]:
     return results
 
 
-def _estimate(fields: Facts) -> metrics.Estimate:
-    numbers = {key: math.nan if fields[key] is None else fields[key] for key in ("value", "low", "high")}
-    return metrics.Estimate(**fields | numbers)
+def _estimates(metrics_of: Facts) -> dict[str, metrics.Estimate]:
+    """{metric: Estimate} from JSON, where null stands for NaN."""
+    nan = {"value": math.nan, "low": math.nan, "high": math.nan}
+    known = {key: {name: n for name, n in fields.items() if n is not None} for key, fields in metrics_of.items()}
+    return {key: metrics.Estimate(**{"clusters": None} | nan | fields) for key, fields in known.items()}
 
 
 def plain(value: Any) -> Any:

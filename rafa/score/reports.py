@@ -1,19 +1,20 @@
 """Texts about results: protocol cards, what is printed below a table, and doc/results.md."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rafa.datasets.sets import DATASETS
 from rafa.score import tables
-from rafa.score.metrics import MAE_KEYS
-from rafa.score.protocol import Facts, is_of_paper, paper_tables
-from rafa.score.tables import MAE_HEADER, count_text, heading, mae_table
+from rafa.score.conventions import DOUBT, Convention
+from rafa.score.metrics import HEADLINE_KEYS
+from rafa.score.protocol import Facts, count_text, is_of_paper, paper_tables
+from rafa.score.tables import HEADER, heading, headline_table
 
 
 # --- Below a table ----------------------------------------------------------------------------------------------------
 def details(results: Sequence[Facts]) -> str:
-    """What comes below the mean absolute errors: further metrics, set sizes, worst images, protocol cards."""
-    parts = [tables.metric_table(results)]
+    """What comes below the table of errors: further metrics, set sizes, worst images, protocol cards."""
+    parts = [*doubts(results), tables.metric_table(results)]
     for result in results:
         if result["set_sizes"]:
             title = f"The same predictions on the sets of images in use, {heading(result['card'])}:"
@@ -23,21 +24,31 @@ def details(results: Sequence[Facts]) -> str:
     return "\n\n".join([*parts, card_texts([result["card"] for result in results])])
 
 
+def comparison(results: Sequence[Facts]) -> str:
+    """Methods on the same images: their errors, paired differences to the first, further metrics, protocol cards."""
+    intervals = dict.fromkeys(result["compared"]["intervals"] for result in results if "compared" in result)
+    parts = [tables.comparison_table(list(enumerate(results, start=1))), *doubts(results)]
+    parts += [tables.difference_table(results), f"Intervals of the paired differences: {'; '.join(intervals)}."]
+    return "\n\n".join([*parts, tables.metric_table(results), card_texts([result["card"] for result in results])])
+
+
+def doubts(results: Sequence[Facts]) -> list[str]:
+    """The doubts about signs, order and units: they belong beside the table, not at the end of a card."""
+    notes = ((heading(result["card"]), note) for result in results for note in result["card"]["notes"])
+    return list(dict.fromkeys(f"{title}: {note}" for title, note in notes if note.startswith(DOUBT)))
+
+
 # --- The protocol card as text ----------------------------------------------------------------------------------------
 def card_texts(cards: Sequence[Facts]) -> str:
     """Protocol cards, a line for each fact; those after the first without what they share with it."""
-    first = _card_facts(cards[0])
-    texts = [card_lines(f"Protocol card: {heading(cards[0])}", first)]
-    for card in cards[1:]:
-        differing = {name: text for name, text in _card_facts(card).items() if first.get(name) != text}
-        title = f"Protocol card: {heading(card)}: as the first{', but' if differing else ''}"
-        texts.append(card_lines(title, differing))
+    texts, first = [], _card_facts(cards[0])
+    for number, card in enumerate(cards):
+        facts, title = _card_facts(card), f"Protocol card: {heading(card)}"
+        if number:
+            facts = {name: text for name, text in facts.items() if first.get(name) != text}
+            title += f": as the first{', but' if facts else ''}"
+        texts.append("\n".join([title, *(f"  {name:15} {text}" for name, text in facts.items())]))
     return "\n\n".join(texts)
-
-
-def card_lines(title: str, facts: Mapping[str, str]) -> str:
-    """A title and a line for each fact."""
-    return "\n".join([title, *(f"  {name:15} {text}" for name, text in facts.items())])
 
 
 def _card_facts(card: Facts) -> dict[str, str]:
@@ -59,14 +70,16 @@ def _card_facts(card: Facts) -> dict[str, str]:
             facts["trained on"] = _trained_on_text(weights["trained_by"])
     if file:
         facts["predictions"] = predictions_text(file)
-    return facts | made_facts(card["made"]) | {"notes": "; ".join(card["notes"]) or "none"}
+    facts["made"] = "{date}, commit {commit}, {hardware}".format(**card["made"])
+    facts["versions"] = ", ".join(f"{name} {version}" for name, version in card["made"]["versions"].items())
+    return facts | {"command": card["made"]["command"], "notes": "; ".join(card["notes"]) or "none"}
 
 
 def _evaluation_text(card: Facts) -> str:
     """Whether the evaluation, not the network, is the paper's."""
     if card["evaluation_protocol"]:
-        return "by the paper's protocol; the training is no part of this"
-    return f"not by the paper's protocol: {'; '.join(card['departures'])}"
+        return "lists, images, margin and crop are those of the paper; the network and its training are no part of this"
+    return f"not that of the paper: {'; '.join(card['departures'])}"
 
 
 def _counts_text(images: Facts) -> str:
@@ -83,18 +96,10 @@ def list_text(file: Facts) -> str:
 
 
 def predictions_text(file: Facts) -> str:
-    """A predictions file: name, hash, roll sign."""
-    return "{file}, SHA-256 {sha256}, roll sign of the file: {roll_sign}".format(**file)
-
-
-def made_facts(made: Facts) -> dict[str, str]:
-    """When, on what and by which command a result was made."""
-    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    return {
-        "made": "{date}, commit {commit}, {hardware}".format(**made),
-        "versions": versions,
-        "command": made["command"],
-    }
+    """A predictions file: name, hash, and how it writes angles."""
+    text = "{file}, SHA-256 {sha256}, roll sign of the file: {roll_sign}".format(**file)
+    options = Convention(**file.get("convention", {})).options()
+    return text + (f", read with {options}" if options not in ("", "--signs roll") else "")
 
 
 def _trained_by_text(run: Facts | None) -> str:
@@ -116,6 +121,11 @@ _ABOUT = """# Results
 Written by `python evaluate.py results RESULT.json... --out doc/results.md` from the result files of runs; do not edit.
 The number of a row leads to its command, commit, hardware, date and seeds below.
 """
+_OTHERS = """## Networks of any program, by their predictions
+
+Each by its own margin. What others published of a method stands under it. A predictions file does not say how its crops
+were made, nor on what its network was trained: **not the paper's evaluation protocol**.
+"""
 _FREE = """## Your own lists, and synthetic heads
 
 **These are not the paper's images, or not all of them: do not compare them with its tables.**
@@ -127,8 +137,8 @@ same margin, one crop. The network and its training may be others: see how each 
 """
 _PART = """## Other runs
 
-Part of the paper's images, other lists, splits, margins or crops, or predictions without their lists: **not the paper's
-evaluation protocol**, for the reasons given below.
+Part of the paper's images, other lists, splits, margins or crops: **not the paper's evaluation protocol**, for the
+reasons given below.
 """
 
 
@@ -136,54 +146,54 @@ def results_document(results: Sequence[Facts]) -> str:
     """The text of doc/results.md: rows grouped by what they may be compared with, and how each was made."""
     numbered = list(enumerate(results, start=1))
     paper = [(n, r) for n, r in numbered if r["card"]["evaluation_protocol"]]
-    free = [(n, r) for n, r in numbered if r["card"]["lists"] and not is_of_paper(r["card"]["data_set"])]
-    other = [pair for pair in numbered if pair not in paper and pair not in free]
-    parts = [_ABOUT, _PAPER, _paper_table(paper), _numbered_table(paper), _PART, _numbered_table(other)]
-    parts += [_FREE, _numbered_table(free)]
-    parts += ["## How each row was made", "\n".join(_provenance(n, result["card"]) for n, result in numbered)]
+    files = [(n, r) for n, r in numbered if r["card"]["predictions"]]
+    free = [(n, r) for n, r in numbered if not r["card"]["predictions"] and not is_of_paper(r["card"]["data_set"])]
+    made = {(result["card"]["made"]["command"], result["card"]["made"]["date"]): n for n, result in reversed(numbered)}
+    grouped = {number for number, _ in (*paper, *files, *free)}
+    other = [pair for pair in numbered if pair[0] not in grouped]
+    parts = [_ABOUT, _PAPER, _paper_table(paper), _numbered_table(paper), _OTHERS]
+    parts += [tables.comparison_table(files, ["Row"]) if files else "Not measured here."]
+    parts += [_PART, _numbered_table(other), _FREE, _numbered_table(free)]
+    parts += ["## How each row was made", "\n".join(_provenance(n, result["card"], made) for n, result in numbered)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _numbered_table(numbered: Sequence[tuple[int, Facts]]) -> str:
     if not numbered:
         return "Not measured here."
-    return mae_table(["Row", *MAE_HEADER], [[number, *row] for number, row in tables.result_rows(numbered)])
+    return headline_table(["Row", *HEADER], [[number, *row] for number, row in tables.result_rows(numbered)])
 
 
 def _paper_table(measured: Sequence[tuple[int, Facts]]) -> str:
     """RAFA-Net's rows in the paper, and beside each what was measured on the same images at the same margin."""
     rows = []
-    for name, row, dataset in _paper_results():
-        title, margin = DATASETS[dataset].title, row["margin"]
-        here = [
-            f"row {number}: {_axes_text([result['estimates'][key].value for key in MAE_KEYS])}"
-            for number, result in measured
-            if name == "table1" and (result["card"]["data_set"], result["card"]["margin"]) == (title, margin)
-        ]
-        paper = _axes_text(row[dataset])
-        rows.append([tables.PAPER_NAMES[name], title, f"{margin:g}", paper, "; ".join(here) or "not measured here"])
-    header = ["Paper", "Images", "Margin", "Paper: yaw / pitch / roll, MAE", "Here: yaw / pitch / roll, MAE"]
+    for name, datasets in tables.TABLE_DATASETS.items():
+        for row, dataset in ((row, each) for row in paper_tables()[name] if "margin" in row for each in datasets):
+            title, margin = DATASETS[dataset].title, row["margin"]
+            here = [
+                f"row {number}: {_errors_text([result['estimates'][key].value for key in HEADLINE_KEYS])}"
+                for number, result in measured
+                if name == "table1" and (result["card"]["data_set"], result["card"]["margin"]) == (title, margin)
+            ]
+            start = [tables.PAPER_NAMES[name], title, f"{margin:g}", _errors_text(row[dataset])]
+            rows.append([*start, "; ".join(here) or "not measured here"])
+    header = ["Paper", "Images", "Margin", "Paper: yaw / pitch / roll, MAE", "Here: yaw / pitch / roll, MAE, geodesic"]
     return tables.table(header, rows)
 
 
-def _axes_text(errors: Sequence[float]) -> str:
-    *axes, mae = errors
-    return f"{' / '.join(f'{error:.2f}' for error in axes)}, {mae:.2f}"
+def _errors_text(errors: Sequence[float]) -> str:
+    texts = [f"{error:.2f}" for error in errors]
+    return ", ".join([" / ".join(texts[:3]), *texts[3:]])
 
 
-def _paper_results() -> Iterator[tuple[str, Facts, str]]:
-    """RAFA-Net's results in the paper: table, row, dataset."""
-    for name, datasets in tables.TABLE_DATASETS.items():
-        for row in paper_tables()[name]:
-            if "margin" in row:
-                yield from ((name, row, dataset) for dataset in datasets)
-
-
-def _provenance(number: int, card: Facts) -> str:
-    """How a row was made: a numbered item with a line for each fact."""
+def _provenance(number: int, card: Facts, first_row: Mapping[tuple[str, str], int]) -> str:
+    """How a row was made: a numbered item with a line for each fact; `first_row` made by each command and date."""
     made, weights = card["made"], card["weights"]
-    lines = [f"{number}. {heading(card)}: `{made['command']}`"]
-    lines.append(f"commit {made['commit']}; {made['hardware']}; {made['date']}")
+    if (first := first_row[made["command"], made["date"]]) == number:
+        lines = [f"{number}. {heading(card)}: `{made['command']}`"]
+        lines.append(f"commit {made['commit']}; {made['hardware']}; {made['date']}")
+    else:
+        lines = [f"{number}. {heading(card)}: by the command of row {first}"]
     if weights:
         run = weights["trained_by"]
         seed = f"; seed {run['seed']}; {run['hardware']}" if run else ""
@@ -194,4 +204,5 @@ def _provenance(number: int, card: Facts) -> str:
         lines.append(f"predictions: {predictions_text(card['predictions'])}")
     lines.append(card["intervals"])
     lines += [f"not the paper's evaluation protocol: {reason}" for reason in card["departures"]]
+    lines += [f"note: {note}" for note in card["notes"]]
     return "\n   - ".join(lines)

@@ -1,28 +1,26 @@
 """Markdown tables of results.  What a result is: see `rafa/score/protocol.py`."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rafa.datasets.sets import DATASETS
 from rafa.pose import AXES
 from rafa.score import metrics
-from rafa.score.metrics import MAE_KEYS
-from rafa.score.protocol import Facts, counted, is_of_paper, margin_text, paper_tables
+from rafa.score.metrics import HEADLINE_KEYS, MAE_KEYS, counted
+from rafa.score.protocol import Facts, count_text, is_of_paper, margin_text, paper_tables
 
 TABLE_DATASETS = {"table1": ("aflw2000", "biwi"), "table2": ("biwi",)}  # of the columns of the paper's tables
-PAPER_NAMES = {"table1": "Table 1", "table2": "Table 2 (its split is unknown)"}
-MAE_HEADER = ("Result", "Margin", "Images expected / found / scored", "Yaw", "Pitch", "Roll", "MAE")
-MAE_LEGEND = "Mean absolute error in degrees [95% interval]; MAE is the mean of the three axes."
+PAPER_NAMES = {"table1": "Table 1", "table2": "Table 2 (split unknown)"}
+HEADER = ("Result", "Margin", "Images expected / found / scored", "Yaw", "Pitch", "Roll", "MAE", "Geodesic")
+LEGEND = "Mean errors in degrees [95% interval]; MAE: mean of the axes; geodesic: angle between the poses."
 BASELINE = "mean pose of the training list"
 
 
 # --- Cells ------------------------------------------------------------------------------------------------------------
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; every cell must have a text."""
+    """A Markdown table."""
     texts = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
-    if not all(len(row) == len(header) and all(row) for row in texts):
-        raise ValueError(f"a table of {len(header)} columns has a row with an empty or missing cell")
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *texts))
 
 
@@ -34,14 +32,9 @@ def with_interval(estimate: metrics.Estimate) -> str:
     return f"{value:.2f} (no interval)" if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def mae_cells(estimates: Mapping[str, metrics.Estimate]) -> list[str]:
-    """The cells of MAE_KEYS with their intervals."""
-    return [with_interval(estimates[key]) for key in MAE_KEYS]
-
-
-def count_text(number: int | None) -> str:
-    """A count for people."""
-    return "unknown" if number is None else f"{number:,}"
+def headline_cells(estimates: Mapping[str, metrics.Estimate]) -> list[str]:
+    """The cells of HEADLINE_KEYS with their intervals; results of older versions may lack some."""
+    return [with_interval(estimates[key]) if key in estimates else "-" for key in HEADLINE_KEYS]
 
 
 def heading(card: Facts, with_file: bool = True) -> str:
@@ -50,12 +43,18 @@ def heading(card: Facts, with_file: bool = True) -> str:
 
 
 def title_of(card: Facts, with_file: bool = True) -> str:
-    """Dataset, split, predictions file and views of a result."""
+    """Dataset, split, method or predictions file, and views of a result."""
     doubt = " (NOT the published lists)" if is_of_paper(card["data_set"]) and not is_published(card) else ""
-    file = f", {Path(card['predictions']['file']).name}" if card["predictions"] and with_file else ""
+    file = f", {method_of(card)}" if card["predictions"] and with_file else ""
     split = "" if card["split"] == "all" else f", {card['split']}"
     views = (card["weights"] or {}).get("views", 1)
     return card["data_set"] + doubt + split + file + (f", mean of {views} views" if views > 1 else "")
+
+
+def method_of(card: Facts) -> str:
+    """The method that a predictions file's record names, else the name of the file."""
+    file = card["predictions"]
+    return file.get("record", {}).get("method") or Path(file["file"]).name
 
 
 def is_published(card: Facts) -> bool:
@@ -74,65 +73,92 @@ def _images_text(card: Facts) -> str:
 
 # --- Tables of results ------------------------------------------------------------------------------------------------
 def result_table(results: Sequence[Facts]) -> str:
-    """Mean absolute errors with intervals, each result followed by the paper's row and the baseline, where known."""
-    return mae_table(MAE_HEADER, [row for _, row in result_rows(list(enumerate(results, start=1)))])
+    """Errors with intervals, each result followed by what is published of its method, and by the mean pose."""
+    return headline_table(HEADER, [row for _, row in result_rows(list(enumerate(results, start=1)))])
 
 
-def mae_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table of mean absolute errors with its legend."""
+def headline_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table of errors with its legend."""
     shown = any(BASELINE in row for row in rows)
-    baseline = f" {BASELINE[0].upper()}{BASELINE[1:]}: the error of always predicting that pose." if shown else ""
-    return f"{table(header, rows)}\n\n{MAE_LEGEND}{baseline}"
+    baseline = " Mean pose: the error of always predicting it." if shown else ""
+    return f"{table(header, rows)}\n\n{LEGEND}{baseline}"
 
 
 def result_rows(numbered: Sequence[tuple[int, Facts]]) -> Iterator[tuple[object, list[str]]]:
-    """(number or "-", row) of every result, of the paper's row under it, and of the baseline, once if it repeats."""
+    """(number or "-", row) of every result, and under it what is published of its method, and the baseline once.
+
+    RAFA-Net's rows in the paper stand under this suite's networks alone, and not under predictions of others.
+    """
     following = [result["baseline"] for _, result in numbered[1:]] + [None]
     for (number, result), next_baseline in zip(numbered, following, strict=True):
-        yield number, mae_row(result)
-        for row in result["paper"]:
-            yield "-", plain_row(f"paper, {PAPER_NAMES[row['table']]}, RAFA-Net", row["margin"], row["mae"])
-        if result["baseline"] != next_baseline:
-            yield from (("-", row) for row in baseline_rows(result))
+        card, baseline = result["card"], result["baseline"]
+        cells = headline_cells(result["estimates"])
+        yield number, [title_of(card), margin_text(card["margin"]), _images_text(card), *cells]
+        for row in () if card["predictions"] else result["paper"]:
+            yield "-", plain_row(f"paper, {PAPER_NAMES[row['table']]}, RAFA-Net", f"{row['margin']:g}", row["mae"])
+        record = (card["predictions"] or {}).get("record", {})
+        if "published" in record:
+            yield "-", plain_row(f"published: {record.get('source', method_of(card))}", "-", record["published"])
+        if baseline and baseline != next_baseline:
+            yield "-", plain_row(BASELINE, "-", [baseline.get(key) for key in HEADLINE_KEYS], "the same")
 
 
-def mae_row(result: Facts) -> list[str]:
-    """The mean absolute errors of a result with their intervals."""
-    card = result["card"]
-    return [title_of(card), margin_text(card["margin"]), _images_text(card), *mae_cells(result["estimates"])]
+def plain_row(name: str, margin: str, numbers: Sequence[float | None], images: str = "unknown") -> list[str]:
+    """A row of numbers without intervals, "-" where there is none."""
+    cells = ["-" if number is None else f"{number:.2f}" for number in numbers]
+    return [name, margin, images, *cells, *["-"] * (len(HEADLINE_KEYS) - len(cells))]
 
 
-def baseline_rows(result: Facts) -> list[list[str]]:
-    """The row of the mean pose, where the training run recorded it."""
-    baseline = result["baseline"]
-    return [plain_row(BASELINE, None, [baseline[key] for key in MAE_KEYS])] if baseline else []
+def comparison_table(numbered: Sequence[tuple[int, Facts]], first_column: Sequence[str] = ()) -> str:
+    """Errors of several methods on the same images, with MAEV and the paired difference of MAE to the first."""
+    rows, results = [], {str(number): result for number, result in numbered}
+    for number, row in result_rows(numbered):
+        more = ["-", "-"]
+        if result := results.get(str(number)):
+            compared = result.get("compared")
+            difference = with_interval(compared["differences"]["mae"]) if compared else "first"
+            more = [with_interval(result["estimates"]["maev"]), difference]
+        rows.append([*([number] if first_column else []), *row, *more])
+    legend = "MAEV: mean angle between true and predicted head vectors. MAE - first: paired with the row so marked."
+    return f"{headline_table([*first_column, *HEADER, 'MAEV', 'MAE - first'], rows)} {legend}"
 
 
-def plain_row(name: str, margin: float | None, numbers: Sequence[float]) -> list[str]:
-    """A row of numbers without intervals; the paper's rows have a margin, the baseline has none."""
-    where = ["-", "the same"] if margin is None else [f"{margin:g}", "unknown"]
-    return [name, *where, *(f"{number:.2f}" for number in numbers)]
+def difference_table(results: Sequence[Facts]) -> str:
+    """The paired difference of every metric to the first file, and whether it is decided, a column for each other."""
+    others = [result for result in results if "compared" in result]
+
+    def cell(result: Facts, key: str, unit: str) -> str:
+        value, low, high, n, _ = estimate = result["compared"]["differences"][key]
+        better = (value < 0) == (unit == "°")  # small errors, and large shares, are good
+        verdict = "undecided" if not (low > 0 or high < 0) else "better" if better else "worse"
+        return f"{verdict}: {_of_some(estimate, result)}" if n else "no images"
+
+    return _metrics_table("Difference to the first [95% interval]", others, cell)
 
 
 def metric_table(results: Sequence[Facts]) -> str:
-    """Every metric that `result_table` does not show, a column for each result."""
-    rows = []
-    for key, title, unit in metrics.METRICS:
-        if key not in MAE_KEYS:
-            cells = []
-            for result in results:
-                estimate = result["estimates"][key]
-                part = 0 < estimate.n < result["card"]["images"]["scored"]
-                cells.append(with_interval(estimate) + (f", {counted(estimate.n, 'images')}" if part else ""))
-            rows.append([f"{title} ({unit})", *cells])
-    return table(["Metric [95% interval]", *(heading(result["card"]) for result in results)], rows)
+    """Every metric, a column for each result."""
+    return _metrics_table(
+        "Metric [95% interval]", results, lambda result, key, _: _of_some(result["estimates"][key], result)
+    )
+
+
+def _metrics_table(corner: str, results: Sequence[Facts], cell: Callable[[Facts, str, str], str]) -> str:
+    rows = [[f"{title} ({unit})", *(cell(each, key, unit) for each in results)] for key, title, unit in metrics.METRICS]
+    return table([corner, *(heading(result["card"]) for result in results)], rows)
+
+
+def _of_some(estimate: metrics.Estimate, result: Facts) -> str:
+    """A value with its interval, and its number of images where not all count."""
+    part = 0 < estimate.n < result["card"]["images"]["scored"]
+    return with_interval(estimate) + (f", {counted(estimate.n, 'images')}" if part else "")
 
 
 def set_size_table(result: Facts) -> str:
     """The same predictions on the sets of images in use."""
     sizes = result["set_sizes"]
-    rows = [[s["name"], f"{s['scored']:,} of {s['size']:,}", *mae_cells(s["estimates"])] for s in sizes]
-    return table(["Set of images", "Scored", *MAE_HEADER[3:]], rows)
+    rows = [[s["name"], f"{s['scored']:,} of {s['size']:,}", *headline_cells(s["estimates"])] for s in sizes]
+    return table(["Set of images", "Scored", *HEADER[3:]], rows)
 
 
 def worst_table(result: Facts) -> str:
@@ -148,11 +174,13 @@ def worst_table(result: Facts) -> str:
 
 def spread_table(spreads: Mapping[str, Mapping[str, metrics.Spread]]) -> str:
     """Mean ± standard deviation over runs, a column for each title."""
-    rows = []
-    for key, title, unit in metrics.METRICS:
-        columns = [spread[key] for spread in spreads.values()]
-        cells = ["no images" if math.isnan(s.mean) else f"{s.mean:.2f} ± {s.sd:.2f} (n = {s.n})" for s in columns]
-        rows.append([f"{title} ({unit})", *cells])
+
+    def cell(mean: float, sd: float, n: int) -> str:
+        deviation = f" ± {sd:.2f}" if n > 1 else ""
+        return "no images" if math.isnan(mean) else f"{mean:.2f}{deviation} (n = {n})"
+
+    columns = spreads.values()
+    rows = [[f"{title} ({unit})", *(cell(*each[key]) for each in columns)] for key, title, unit in metrics.METRICS]
     return table(["Mean ± standard deviation", *spreads], rows)
 
 
@@ -166,7 +194,11 @@ def paper_table(name: str, results: Mapping[tuple[str, float], Facts], absent: M
         absent: by dataset, why it was not scored.
     """
     datasets = TABLE_DATASETS[name]
-    columns = [f"{DATASETS[each].title} {column}" for each in datasets for column in ("yaw", "pitch", "roll", "MAE")]
+    columns = [
+        f"{DATASETS[each].title} {column}"
+        for each in datasets
+        for column in ("yaw", "pitch", "roll", "MAE", "geodesic")
+    ]
     split = ", our split 16-8 (the paper's is unknown)" if name == "table2" else ""
     rows, notes = [], []
     for row in paper_tables()[name]:
@@ -182,7 +214,7 @@ def paper_table(name: str, results: Mapping[tuple[str, float], Facts], absent: M
                 cells += own
             rows.append([*start, f"**this network, margin {row['margin']:g}{split}** ({'; '.join(remarks)})", *cells])
     first = ["Method"] if name == "table1" else ["Input", "Method"]
-    legend = f"{MAE_LEGEND} After an interval: the difference to the paper's row above. -: the paper has no number."
+    legend = f"{LEGEND} After an interval: the difference to the paper's row above. -: the paper has no number."
     footnote = f"\n\n† As the paper prints it; the mean of the three axes is {', '.join(notes)}." if notes else ""
     return f"{table([*first, *columns], rows)}\n\n{legend}{footnote}"
 
@@ -191,14 +223,15 @@ def _paper_cells(row: Facts, dataset: str) -> list[str]:
     """Yaw, pitch, roll and MAE as the paper prints them; a dagger where the MAE is not the mean of the three."""
     cells = ["-" if number is None else f"{number:.2f}" for number in row[dataset]]
     cells[-1] += "†" if dataset in row.get("mean_of_three", {}) else ""
-    return cells
+    return [*cells, "-"]
 
 
 def _our_cells(result: Facts | None, paper: Sequence[float], reason: str | None) -> tuple[str, list[str]]:
     """A remark on this network's result, and its cells: each value and its difference to the paper's."""
     if result is None:
-        return f"not available here: {reason}", ["not available here"] * 4
+        return f"not available here: {reason}", ["not available here"] * len(HEADLINE_KEYS)
     doubt = "" if is_published(result["card"]) else "NOT the published lists; "
     pairs = zip((result["estimates"][key] for key in MAE_KEYS), paper, strict=True)
     cells = [f"{with_interval(estimate)}, {estimate.value - number:+.2f}" for estimate, number in pairs]
-    return f"{doubt}images expected / found / scored {_images_text(result['card'])}", cells
+    geodesic = with_interval(result["estimates"]["geodesic"])
+    return f"{doubt}images expected / found / scored {_images_text(result['card'])}", [*cells, geodesic]

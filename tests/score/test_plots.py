@@ -24,22 +24,9 @@ def is_colour(artist_colour, axis):
 
 
 # --- Error by angle ---------------------------------------------------------------------------------------------------
-def test_bins_of_ten_degrees_show_percentiles_from_ten_images_on_and_each_error_below(drawn):
-    target, error = np.array([-12.0, *np.full(11, 3.0), *np.full(9, 10.0), 25]), np.array([9.0, *range(11), *range(10)])
-    plots.draw_error_by_angle("x.png", predictions_of(target[:, None] * (1, 1, 1), error[:, None] * (1, 1, 1)), "title")
-    upper, lower = drawn[0].axes[0], drawn[0].axes[3]
-    median, dots = upper.lines[:2]
-    assert median.get_xdata().tolist() == [-15, -5, 5, 15, 25]
-    np.testing.assert_array_equal(median.get_ydata(), [np.nan, np.nan, 5, np.nan, np.nan])
-    assert sorted(dots.get_xdata().tolist()) == [-12, *[10] * 9, 25]
-    assert [bar.get_height() for bar in lower.patches] == [1, 0, 11, 9, 1]
-    plots.draw_error_by_angle("x.png", predictions_of(np.full((10, 3), 3.0), np.ones((10, 3))), "title")
-    assert np.isfinite(drawn[1].axes[0].lines[0].get_ydata()).all() and len(drawn[1].axes[0].lines[1].get_xdata()) == 0
-
-
 def test_each_axis_shows_its_own_errors_against_its_own_true_angle(drawn):
-    target = np.concatenate([np.tile((5.0, 15.0, 25.0), (20, 1)), [(-35.0, 15, 25), (-34.0, 15, 25)]])
-    error = np.concatenate([np.tile((1.0, -2.0, 4.0), (20, 1)), [(3.0, 2, 4), (-90.0, 2, 4)]])
+    target = np.concatenate([np.tile((5.0, 15.0, 25.0), (10, 1)), [(-35.0, 15, 25)]])
+    error = np.concatenate([np.tile((1.0, -2.0, 4.0), (10, 1)), [(-90.0, 2, 4)]])
     plots.draw_error_by_angle("x.png", predictions_of(target, error), "AFLW2000, margin 0.2")
     [figure] = drawn
     panels = np.reshape(figure.axes, (2, 3))
@@ -49,14 +36,11 @@ def test_each_axis_shows_its_own_errors_against_its_own_true_angle(drawn):
         at = np.flatnonzero(line.get_xdata() == middle)
         assert line.get_ydata()[at].tolist() == [median] and is_colour(line.get_color(), AXES[column])
         assert upper.get_title() == AXES[column] and lower.get_xlabel() == f"true {AXES[column]} (degrees)"
-        assert upper.get_ylim() == pytest.approx((0, 1.15 * 4))
         bars = {bar.get_x() + bar.get_width() / 2: bar.get_height() for bar in lower.patches}
-        assert bars[middle] == (20 if column == 0 else 22)
-    dots, above = panels[0, 0].lines[1:]
-    assert (dots.get_xdata().tolist(), dots.get_ydata().tolist()) == ([-35], [3])
-    assert (above.get_xdata().tolist(), above.get_ydata().tolist()) == ([-34], [pytest.approx(0.98 * 4.6)])
-    assert all(len(line.get_xdata()) == 0 for panel in panels[0, 1:] for line in panel.lines[1:])
-    assert figure.get_suptitle() == "AFLW2000, margin 0.2, 22 images: error against true angle"
+        assert bars[middle] == (10 if column == 0 else 11)
+    assert panels[0, 0].lines[0].get_xdata().tolist() == [5]  # a bin of one image is only counted
+    assert [bar.get_height() for bar in panels[1, 0].patches] == [1, 10]
+    assert figure.get_suptitle() == "AFLW2000, margin 0.2, 11 images: error against true angle"
     assert panels[0, 0].get_ylabel() == "absolute error (degrees)"
 
 
@@ -68,20 +52,14 @@ def test_bands_reach_from_percentile_to_percentile(drawn):
     assert (wide.get_y(), wide.get_y() + wide.get_height()) == pytest.approx((1, 19))
     assert (narrow.get_y(), narrow.get_y() + narrow.get_height()) == pytest.approx((5, 15))
     labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
-    assert {"5-95%", "25-75%", "median"} < set(labels)
-
-
-def test_single_errors_stand_at_the_true_angle_of_their_own_axis(drawn):
-    plots.draw_error_by_angle("x.png", predictions_of([(-31.0, 12, 53)], [(1.0, 2, 3)]), "title")
-    dots = [panel.lines[1] for panel in drawn[0].axes[:3]]
-    assert [(*dot.get_xdata(), *dot.get_ydata()) for dot in dots] == [(-31, 1), (12, 2), (53, 3)]
+    assert set(labels) == {"5-95%", "25-75%", "median"}
 
 
 @pytest.mark.parametrize("count", [1, 5, 400])
 def test_any_number_of_images_is_plotted_and_written(tmp_path, count):
     rng = np.random.default_rng(3)
-    found = predictions_of(rng.normal(0, 30, (count, 3)), rng.normal(0, 4, (count, 3)))
-    plots.draw_error_by_angle(tmp_path / "a.png", found, "title")
+    answers = predictions_of(rng.normal(0, 30, (count, 3)), rng.normal(0, 4, (count, 3)))
+    plots.draw_error_by_angle(tmp_path / "a.png", answers, "title")
     image = cv2.imread(str(tmp_path / "a.png"))[..., ::-1]
     assert all((image == colour).all(axis=-1).sum() > 50 for colour in AXIS_COLOURS.values())
 

@@ -32,7 +32,7 @@ def test_the_details_hold_metrics_set_sizes_worst_images_and_the_card(result):
         ["1,947: every row with a box", "1,947 of 1,947"],
         ["1,936: without the last partial batch of 16, which the released code drops", "1,936 of 1,936"],
     ]
-    assert sizes[0][2:] == ["1.00 [1.00, 1.00]", "2.00 [2.00, 2.00]", "6.00 [6.00, 6.00]", "3.00 [3.00, 3.00]"]
+    assert sizes[0][2:6] == ["1.00 [1.00, 1.00]", "2.00 [2.00, 2.00]", "6.00 [6.00, 6.00]", "3.00 [3.00, 3.00]"]
     worst = result["worst"][0]
     row = next(row for row in cells_of(text) if row[0] == worst["path"])
     yaw, pitch, roll = worst["true"]
@@ -61,7 +61,7 @@ def test_cards_after_the_first_show_only_what_differs(result):
         == "R = Rx(pitch) Ry(-yaw) Rz(-roll), list signs; x right, y down, z towards the viewer"
     )
     assert facts["versions       "] == "numpy 1"
-    assert facts["evaluation     "].startswith("by the paper's protocol; the training is no part")
+    assert facts["evaluation     "].endswith("the network and its training are no part of this")
     assert (
         facts["trained on     "].startswith("train.txt (3 rows, not a published list")
         and "LEFT OUT" in facts["trained on     "]
@@ -77,7 +77,7 @@ def test_a_card_says_what_departs_from_the_papers_evaluation_and_when_the_traini
     weights = result["card"]["weights"] | {"trained_by": None}
     other = changed(result, weights=weights, evaluation_protocol=False, departures=["one thing", "another"])
     facts = dict(re.findall(r"^  (\S.{14}) (.*)$", reports.card_texts([other["card"]]), re.MULTILINE))
-    assert facts["evaluation     "] == "not by the paper's protocol: one thing; another"
+    assert facts["evaluation     "] == "not that of the paper: one thing; another"
     assert facts["trained by     "].startswith("unknown") and "trained on     " not in facts
 
 
@@ -86,33 +86,38 @@ def test_the_document_of_results_says_how_each_row_was_made_and_what_was_not_mea
     heads = changed(result, data_set="synthetic heads, test part", departures=["not a dataset of the paper"])
     heads["card"]["evaluation_protocol"], heads["baseline"] = False, None
     biwi = changed(result, data_set="BIWI")
-    unknown = changed(result, data_set="unknown dataset", lists=[], evaluation_protocol=False)
+    file = {"file": "a/p.csv", "sha256": "0", "roll_sign": "mat"}
+    unknown = changed(result, data_set="unknown dataset", lists=[], evaluation_protocol=False, predictions=file)
     (tmp_path / "r.json").write_text(json.dumps(protocol.plain({"results": [result, heads]})))
     (tmp_path / "more.json").write_text(json.dumps(protocol.plain({"results": [unknown, biwi]})))
     out = tmp_path / "doc" / "results.md"
     evaluate.main(["results", str(tmp_path / "r.json"), str(tmp_path / "more.json"), "--out", str(out)])
     assert "4 results of 2 files" in capsys.readouterr().out
-    paper, other, free, how = out.read_text(encoding="utf-8").split("\n## ")[1:]
+    paper, files, other, free, how = out.read_text(encoding="utf-8").split("\n## ")[1:]
     assert "| 2 | synthetic heads, test part | 0.2 |" in free and "ean pose" not in free
+    errors = f"1.00 / 2.00 / 6.00, 3.00, {result['estimates']['geodesic'].value:.2f}"
     assert [row[1:] for row in cells_of(paper)][2:8] == [
         ["AFLW2000", "0.3", "3.60 / 4.92 / 3.88, 4.13", "not measured here"],
         ["BIWI", "0.3", "5.71 / 6.28 / 3.64, 5.21", "not measured here"],
-        ["AFLW2000", "0.2", "3.52 / 4.93 / 3.91, 4.12", "row 1: 1.00 / 2.00 / 6.00, 3.00"],
-        ["BIWI", "0.2", "5.67 / 6.26 / 3.60, 5.17", "row 4: 1.00 / 2.00 / 6.00, 3.00"],
+        ["AFLW2000", "0.2", "3.52 / 4.93 / 3.91, 4.12", f"row 1: {errors}"],
+        ["BIWI", "0.2", "5.67 / 6.26 / 3.60, 5.17", f"row 4: {errors}"],
         ["BIWI", "0.2", "3.08 / 4.35 / 2.85, 3.43", "not measured here"],
         ["BIWI", "0.1", "3.07 / 4.30 / 2.82, 3.40", "not measured here"],
     ]
     assert [row[0] for row in cells_of(paper)[10:]] == ["1", "-", "4", "-", "-"]  # the same baseline once
-    assert "| 3 | unknown dataset | 0.2 |" in other
-    assert "| - | mean pose of the training list | - | the same |" in other
-    assert "2. synthetic heads, test part, margin 0.2: `evaluate.py aflw2000 --weights w`\n   - commit c0ffee;" in how
+    assert "| 3 | unknown dataset, p.csv | 0.2 |" in files and "Not measured" in other
+    assert "| - | mean pose of the training list | - | the same |" in files
+    assert "a/p.csv, SHA-256 0, roll sign of the file: mat" in how
+    assert "2. synthetic heads, test part, margin 0.2: by the command of row 1\n   - network: tiny" in how
+    assert "1. AFLW2000, margin 0.2: `evaluate.py aflw2000 --weights w`\n   - commit c0ffee; 9 cores; 2031-05-06" in how
     assert how.count("not a dataset of the paper") == 1
-    for fact in ("5 samples, seed 0", "c0ffee", "9 cores", "2031-05-06", "seed 77; a GPU", "ab" * 32, "train.txt"):
+    for fact in ("5 samples, seed 0", "seed 77; a GPU", "ab" * 32, "train.txt"):
         assert how.count(fact) == 4
+    assert how.count("c0ffee") == 1 and how.count(": by the command of row 1\n") == 3
 
 
 def test_a_document_without_results_says_that_nothing_was_measured():
-    assert reports.results_document([]).count("Not measured here.") == 3
+    assert reports.results_document([]).count("Not measured here.") == 4
 
 
 def test_the_document_stays_where_a_file_is_no_result_file(tmp_path):
