@@ -242,7 +242,7 @@ def test_five_training_steps_meet_the_released_code(parity):
 
 # --- Parity of the whole network, by weights defined by name (tests/parity/README.md) ---
 def test_the_whole_network_meets_the_released_code(resnet50):
-    """Loosely, because a random network amplifies single precision's rounding; see tests/train/test_whole_network.py."""
+    """Loosely, because a random network amplifies rounding in single precision; test_whole_network.py is sharp."""
     parity, named = dict(np.load(PARITY / "network.npz")), give_weights(resnet50)
     assert sum(int(np.prod(weight.shape)) for weight in named.values()) == 69_759_052
     crops = parity["images_rgb_every_32nd_pixel"].repeat(32, axis=1).repeat(32, axis=2)

@@ -25,6 +25,12 @@ def crops():
     return np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3)).astype("uint8")
 
 
+def saved(model, path):
+    """Save a model as `path`, of either suffix."""
+    model.save(path) if path.suffix == ".keras" else model.save_weights(path)
+    return path
+
+
 # --- Files that load --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 def test_a_saved_network_loads_with_one_call(model, crops, suffix, tmp_path):
@@ -39,8 +45,10 @@ def test_keras_loads_the_saved_network_without_custom_objects(model, crops, weig
 
 
 def test_a_file_of_half_the_size_holds_kernels_in_half_precision_and_vectors_as_they_are(model, tmp_path):
-    save_half(model, tmp_path / "half.weights.h5")
-    loaded = load_rafa_net(tmp_path / "half.weights.h5")
+    half, whole = tmp_path / "half.weights.h5", saved(model, tmp_path / "whole.weights.h5")
+    save_half(model, half)
+    assert half.stat().st_size < 0.58 * whole.stat().st_size
+    loaded = load_rafa_net(half)
     for ours, theirs in zip(model.weights, loaded.weights, strict=True):
         expected = ours.numpy().astype("float16").astype("float32") if ours.ndim > 1 else ours.numpy()
         np.testing.assert_array_equal(theirs.numpy(), expected)
@@ -65,12 +73,6 @@ def rewritten(path, entry, change):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
-
-
-def saved(model, path):
-    """Save a model as `path`, of either suffix."""
-    model.save(path) if path.suffix == ".keras" else model.save_weights(path)
-    return path
 
 
 def with_weights(model, path, change):
