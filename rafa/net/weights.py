@@ -122,15 +122,10 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _parameters(path: Path) -> int:
     """The number of parameters in a `.weights.h5` file."""
-    count = 0
-
-    def add(_: str, item: Any) -> None:
-        nonlocal count
-        count += item.size if isinstance(item, h5py.Dataset) else 0
-
+    sizes: list[int] = []
     with h5py.File(path) as file:
-        file["layers"].visititems(add)
-    return count
+        file["layers"].visititems(lambda _, item: sizes.append(item.size if isinstance(item, h5py.Dataset) else 0))
+    return sum(sizes)
 
 
 def save_half(model: keras.Model, path: Path) -> None:

@@ -163,8 +163,8 @@ def onnx_file(path, side=224, axes=AXES):
 def test_an_exported_network_answers_by_name_and_in_every_batch_size(tmp_path):
     network = load_network(onnx_file(tmp_path / "Means.ONNX"))
     for fill in (False, True):
-        found = predict_angles(network, CROPS, fill=fill)
-        np.testing.assert_allclose(found, CROPS.mean(axis=(1, 2)) / 1000, rtol=1e-5)
+        answers = predict_angles(network, CROPS, fill=fill)
+        np.testing.assert_allclose(answers, CROPS.mean(axis=(1, 2)) / 1000, rtol=1e-5)
     assert network.name.startswith("exported to ONNX, run by onnxruntime 1.")
 
 

@@ -188,12 +188,12 @@ def test_every_intermediate_of_the_head_meets_the_released_code(parity):
         "batch_norm": model.get_layer("yaw_bn").output,
         "output": model.output["yaw"],
     }
-    found = keras.Model(model.input, stages)(parity["input"], training=False)
-    found |= {name: getattr(attention, name)(parity["input"]) for name in ("f", "g", "h")}
+    computed = keras.Model(model.input, stages)(parity["input"], training=False)
+    computed |= {name: getattr(attention, name)(parity["input"]) for name in ("f", "g", "h")}
     expected = {key.removeprefix("inference."): parity[key] for key in parity if key.startswith("inference.")}
-    assert set(found) == set(expected)
+    assert set(computed) == set(expected)
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(computed[name], value, atol=1e-5, err_msg=name)
 
 
 def gradients_of_a_step(model, inputs, targets):

@@ -52,8 +52,8 @@ def test_five_training_steps_meet_the_released_code(network):
     step = training_step(network)
     for index in range(5):
         losses = step(*images_and_labels(f"step/{index}"))
-        found = [sum(losses.values()), *(losses[axis] for axis in AXES)]
-        np.testing.assert_allclose(found, parity["losses"][index], rtol=1e-6)
+        computed = [sum(losses.values()), *(losses[axis] for axis in AXES)]
+        np.testing.assert_allclose(computed, parity["losses"][index], rtol=1e-6)
         norms = [np.linalg.norm(named[name]) for name in numbers["averages"]]
         np.testing.assert_allclose(norms, parity["average_norms"][index], rtol=1e-7)
         if index in (0, 4):
