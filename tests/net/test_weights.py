@@ -161,14 +161,6 @@ def test_weights_of_the_same_shapes_from_another_network_are_refused(change, mod
     refused(with_layers(model, tmp_path / "other.keras", change), "another version of rafa_net_tiny")
 
 
-def test_a_file_of_another_release_of_keras_is_read(model, tmp_path):
-    def older(layers):
-        for layer in layers:
-            layer["config"].pop("renorm", None)
-
-    load_rafa_net(with_layers(model, tmp_path / "older.keras", older))
-
-
 def test_a_changed_bit_is_noticed(weights, tmp_path):
     content = bytearray(Path(weights).read_bytes())
     content[len(content) // 2] ^= 1

@@ -123,6 +123,15 @@ def test_weights_attention_and_answers_stay_in_single_precision(precision):
     assert {"yaw", "pitch", "roll"} <= single
 
 
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_losses_and_updates_stay_in_single_precision_too(precision):
+    with computing_in(precision):
+        model = one_weight(keras.optimizers.SGD(0.1))
+    losses = training_step(model, {"y": (1.0, "squared")})(*batch(1, target=0.9999))  # in half precision 1
+    assert losses["y"] == pytest.approx(1e-8, rel=1e-2)
+    assert model.weights[0].numpy()[0, 0] == pytest.approx(1 - 0.1 * 2 * 1e-4, abs=1e-6)
+
+
 @pytest.mark.slow
 def test_a_step_in_float16_has_the_losses_and_gradients_of_single_precision():
     losses, moved = [], []
