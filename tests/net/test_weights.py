@@ -48,6 +48,8 @@ def test_a_file_of_half_the_size_holds_kernels_in_half_precision_and_vectors_as_
     half, whole = tmp_path / "half.weights.h5", saved(model, tmp_path / "whole.weights.h5")
     save_half(model, half)
     assert half.stat().st_size < 0.58 * whole.stat().st_size
+    with h5py.File(half) as file:
+        assert [file[f"layers/conv2d/vars/{number}"].dtype for number in (0, 1)] == ["float16", "float32"]
     loaded = load_rafa_net(half)
     for ours, theirs in zip(model.weights, loaded.weights, strict=True):
         expected = ours.numpy().astype("float16").astype("float32") if ours.ndim > 1 else ours.numpy()
