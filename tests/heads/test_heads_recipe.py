@@ -141,7 +141,7 @@ def test_an_interrupted_full_run_resumes_to_the_very_weights_of_an_uninterrupted
     assert whole == cut and alike(tmp_path / "whole", tmp_path / "cut")
     with (
         tmp_path / "cut/metrics.csv"
-    ).open() as file:  # of each epoch's last step, of four: a warm-up of one, a cosine
+    ).open() as file:  # of steps 1 and 3 of four, after a warm-up of one
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
     assert rates == pytest.approx([1e-3, 2.5e-4])
     result = json.loads((tmp_path / "whole/result.json").read_text())["results"][0]
