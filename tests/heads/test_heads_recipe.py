@@ -139,9 +139,7 @@ def test_an_interrupted_full_run_resumes_to_the_very_weights_of_an_uninterrupted
     training_script.main(["--run-dir", str(tmp_path / "cut"), "--resume"])
     whole, cut = ((tmp_path / name / "network.weights.h5").read_bytes() for name in ("whole", "cut"))
     assert whole == cut and alike(tmp_path / "whole", tmp_path / "cut")
-    with (
-        tmp_path / "cut/metrics.csv"
-    ).open() as file:  # of steps 1 and 3 of four, after a warm-up of one
+    with (tmp_path / "cut/metrics.csv").open() as file:  # of steps 1 and 3 of four, after a warm-up of one
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
     assert rates == pytest.approx([1e-3, 2.5e-4])
     result = json.loads((tmp_path / "whole/result.json").read_text())["results"][0]

@@ -306,6 +306,9 @@ def test_headwear_turns_with_the_head_and_belongs_to_its_mask(kind, empty_room):
         without, with_it = (turned(identity, empty_room, (yaw, 0, 0)) for identity in (bare, dressed))
         added = (without[0] != with_it[0]).any(axis=2) & with_it[1]["mask"]
         assert added.sum() > 200
+        red, green, blue = np.moveaxis(with_it[0].astype(int), 2, 0)
+        hides = (green > red + 20) & (green > blue + 20) & without[1]["mask"]
+        assert hides.sum() > 3000, "the cloth is nearer than the head"
         np.testing.assert_array_equal(without[1]["landmarks"], with_it[1]["landmarks"])
         assert with_it[1]["mask"][without[1]["mask"]].mean() > 0.99
 
