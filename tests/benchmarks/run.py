@@ -49,6 +49,11 @@ nothing else to do, whose float32 matrix product reached 217 GFLOP/s.
 
 So a step takes 0.97 to 1.04 of the released code's time. Compiled by XLA (`--xla`) it took 1.7 times as long on a
 processor.
+
+What a step of 16 spends its time on, by TensorFlow's profiler, in one step on a machine that had other work too, as
+shares of the time of all operations: convolutions and their gradients 80%, batch normalisation 10%, element-wise
+arithmetic 5%, the gradient of ReLU 2.5%, products of matrices 1.3%, RMSprop's update 0.9%, the gradient of the maxima
+0.8%.
 """
 
 

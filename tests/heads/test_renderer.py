@@ -205,11 +205,12 @@ def test_in_profile_the_box_is_smaller_and_lies_towards_the_nose(person, empty_r
     assert -sign * (column + size / 2 - (low + high)[0] / 2) / size == pytest.approx(0.37, abs=0.06)
 
 
-def test_light_falls_from_where_it_shines(person, empty_room):
-    image, facts = turned(person, empty_room, (0, 0, 0))
+@pytest.mark.parametrize("roll", [0, 180])
+def test_light_falls_from_where_it_shines(roll, person, empty_room):
+    image, facts = turned(person, empty_room, (0, 0, roll))
     assert image[facts["mask"]].std() > 5
     left = head_renderer.Scene(**{**vars(empty_room), "light": (-1.0, 0.0, 0.0)})
-    grey = turned(person, left, (0, 0, 0))[0].mean(axis=2)
+    grey = turned(person, left, (0, 0, roll))[0].mean(axis=2)
     cheek = facts["mask"] & (np.abs(np.arange(300)[:, None] - 150) < 60)
     assert grey[:, :150][cheek[:, :150]].mean() > 1.2 * grey[:, 150:][cheek[:, 150:]].mean()
 
@@ -249,6 +250,14 @@ def test_features_change_the_face(empty_room):
     changes += [{"makeup": 1.0}, {"arch": 0.0}, {"glasses": True, "dark_lenses": True}, {"glasses": True, "rim": 0.05}]
     for change in changes:
         assert (turned(head_renderer.Identity(**change), empty_room, (0, 0, 0))[0] != plain).any(), change
+
+
+def test_a_head_without_hair_is_as_wide_on_the_left_as_on_the_right(empty_room):
+    _, facts = turned(head_renderer.Identity(style="bald"), empty_room, (0, 0, 0))
+    columns = np.flatnonzero(facts["mask"].any(axis=0))  # from ear to ear
+    assert columns[0] + columns[-1] == pytest.approx(299, abs=2)
+    ears = head_shape.ear_of(head_renderer.Identity(), -1).points, head_shape.ear_of(head_renderer.Identity(), 1).points
+    assert ears[0][..., 0].max() < 0 < ears[1][..., 0].min()
 
 
 def test_people_vary_as_they_should():
