@@ -14,8 +14,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # EPYC with AVX2, a step of ResNet-50 takes two thirds of the time with it.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-
-_collecting = gc.isenabled()
 gc.disable()  # imports leave next to no garbage, and searching for it takes 0.7 s
 try:
     with native_stderr_hidden():  # half a dozen lines of greeting, which no variable turns off
@@ -26,8 +24,7 @@ try:
 finally:
     gc.freeze()
     gc.unfreeze()  # what was imported counts as old now, and is not searched three times more: 0.4 s
-    if _collecting:
-        gc.enable()
+    gc.enable()
 if keras.config.backend() != "tensorflow":
     raise ImportError(
         f"Keras was imported with the backend {keras.config.backend()} before this suite, which needs tensorflow: "

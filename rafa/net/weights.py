@@ -52,6 +52,7 @@ def _load_file(model: keras.Model, path: Path) -> None:
             _refuse_another_network(model, path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", "Skipping variable loading for optimizer")  # training would start anew
             model.load_weights(path)
     except InputError:
         raise
@@ -60,9 +61,6 @@ def _load_file(model: keras.Model, path: Path) -> None:
         raise InputError(f"{path} cannot be loaded as weights of {model.name}: {reason}") from error
     if name := not_finite(model):
         raise InputError(f"{path} holds no finite numbers for {name}: it is damaged, or its training diverged")
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer and not int(optimizer.iterations.numpy()):  # Keras only warns, and training would start anew from here
-        raise InputError(f"{path} holds no state of the optimizer: it is not a checkpoint of a run")
 
 
 def _refuse_another_network(model: keras.Model, path: Path) -> None:
@@ -122,15 +120,10 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _parameters(path: Path) -> int:
     """The number of parameters in a `.weights.h5` file."""
-    count = 0
-
-    def add(_: str, item: Any) -> None:
-        nonlocal count
-        count += item.size if isinstance(item, h5py.Dataset) else 0
-
+    sizes: list[int] = []
     with h5py.File(path) as file:
-        file["layers"].visititems(add)
-    return count
+        file["layers"].visititems(lambda _, item: sizes.append(item.size if isinstance(item, h5py.Dataset) else 0))
+    return sum(sizes)
 
 
 def save_half(model: keras.Model, path: Path) -> None:

@@ -5,8 +5,7 @@ import hashlib
 import json
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,17 +26,14 @@ def this_machine() -> Shard:
     try:
         config = json.loads(text or "{}")
         cluster = config.get("cluster") or {}
-        chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
-        if len(chiefs) + len(workers) < 2:
+        machines = [(kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, [])))]
+        if len(machines) < 2:
             return WHOLE
-        kind, index = config["task"]["type"], int(config["task"]["index"])
-        if index not in range(len({"chief": chiefs, "worker": workers}[kind])):
-            raise LookupError(f"no {kind} {index}")
-        index += len(chiefs) if kind == "worker" else 0
+        task = config["task"]
+        return Shard(machines.index((task["type"], int(task["index"]))), len(machines))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         expected = f"expected the addresses of all machines and which of them this is, as in {_EXAMPLE}"
         raise InputError(f"TF_CONFIG is {' '.join(text.split())}; {expected}") from error
-    return Shard(index, len(chiefs + workers))
 
 
 class Devices:
@@ -159,21 +155,6 @@ class Devices:
 ONE_DEVICE = Devices()
 
 
-@contextlib.contextmanager
-def _ended_by_ctrl_c() -> Iterator[None]:
-    """Ctrl-C ends the process in the block, where native code waits and Python's handlers do not run."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}  # TensorFlow sets others
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def all_devices(machine: Shard = WHOLE) -> Devices:
     """All GPUs that are visible, of all machines; where there are none, each machine's processors as one device.
 
@@ -183,8 +164,12 @@ def all_devices(machine: Shard = WHOLE) -> Devices:
 
     if machine.count > 1:
         print(f"machine {machine.index} of {machine.count} (counted from 0): waiting for the others", flush=True)
-        with _ended_by_ctrl_c():
-            return Devices(tf.distribute.MultiWorkerMirroredStrategy(), machine)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends native code too, in which Python's handler waits
+        devices = Devices(tf.distribute.MultiWorkerMirroredStrategy(), machine)
+        for number, handler in handlers.items():  # TensorFlow sets others
+            signal.signal(number, handler)
+        return devices
     os.environ.pop("TF_CONFIG", None)  # of this machine alone, which MirroredStrategy does not expect
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return ONE_DEVICE if len(found) == 1 else Devices(tf.distribute.MirroredStrategy([each.name for each in found]))
+    names = [device.name for device in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")]
+    return ONE_DEVICE if len(names) == 1 else Devices(tf.distribute.MirroredStrategy(names))

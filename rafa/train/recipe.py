@@ -129,14 +129,15 @@ def training_step(
     from rafa.net.backend import keras, tf
 
     errors = {"squared": tf.square, "absolute": tf.abs}
+    dtype = model.variable_dtype  # that of losses; float32 with half precision too
     optimizer = model.optimizer
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
     def update(crops: Any, targets: dict[str, Any]) -> dict[str, Any]:
         with tf.GradientTape() as tape:
-            predicted = model(tf.cast(crops, tf.float32), training=True)
+            predicted = model(tf.cast(crops, dtype), training=True)
             means = {
-                name: tf.reduce_mean(errors[kind](tf.cast(predicted[name], tf.float32) - targets[name])) / devices.count
+                name: tf.reduce_mean(errors[kind](tf.cast(predicted[name], dtype) - targets[name])) / devices.count
                 for name, (_, kind) in losses.items()
             }
             loss = tf.add_n([weight * means[name] for name, (weight, _) in losses.items()])

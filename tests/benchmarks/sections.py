@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import os
 import tempfile
 import time
@@ -20,7 +21,7 @@ from data_loaders import KeptImages, output_targets, read_lists, scoring_batches
 from rafa.datasets.lists import Listed
 from rafa.datasets.sets import DATASETS
 from rafa.heads.dataset import write_dataset
-from rafa.net.inference import predict_angles
+from rafa.net.inference import full_float32, predict_angles
 from rafa.pose import CHANNEL_MEANS, CROP_SIZE
 from rafa.score.predictions import predict_listed
 from rafa.score.tables import table
@@ -97,6 +98,52 @@ def images(rounds: int, slow: bool) -> str:
     return text + table(columns, rows)
 
 
+# --- The matrix product, by which networks are judged -----------------------------------------------------------------
+SIDE_OF_PRODUCT = 2048
+PRODUCT_NOTE = (
+    "Share of the matrix product: floating-point operations a second, divided by those of a float32 product of two "
+    f"{SIDE_OF_PRODUCT} × {SIDE_OF_PRODUCT} matrices, {{rate}} GFLOP/s, in the same rounds. A forward pass counts two "
+    "operations for each multiplication of a value with a weight, {flop:.1f} GFLOP a crop of resnet50; a step counts "
+    "three passes."
+)
+
+
+def matrix_product() -> Callable[[], Any]:
+    """A float32 product of two square matrices, which ends when it has been computed."""
+    from rafa.net.backend import tf
+
+    matrix = tf.random.stateless_normal((SIDE_OF_PRODUCT, SIDE_OF_PRODUCT), (0, 0))
+
+    def multiply() -> Any:
+        with full_float32():
+            return tf.matmul(matrix, matrix)[0, 0].numpy()
+
+    return multiply
+
+
+def forward_flop(backbone: str) -> float:
+    """Floating-point operations of a network for one crop: two for each multiplication of a value with a weight."""
+    from rafa_model import build_rafa_net
+
+    flop = 0
+    for layer in build_rafa_net(backbone, weights=None).layers:
+        output = layer.output[0] if isinstance(layer.output, (list, tuple)) else layer.output
+        matrices = (math.prod(weight.shape) for weight in layer.weights if weight.ndim > 1 and weight.trainable)
+        flop += 2 * math.prod(output.shape[1:-1]) * sum(matrices)
+    return flop
+
+
+def share_of_product(flop: float, times: np.ndarray, product: np.ndarray) -> str:
+    """Work of so many operations, as a share in % of what the matrix product reached in the same rounds."""
+    return spread(100 * (flop / times) / (2 * SIDE_OF_PRODUCT**3 / product), 0)
+
+
+def product_note(product: np.ndarray) -> str:
+    """What the column says, with the rate of the matrix product."""
+    rate = spread(2 * SIDE_OF_PRODUCT**3 / product / 1e9, 0)
+    return PRODUCT_NOTE.format(rate=rate, flop=forward_flop("resnet50") / 1e9)
+
+
 # --- Training steps ---------------------------------------------------------------------------------------------------
 def _device() -> str:
     """Where TensorFlow computes."""
@@ -112,23 +159,27 @@ def random_crops(rng: np.random.Generator, number: int) -> np.ndarray:
 
 def steps(rounds: int, slow: bool) -> str:
     """One update by network, batch size, and precision."""
-    device, rows, rng = _device(), [], np.random.default_rng(0)
+    device, rows, rng, products = _device(), [], np.random.default_rng(0), []
     half = "mixed_float16" if device == "GPU" else "mixed_bfloat16"
     for backbone in ("small", "resnet50") if slow else ("small",):
-        tasks = {}
+        tasks: dict[Any, Callable[[], Any]] = {"product": matrix_product()}
+        flop = 3 * forward_flop(backbone)
         for precision, sizes in (("float32", BATCH_SIZES), (half, (BATCH,))):
             step = _compiled_step(backbone, precision)
             for size in sizes:
                 batch = random_crops(rng, size), output_targets(rng.normal(0, 0.3, (size, 3)))
                 tasks[precision.removeprefix("mixed_"), size] = partial(step, *batch)
         seconds = alternated(tasks, rounds)
+        products.append(product := seconds.pop("product"))
         for (precision, size), times in seconds.items():
             ratio = "1" if precision == "float32" else spread(times / seconds["float32", size], 2)
-            rows.append([backbone, device, precision, size, spread(times * 1e3, 0), spread(size / times, 1), ratio])
+            cells = [spread(times * 1e3, 0), spread(size / times, 1), ratio]
+            rows.append([backbone, device, precision, size, *cells, share_of_product(size * flop, times, product)])
     if device == "CPU":
-        rows.append(["both", "GPU", "all", "all", *[NOT_HERE] * 3])
+        rows.append(["both", "GPU", "all", "all", *[NOT_HERE] * 4])
     columns = ["Network", "Device", "Precision", "Batch", "ms a step", "Images a second", "/ float32"]
-    return f"{table(columns, rows)}\n\n{_waiting(_compiled_step(backbone, 'float32'), backbone, rounds)}"
+    text = table([*columns, "Share of the matrix product, %"], rows) + "\n\n" + product_note(np.concatenate(products))
+    return f"{text}\n\n{_waiting(_compiled_step(backbone, 'float32'), backbone, rounds)}"
 
 
 def _compiled_step(backbone: str, precision: str) -> Callable[..., Any]:
@@ -206,20 +257,22 @@ def predict(rounds: int, slow: bool) -> str:
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # Keras' `predict` traces once for each size of batch
     crops = random_crops(np.random.default_rng(0), IMAGES)
-    device, rows, rates = _device(), [], []
+    device, rows, rates, products = _device(), [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         listed = write_images(folder)
         for backbone in ("small", "resnet50") if slow else ("small",):
             model = build_rafa_net(backbone, weights=None)
-            tasks: dict[object, Callable[[], Any]] = {}
+            tasks: dict[object, Callable[[], Any]] = {"product": matrix_product()}
             for size in (1, BATCH):
                 tasks[size] = partial(predict_angles, model, crops[:size])
                 tasks["keras", size] = partial(model.predict, crops[:size], verbose=0)
             seconds = alternated(tasks, rounds)
             for size in (1, BATCH):
                 ratio = spread(seconds["keras", size] / seconds[size], 2)
-                rows.append([backbone, device, size, spread(seconds[size] * 1e3, 1), ratio])
+                share = share_of_product(size * forward_flop(backbone), seconds[size], seconds["product"])
+                rows.append([backbone, device, size, spread(seconds[size] * 1e3, 1), ratio, share])
+            products.append(seconds["product"])
             predict_filled = partial(predict_angles, model, fill=True)
             tasks = {
                 "evaluate": partial(predict_listed, predict_filled, listed, 0.2, 2),
@@ -233,8 +286,9 @@ def predict(rounds: int, slow: bool) -> str:
         model.save_weights(folder / "small.weights.h5")
         scripts = _scripts(folder, rounds)
     if device == "CPU":
-        rows.append(["both", "GPU", "1, 16", NOT_HERE, NOT_HERE])
-    text = table(["Network", "Device", "Crops", "ms", "Times the speed of Keras' `predict`"], rows)
+        rows.append(["both", "GPU", "1, 16", *[NOT_HERE] * 3])
+    columns = ["Network", "Device", "Crops", "ms", "Times the speed of Keras' `predict`"]
+    text = table([*columns, "Share of the matrix product, %"], rows) + "\n\n" + product_note(np.concatenate(products))
     columns = ["Network", "`evaluate.py`, images a second", "The network alone, crops in memory", "Share"]
     text += "\n\n" + table(columns, rates)
     return text + "\n\n" + table(["Script, from start to end", "s", "/ `import tensorflow`"], scripts)

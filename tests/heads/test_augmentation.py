@@ -37,8 +37,8 @@ def test_landmarks_follow_the_image(landmarks, plain, seed):
         image = np.zeros((450, 450, 3), np.uint8)
         x, y = landmarks[:2, number].round().astype(int)
         cv2.circle(image, (int(x), int(y)), 4, (255, 255, 255), -1)
-        found, _, placed = example(landmarks, seed, image)
-        rows, columns = np.nonzero(found[..., 0] > 128)
+        view, _, placed = example(landmarks, seed, image)
+        rows, columns = np.nonzero(view[..., 0] > 128)
         where = (np.array([columns.mean(), rows.mean()]) + 0.5) / 112 - 1
         distances = np.hypot(*(placed[:2].T - where).T)
         assert distances[number if distances[number] < 0.02 else MIRRORED[number]] < 0.02
@@ -64,8 +64,8 @@ def test_without_shift_turn_and_mirror_the_crop_is_the_papers(landmarks, plain, 
     monkeypatch.setattr(augmentation, "TURN", 0)
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (450, 450, 3), np.uint8), (0, 0), 3)
     wanted = crop(image, *BOX, 0).astype(int)
-    found = [example(landmarks, seed, image, max_margin=0)[0].astype(int) for seed in range(8)]
-    same, mirrored = (sum(np.abs(view - wanted).max() <= 2 for view in views) for views in (found, np.flip(found, 2)))
+    crops = [example(landmarks, seed, image, max_margin=0)[0].astype(int) for seed in range(8)]
+    same, mirrored = (sum(np.abs(view - wanted).max() <= 2 for view in views) for views in (crops, np.flip(crops, 2)))
     assert same + mirrored == 8 and 0 < same < 8
 
 
@@ -77,9 +77,9 @@ def test_mirrored_landmarks_are_their_own_inverse_and_swap_the_sides():
 def test_every_change_changes_the_image_and_keeps_its_form():
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8), (0, 0), 2)
     for change in augmentation.CHANGES:
-        found = change(image.copy(), lambda: OTHER, np.random.default_rng(3))
-        assert found.shape == image.shape and found.dtype == np.uint8
-        assert np.abs(found.astype(int) - image).mean() > 0.5, change
+        changed = change(image.copy(), lambda: OTHER, np.random.default_rng(3))
+        assert changed.shape == image.shape and changed.dtype == np.uint8
+        assert np.abs(changed.astype(int) - image).mean() > 0.5, change
 
 
 def test_the_same_seed_gives_the_same_example_and_another_seed_another(landmarks):

@@ -53,9 +53,9 @@ def export_with(loaded, monkeypatch, tmp_path):
 
     def export_with(column, degrees):
         def answers(path, crops):
-            found = export.predict_angles(loaded, crops)
-            found[-1, column] += np.radians(degrees)
-            return found
+            angles = export.predict_angles(loaded, crops)
+            angles[-1, column] += np.radians(degrees)
+            return angles
 
         monkeypatch.setattr(type(loaded), "export", lambda self, path, **_: path.mkdir())
         monkeypatch.setattr(export, "answers_of", answers)

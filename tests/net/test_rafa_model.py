@@ -1,17 +1,18 @@
 """The network: shapes and counts, hand arithmetic, and parity with the released code."""
 
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.whole_network import CANCELLED, give_weights, weights_by_name
 
 import rafa_model
-from rafa.net.backend import computing_in, keras, tf
+from rafa.net.backend import keras
+from rafa.net.inference import predict_angles
 from rafa.net.keras224 import BatchNormalization
 from rafa.pose import AXES, CHANNEL_MEANS
 from rafa.script import InputError
-from rafa.train.recipe import compile_rafa_net
+from rafa.train.recipe import compile_rafa_net, compile_with, training_step
 from rafa_model import SelfAttention, SpectralConv1x1, build_rafa_net
 
 layers = keras.layers
@@ -67,22 +68,13 @@ def test_batch_normalisation_is_the_authors_everywhere(resnet50):
     assert {(layer.epsilon, layer.momentum) for layer in norms} == {(1e-3, 0.99)}
 
 
-def test_outputs_are_one_angle_per_axis_and_crop(model, crops):
-    angles = model.predict(crops, verbose=0)
-    assert set(angles) == set(AXES)
-    assert all(angle.shape == (3, 1) and np.isfinite(angle).all() for angle in angles.values())
-
-
-def test_a_batch_of_one_equals_a_batch_of_three(model, crops):
+def test_outputs_are_one_angle_per_axis_and_crop_whatever_the_batch(model, crops):
     together = model.predict(crops, verbose=0)
     alone = model.predict(crops[1:2], verbose=0)
+    assert len({float(together[axis][0, 0]) for axis in AXES}) == 3, "the axes share no branch"
     for axis in AXES:
+        assert together[axis].shape == (3, 1)
         np.testing.assert_allclose(alone[axis][0], together[axis][1], rtol=1e-4, atol=1e-5)
-
-
-def test_the_axes_do_not_share_branch_weights(model, crops):
-    angles = model.predict(crops, verbose=0)
-    assert len({float(angles[axis][0, 0]) for axis in AXES}) == 3
 
 
 def test_an_unknown_backbone_is_refused():
@@ -176,19 +168,13 @@ def _head(parity):
 
 def _variables(model):
     """The head's variables by the names of the parity file."""
-    attention = model.get_layer("yaw_self_attention")
-    named = {"sa.sa_b": attention.gamma}
-    for name in ("f", "g", "h"):
-        convolution = getattr(attention, name)
-        named |= {f"{name}.kernel": convolution.kernel, f"{name}.bias": convolution.bias, f"{name}.sn": convolution.u}
-    pooling = model.get_layer("yaw_attentional_pooling")
-    named |= {f"ap.ap_Add_{key}": getattr(pooling, key) for key in ("Wt", "Wx", "bh", "Wa", "ba")}
-    weighted = model.get_layer("yaw_weighted_attention")
-    named |= {"wa.wa_W": weighted.W, "wa.wa_b": weighted.b}
-    norm = model.get_layer("yaw_bn")
-    named |= {f"bn.{key}": getattr(norm, key) for key in ("gamma", "beta", "moving_mean", "moving_variance")}
-    dense = model.get_layer("yaw")
-    return named | {"out.kernel": dense.kernel, "out.bias": dense.bias}
+    prefixes = {"pool": "ap.ap_Add_", "weigh": "wa.wa_", "dense": "out."}
+    named = {}
+    for name, variable in weights_by_name(model).items():
+        _, *part, last = name.split("/")
+        their_last = "sn" if last == "u" else last
+        named[prefixes.get(part[0], f"{part[0]}.") + their_last if part else "sa.sa_b"] = variable
+    return named
 
 
 def test_every_intermediate_of_the_head_meets_the_released_code(parity):
@@ -202,41 +188,34 @@ def test_every_intermediate_of_the_head_meets_the_released_code(parity):
         "batch_norm": model.get_layer("yaw_bn").output,
         "output": model.output["yaw"],
     }
-    found = keras.Model(model.input, stages)(parity["input"], training=False)
-    found |= {name: getattr(attention, name)(parity["input"]) for name in ("f", "g", "h")}
+    computed = keras.Model(model.input, stages)(parity["input"], training=False)
+    computed |= {name: getattr(attention, name)(parity["input"]) for name in ("f", "g", "h")}
     expected = {key.removeprefix("inference."): parity[key] for key in parity if key.startswith("inference.")}
-    assert set(found) == set(expected)
+    assert set(computed) == set(expected)
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(computed[name], value, atol=1e-5, err_msg=name)
 
 
-def _training_mode(model, inputs, targets):
-    """Outputs, losses and the gradient of the summed loss of a compiled model in training mode."""
-    with tf.GradientTape() as tape:
-        outputs = model(inputs, training=True)
-        losses = {axis: tf.reduce_mean((outputs[axis] - targets[axis]) ** 2) for axis in outputs}
-        loss = tf.add_n(list(losses.values()))
-    variables = model.trainable_variables
-    gradients = tape.gradient(loss, [variable.value for variable in variables])
-    return outputs, losses, {variable.path: gradient for variable, gradient in zip(variables, gradients, strict=True)}
-
-
-def _compiled(model, axes):
-    """`compile_rafa_net` for a model of some of the axes."""
-    optimizer = compile_rafa_net(model)
-    model.compile(optimizer, loss=dict.fromkeys(axes, "mean_squared_error"), jit_compile=False)
-    return model
+def gradients_of_a_step(model, inputs, targets):
+    """The losses of a training step, and the gradient of every weight by its path."""
+    optimizer = keras.optimizers.SGD(1.0, momentum=0.5)  # its momenta after a step are the gradients, negative
+    compile_with(model, optimizer, "float32")
+    losses = training_step(model, dict.fromkeys(targets, (1.0, "squared")))(inputs, targets)
+    pairs = zip(model.trainable_variables, optimizer.momentums, strict=True)
+    return losses, {weight.path: -momentum.numpy() for weight, momentum in pairs}
 
 
 def test_gradients_meet_the_released_code(parity):
-    model = _compiled(_head(parity), ["yaw"])
+    model = _head(parity)
+    compile_rafa_net(model)
+    np.testing.assert_allclose(model(parity["input"], training=True)["yaw"], parity["train.output"], atol=1e-5)
+    model = _head(parity)  # as before that call, which moved its averages
     named = {name: variable for name, variable in _variables(model).items() if variable.trainable}
-    output, loss, gradients = _training_mode(model, parity["input"], {"yaw": parity["target"]})
-    np.testing.assert_allclose(output["yaw"], parity["train.output"], atol=1e-5)
+    loss, gradients = gradients_of_a_step(model, parity["input"], {"yaw": parity["target"]})
     np.testing.assert_allclose(loss["yaw"], parity["train.loss"], rtol=1e-5)
     assert {f"train.gradient.{name}" for name in named} == {key for key in parity if key.startswith("train.gradient.")}
     for name, variable in named.items():
-        expected, gradient = parity[f"train.gradient.{name}"], np.asarray(gradients[variable.path])
+        expected, gradient = parity[f"train.gradient.{name}"], gradients[variable.path]
         if name in ROUNDING_NOISE:
             assert max(np.abs(gradient).max(), np.abs(expected).max()) < 1e-6, name
         else:
@@ -244,15 +223,15 @@ def test_gradients_meet_the_released_code(parity):
 
 
 def test_five_training_steps_meet_the_released_code(parity):
-    model = _compiled(_head(parity), ["yaw"])
-    norm, losses = model.get_layer("yaw_bn"), []
-    for step in range(5):
-        model.reset_metrics()  # Keras before 3.13 hands out the mean over batches
-        losses.append(float(model.train_on_batch(parity["input"], {"yaw": parity["target"]})))
+    model = _head(parity)
+    compile_rafa_net(model)
+    step, norm = training_step(model, {"yaw": (1.0, "squared")}), model.get_layer("yaw_bn")
+    for index in range(5):
+        losses = step(parity["input"], {"yaw": parity["target"]})
+        np.testing.assert_allclose(losses["yaw"], parity["rmsprop.losses_of_5_steps"][index], atol=1e-4)
         for name in ("moving_mean", "moving_variance"):
-            expected = parity[f"rmsprop.{name}_after_each_step"][step]
-            np.testing.assert_allclose(getattr(norm, name).numpy(), expected, atol=1e-4, err_msg=f"{name}, {step + 1}")
-    np.testing.assert_allclose(losses, parity["rmsprop.losses_of_5_steps"], atol=1e-4)
+            expected = parity[f"rmsprop.{name}_after_each_step"][index]
+            np.testing.assert_allclose(getattr(norm, name).numpy(), expected, atol=1e-4, err_msg=f"{name}, {index + 1}")
     for name, variable in _variables(model).items():
         if name not in ROUNDING_NOISE:
             expected = parity[f"rmsprop.weights_after_5_steps.{name}"]
@@ -262,98 +241,19 @@ def test_five_training_steps_meet_the_released_code(parity):
 
 
 # --- Parity of the whole network, by weights defined by name (tests/parity/README.md) ---
-
-POOLING_WEIGHTS = ("Wt", "Wx", "bh", "Wa", "ba")
-
-
-def _canonical_names(network):
-    """Every weight of the network by its canonical name."""
-    named = {}
-    for layer in network.layers:
-        axis, _, name = layer.name.partition("_")
-        where = f"{axis}/{name}" if axis in AXES else f"trunk/{layer.name}"
-        if isinstance(layer, SelfAttention):
-            named[f"{axis}/gamma"] = layer.gamma
-            for part in ("f", "g", "h"):
-                convolution = getattr(layer, part)
-                weights = {"kernel": convolution.kernel, "bias": convolution.bias, "u": convolution.u}
-                named |= {f"{axis}/{part}/{key}": weight for key, weight in weights.items()}
-        elif name == "attentional_pooling":
-            named |= {f"{axis}/pool/{key}": getattr(layer, key) for key in POOLING_WEIGHTS}
-        elif name == "weighted_attention":
-            named |= {f"{axis}/weigh/{key}": getattr(layer, key) for key in ("W", "b")}
-        elif layer.name in AXES:
-            named |= {f"{axis}/dense/{weight.name}": weight for weight in layer.weights}
-        else:
-            named |= {f"{where}/{weight.name}": weight for weight in layer.weights}
-    return named
-
-
-def _given(name, shape):
-    """The value of a weight by its canonical name."""
-    rng, last = np.random.default_rng(zlib.crc32(f"given/{name}".encode())), name.rsplit("/", 1)[1]
-    if last == "moving_variance":
-        return rng.uniform(0.5, 1.5, shape)
-    if last == "gamma":
-        return rng.uniform(0.4, 0.9, shape) if np.prod(shape) > 1 else np.full(shape, 0.5)
-    if last in ("beta", "moving_mean", "bias", "b", "ba", "bh"):
-        return 0.1 * rng.normal(size=shape)
-    if last == "u":
-        return rng.normal(size=shape)
-    return rng.normal(size=shape) * np.sqrt(1 / np.prod(shape[:-1]))
-
-
-def _whole_network(model):
-    """The parity numbers, the network with the weights they were computed with, its crops and targets."""
-    parity = dict(np.load(PARITY / "network.npz"))
-    named, dtype = _canonical_names(model), keras.config.floatx()
-    assert sum(int(np.prod(weight.shape)) for weight in named.values()) == 69_759_052
-    for name, weight in named.items():
-        weight.assign(_given(name, tuple(weight.shape)).astype("float32").astype(dtype))
-    crops = parity["images_rgb_every_32nd_pixel"].repeat(32, axis=1).repeat(32, axis=2).astype(dtype)
-    targets = {axis: parity["targets"][:, [i]].astype(dtype) for i, axis in enumerate(AXES)}
-    return parity, named, crops, targets
-
-
-def _off(found, expected):
-    return np.abs(np.array([found[axis] for axis in AXES]) / expected - 1).max()
-
-
-def _in_training(model, parity, named, crops, targets):
-    """How far angles, losses (relative) and norms of gradients (relative, by name) lie off in training mode."""
-    outputs, losses, gradients = _training_mode(_compiled(model, AXES), crops, targets)
-    trainable = {name: weight for name, weight in named.items() if weight.trainable}
-    assert set(trainable) == set(parity["gradient_names"])
-    expected = dict(zip(parity["gradient_names"], parity["gradient_norms"], strict=True))
-    # Batch normalisation takes away what a bias before it adds, as a softmax does: these gradients are rounding.
-    cancelled = ("_conv/bias", "f/bias", "pool/ba", "weigh/b")
-    assert {name for name in trainable if expected[name] < 1e-8} == {n for n in trainable if n.endswith(cancelled)}
-    norms = {name: float(tf.norm(gradients[weight.path])) for name, weight in trainable.items()}
-    off = [abs(norms[name] / expected[name] - 1) for name in trainable if not name.endswith(cancelled)]
-    angles = np.concatenate([outputs[axis] for axis in AXES], axis=1)
-    return np.abs(angles - parity["training_angles"]).max(), _off(losses, parity["training_losses"]), off
-
-
 def test_the_whole_network_meets_the_released_code(resnet50):
-    parity, named, crops, targets = _whole_network(resnet50)
-    angles = resnet50.predict(crops, verbose=0)
-    found = np.concatenate([angles[axis] for axis in AXES], axis=1)
-    np.testing.assert_allclose(found, parity["angles"], atol=5e-5)
-    angles_off, losses_off, off = _in_training(resnet50, parity, named, crops, targets)
-    # Single precision; the next test tells rounding from mistakes.
-    assert angles_off < 1e-2 and losses_off < 2e-3 and max(off) < 0.1 and np.median(off) < 6e-3
-
-
-@pytest.mark.slow
-def test_the_whole_network_meets_the_released_code_in_double_precision():
-    keras.config.set_floatx("float64")
-    try:
-        with computing_in("float64"):
-            network = build_rafa_net("resnet50", weights=None)
-        angles_off, losses_off, off = _in_training(network, *_whole_network(network))
-    finally:
-        keras.config.set_floatx("float32")
-    assert angles_off < 5e-6 and losses_off < 5e-6 and max(off) < 1e-3 and np.median(off) < 2e-5
+    """Loosely, because a random network amplifies rounding in single precision; test_whole_network.py is sharp."""
+    parity, named = dict(np.load(PARITY / "network.npz")), give_weights(resnet50)
+    assert sum(int(np.prod(weight.shape)) for weight in named.values()) == 69_759_052
+    crops = parity["images_rgb_every_32nd_pixel"].repeat(32, axis=1).repeat(32, axis=2)
+    np.testing.assert_allclose(predict_angles(resnet50, crops), parity["angles"], atol=5e-5)
+    targets = {axis: parity["targets"][:, [column]].astype("float32") for column, axis in enumerate(AXES)}
+    losses, gradients = gradients_of_a_step(resnet50, crops, targets)
+    np.testing.assert_allclose([losses[axis] for axis in AXES], parity["training_losses"], rtol=2e-3)
+    names = [name for name in parity["gradient_names"] if not name.endswith(CANCELLED)]
+    expected = dict(zip(parity["gradient_names"], parity["gradient_norms"], strict=True))
+    off = [abs(np.linalg.norm(gradients[named[name].path]) / expected[name] - 1) for name in names]
+    assert max(off) < 0.1 and np.median(off) < 6e-3
 
 
 def test_the_network_is_fed_what_the_released_code_feeds_it(model):

@@ -12,7 +12,7 @@ import pytest
 
 from rafa.net.backend import keras
 from rafa.net.keras224 import RMSprop
-from rafa.net.weights import load_into, not_finite, save_half
+from rafa.net.weights import load_into, save_half
 from rafa.pose import AXES
 from rafa.script import InputError
 from rafa_model import BACKBONES, build_rafa_net, load_rafa_net
@@ -25,12 +25,16 @@ def crops():
     return np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3)).astype("uint8")
 
 
+def saved(model, path):
+    """Save a model as `path`, of either suffix."""
+    model.save(path) if path.suffix == ".keras" else model.save_weights(path)
+    return path
+
+
 # --- Files that load --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 def test_a_saved_network_loads_with_one_call(model, crops, suffix, tmp_path):
-    path = tmp_path / f"network{suffix}"
-    model.save(path) if suffix == ".keras" else model.save_weights(path)
-    loaded = load_rafa_net(path)
+    loaded = load_rafa_net(saved(model, tmp_path / f"network{suffix}"))
     for axis, expected in model.predict(crops, verbose=0).items():
         np.testing.assert_array_equal(loaded.predict(crops, verbose=0)[axis], expected)
 
@@ -41,8 +45,12 @@ def test_keras_loads_the_saved_network_without_custom_objects(model, crops, weig
 
 
 def test_a_file_of_half_the_size_holds_kernels_in_half_precision_and_vectors_as_they_are(model, tmp_path):
-    save_half(model, tmp_path / "half.weights.h5")
-    loaded = load_rafa_net(tmp_path / "half.weights.h5")
+    half, whole = tmp_path / "half.weights.h5", saved(model, tmp_path / "whole.weights.h5")
+    save_half(model, half)
+    assert half.stat().st_size < 0.58 * whole.stat().st_size
+    with h5py.File(half) as file:
+        assert [file[f"layers/conv2d/vars/{number}"].dtype for number in (0, 1)] == ["float16", "float32"]
+    loaded = load_rafa_net(half)
     for ours, theirs in zip(model.weights, loaded.weights, strict=True):
         expected = ours.numpy().astype("float16").astype("float32") if ours.ndim > 1 else ours.numpy()
         np.testing.assert_array_equal(theirs.numpy(), expected)
@@ -59,41 +67,43 @@ def refused(path, message, read=load_rafa_net):
     assert path.name in str(error.value)
 
 
-def saved_with(model, path, change, entry="model.weights.h5"):
-    """Save a model as `path` and change its weights, an HDF5 file, or another entry of a `.keras` file: bytes → bytes.
+def rewritten(path, entry, change):
+    """Change an entry of a `.keras` file: bytes → bytes."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    entries[entry] = change(entries[entry])
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
 
-    Returns:
-        The path.
-    """
+
+def with_weights(model, path, change):
+    """Save a model as `path` with its weights, an HDF5 file, changed."""
 
     def changed(content):
-        if entry != "model.weights.h5":
-            return change(content)
         file = io.BytesIO(content)
         with h5py.File(file, "r+") as weights:
             change(weights)
         return file.getvalue()
 
+    saved(model, path)
     if path.suffix == ".keras":
-        model.save(path.with_name("good.keras"))
-        with zipfile.ZipFile(path.with_name("good.keras")) as good, zipfile.ZipFile(path, "w") as bad:
-            for name in good.namelist():
-                bad.writestr(name, changed(good.read(name)) if name == entry else good.read(name))
+        rewritten(path, "model.weights.h5", changed)
     else:
-        model.save_weights(path)
         path.write_bytes(changed(path.read_bytes()))
     return path
 
 
-def with_config(model, path, change):
-    """Save a model and change what its config says."""
+def with_layers(model, path, change):
+    """Save a model as `path` with what its config says of its layers changed."""
 
     def changed(content):
         config = json.loads(content)
         change(config["config"]["layers"])
         return json.dumps(config)
 
-    return saved_with(model, path, changed, "config.json")
+    rewritten(saved(model, path), "config.json", changed)
+    return path
 
 
 @pytest.mark.parametrize(
@@ -101,15 +111,14 @@ def with_config(model, path, change):
     [(".keras", "'rafa_net_tiny', this one is 'rafa_net_small'"), (".weights.h5", "rafa_net_small")],
 )
 def test_weights_of_another_backbone_are_refused(model, suffix, message, tmp_path):
-    path = tmp_path / f"network{suffix}"
-    model.save(path) if suffix == ".keras" else model.save_weights(path)
-    refused(path, message, lambda path: build_rafa_net("small", path))
+    refused(saved(model, tmp_path / f"network{suffix}"), message, lambda path: build_rafa_net("small", path))
 
 
-def test_a_network_with_another_number_of_parameters_is_refused(tmp_path):
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_another_network_is_refused(suffix, tmp_path):
     crop = keras.Input((4,), name="crop")
-    keras.Model(crop, layers.Dense(1)(crop)).save_weights(tmp_path / "other.weights.h5")
-    refused(tmp_path / "other.weights.h5", f"another network than .*{', '.join(BACKBONES)}")
+    network = keras.Model(crop, layers.Dense(1)(crop), name="someone_elses")
+    refused(saved(network, tmp_path / f"other{suffix}"), f"another network than .*{', '.join(BACKBONES)}")
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):
@@ -151,29 +160,7 @@ def exchange_two(layers):
     ],
 )
 def test_weights_of_the_same_shapes_from_another_network_are_refused(change, model, tmp_path):
-    refused(with_config(model, tmp_path / "other.keras", change), "another version of rafa_net_tiny")
-
-
-def test_a_file_of_another_release_of_keras_is_read(model, tmp_path):
-    def older(layers):
-        for layer in layers:
-            layer["config"].pop("renorm", None)
-
-    load_rafa_net(with_config(model, tmp_path / "older.keras", older))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"[1, 2]",
-        b'{"config": {"name": null}}',
-        b'{"config": {"name": "someone_elses"}}',
-        b'{"config": {"name": "rafa_net_tiny", "layers": [null]}}',
-        b"\xff\xfe\x00{",
-    ],
-)
-def test_a_config_of_any_shape_is_refused_in_one_line(content, model, tmp_path):
-    refused(saved_with(model, tmp_path / "other.keras", lambda _: content, "config.json"), "other.keras")
+    refused(with_layers(model, tmp_path / "other.keras", change), "another version of rafa_net_tiny")
 
 
 def test_a_changed_bit_is_noticed(weights, tmp_path):
@@ -194,20 +181,14 @@ def put(name, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file: file.pop("layers/conv2d_3/vars/1"), "bad"),
-        (lambda file: file.pop("layers/self_attention_1/f"), "bad"),
-        (lambda file: file.pop("layers/dense"), "bad"),
+        (lambda file: file.pop("layers/conv2d_3/vars/1"), "cannot be loaded"),
         (put("layers/conv2d_3/vars/0", np.nan), "no finite numbers for .*kernel"),
         (put("layers/batch_normalization_2/vars/3", np.inf), "no finite numbers for .*moving_variance"),
     ],
 )
-def test_a_file_with_missing_weights_or_such_that_are_not_finite_is_refused(change, message, suffix, model, tmp_path):
-    refused(saved_with(model, tmp_path / f"bad{suffix}", change), message)
-
-
-def test_a_file_with_one_weight_of_another_layer_too_few_is_refused_where_the_backbone_is_known(model, tmp_path):
-    path = saved_with(model, tmp_path / "lost.weights.h5", lambda file: file.pop("layers/dense"))
-    refused(path, "cannot be loaded .*Dense", lambda path: build_rafa_net("tiny", path))
+def test_missing_weights_and_such_that_are_not_finite_are_refused(change, message, suffix, model, tmp_path):
+    path = with_weights(model, tmp_path / f"bad{suffix}", change)
+    refused(path, message, lambda path: build_rafa_net("tiny", path))
 
 
 @pytest.mark.parametrize(
@@ -227,40 +208,22 @@ def test_unusable_files_are_refused_by_name(name, content, message, tmp_path):
 
 # --- Checkpoints, with the state of the optimizer ---------------------------------------------------------------------
 @pytest.fixture
-def trained():
-    """A tiny network that has done three steps."""
+def compiled():
+    """A tiny network whose optimizer has made no step, as where each one of half precision has overflowed."""
     network = build_rafa_net("tiny", weights=None)
     network.compile(RMSprop())
     network.optimizer.build(network.trainable_variables)
-    network.optimizer.iterations.assign(3)
     return network
 
 
-def test_a_checkpoint_brings_the_state_of_the_optimizer(trained, tmp_path):
-    trained.optimizer.variables[-1].assign(trained.optimizer.variables[-1] + 0.5)
-    trained.save(tmp_path / "last.keras")
-    expected = [variable.numpy() for variable in trained.optimizer.variables]
-    for variable in trained.optimizer.variables:
-        variable.assign(0 * variable)
-    load_into(trained, tmp_path / "last.keras")
-    for variable, value in zip(trained.optimizer.variables, expected, strict=True):
-        np.testing.assert_array_equal(variable.numpy(), value)
+def test_a_checkpoint_before_the_first_step_is_loaded(compiled, tmp_path):
+    load_into(compiled, saved(compiled, tmp_path / "last.keras"))
 
 
 @pytest.mark.parametrize("lost", ["optimizer", "optimizer/vars/7"])
-def test_a_checkpoint_without_all_of_the_optimizer_s_state_is_refused(trained, lost, tmp_path):
-    path = saved_with(trained, tmp_path / "last.keras", lambda file: file.pop(lost))
-    trained.optimizer.iterations.assign(0)  # as in a network that was just built
-    refused(path, "state of the optimizer", lambda path: load_into(trained, path))
-
-
-def test_numbers_that_are_not_finite_are_found_in_the_network_and_its_optimizer(trained):
-    assert not_finite(trained) is None
-    velocity = trained.optimizer.variables[-1]
-    velocity.assign(velocity + np.inf)
-    assert not_finite(trained) == velocity.path
-    trained.get_layer("roll_bn").gamma.assign([np.nan] * 128)
-    assert not_finite(trained) == trained.get_layer("roll_bn").gamma.path
+def test_a_checkpoint_without_all_of_the_optimizer_s_state_is_refused(compiled, lost, tmp_path):
+    path = with_weights(compiled, tmp_path / "last.keras", lambda file: file.pop(lost))
+    refused(path, "optimizer", lambda path: load_into(compiled, path))
 
 
 # --- ImageNet ---------------------------------------------------------------------------------------------------------

@@ -55,17 +55,17 @@ def alone(tmp_path_factory):
     return result_of(start(PROGRAM, 1, "training", folder)), folder
 
 
-def assert_same(found, alone):
-    np.testing.assert_allclose(found["losses"], alone["losses"], rtol=1e-5)
-    for ours, theirs in zip(found["clipped"], alone["clipped"], strict=True):
+def assert_same(shared, alone):
+    np.testing.assert_allclose(shared["losses"], alone["losses"], rtol=1e-5)
+    for ours, theirs in zip(shared["clipped"], alone["clipped"], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_two_devices_give_the_losses_of_one_and_a_checkpoint_that_one_reads(alone, tmp_path):
-    found = result_of(start(PROGRAM, 2, "training", tmp_path))
-    assert found["devices"] == 2 and np.std(found["losses"], axis=0).min() > 1e-3
-    assert_same(found, alone[0])
+    shared = result_of(start(PROGRAM, 2, "training", tmp_path))
+    assert shared["devices"] == 2 and np.std(shared["losses"], axis=0).min() > 1e-3
+    assert_same(shared, alone[0])
     from rafa_model import load_rafa_net
 
     one, two = (load_rafa_net(folder / "network.keras") for folder in (alone[1], tmp_path))
@@ -78,9 +78,9 @@ def test_two_devices_give_the_losses_of_one_and_a_checkpoint_that_one_reads(alon
 def test_several_machines_give_the_losses_of_one_process(count, alone, tmp_path):
     machines = free_addresses(count)
     processes = [start(PROGRAM, 1, "training", tmp_path, index=index, machines=machines) for index in range(count)]
-    for found in [result_of(process) for process in processes]:
-        assert found["devices"] == count
-        assert_same(found, alone[0])
+    for shared in [result_of(process) for process in processes]:
+        assert shared["devices"] == count
+        assert_same(shared, alone[0])
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +140,7 @@ def test_what_the_devices_cannot_do_is_refused(capsys):
     [
         ("", 0, 1),
         ("{}", 0, 1),
-        ('{"cluster": {}, "task": {"type": "worker", "index": 0}}', 0, 1),
         ('{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}', 0, 1),
-        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}', 0, 1),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}', 1, 2),
         ('{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "chief", "index": 0}}', 0, 3),
         ('{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": "1"}}', 2, 3),
@@ -157,12 +155,9 @@ def test_tf_config_says_which_machine_this_is_a_chief_first(text, index, count, 
     "text",
     [
         "{",
-        "[]",
         '{"cluster": {"worker": ["a:1", "b:1"]}}',
         '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
-        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": -1}}',
         '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}',
-        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "ps", "index": 0}}',
     ],
 )
 def test_a_wrong_tf_config_is_refused(text, monkeypatch):

@@ -40,11 +40,6 @@ def options(folder, run_dir, *more):
     return [*SMALL, *own, "--run-dir", str(run_dir), *more]
 
 
-def run(*arguments):
-    command = [sys.executable, SCRIPT, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-
-
 def result_of(run_dir):
     return json.loads((run_dir / "result.json").read_text())["results"][0]
 
@@ -111,15 +106,11 @@ def test_training_works_in_a_thread(eight, training_script):
     assert result_of(eight / "run")["card"]["images"]["scored"] == 8
 
 
-@pytest.mark.parametrize("bad", ["not an image", "box"])
 def test_an_image_that_cannot_be_used_ends_the_run_in_its_first_epoch_with_its_row_and_the_way_on(
-    eight, training_script, bad
+    eight, training_script
 ):
     good = (eight / "3.png").read_bytes()
-    if bad == "box":
-        cv2.imwrite(str(eight / "3.png"), np.zeros((4, 4, 3), np.uint8))
-    else:
-        (eight / "3.png").write_text(bad)
+    cv2.imwrite(str(eight / "3.png"), np.zeros((4, 4, 3), np.uint8))  # its box misses it
     more = ["--epochs", "2", "--batch-size", "5"]  # a batch leaves three images out
     with pytest.raises(InputError, match=r"crop\.txt, line 4, 3\.png: .*no epoch is saved; to go on: .* --resume$"):
         training_script.main(options(eight, eight / "run", *more))
@@ -177,7 +168,6 @@ def test_a_resume_takes_the_options_of_the_run_and_those_that_may_change(tmp_pat
     ("of_run", "given", "name"),
     [
         ([], ["--batch-size", "2"], "--batch-size is 16"),
-        ([], ["--seed", "1"], "--seed is 0"),
         ([], ["--precision", "mixed_float16"], "--precision is float32"),
         (["--synthetic", "full"], ["--epochs", "25"], "--epochs is 24"),
     ],
@@ -192,10 +182,7 @@ def test_an_option_that_would_change_the_run_is_refused_by_name(of_run, given, n
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (["--epochs", "0"], "--epochs"),
-        (["--backbone", "vgg"], "'vgg'"),
         (["--resume"], "--run-dir"),
-        (["--momentum", "1"], "unrecognized"),
         (["--synthetic", "--protocol", "2"], "--protocol 2"),
         (["--synthetic", "full", "--train-lists", "a", "b"], "--train-lists"),
         (["--synthetic", "full", "--decay-every", "3"], "--decay-every"),
@@ -217,9 +204,8 @@ def test_missing_data_is_said_before_tensorflow_is_loaded_and_leaves_no_folder(t
     assert "300wcrop.txt" in done.stderr and "--fetch-lists" in done.stderr
 
 
-def test_help_answers_without_tensorflow():
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", SCRIPT, "--help"], capture_output=True, text=True, check=False
-    )
+def test_help_answers_without_tensorflow_and_scipy():
+    command = [sys.executable, "-X", "importtime", SCRIPT, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "--resume" in done.stdout and "(default: 100)" in done.stdout
-    assert "tensorflow" not in done.stderr
+    assert "tensorflow" not in done.stderr and "scipy" not in done.stderr
