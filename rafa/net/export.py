@@ -56,14 +56,14 @@ def export_checked(weights: str | Path, target: str | Path, batch_size: int | No
     suffix = target.suffix.lower()
     if suffix not in FORMATS:
         raise InputError(f"{target}: expected NAME.onnx, NAME.tflite, or a folder name without a dot (SavedModel)")
-    missing = [package for package in ONNX_PACKAGES if not importlib.util.find_spec(package)]
-    if suffix == ".onnx" and missing:
-        install = " ".join(f"{package}=={version}" for package, version in ONNX_PACKAGES.items())
-        raise InputError(f"{target}: ONNX needs {', '.join(missing)}, not installed: pip install {install}")
     if batch_size and (suffix != ".onnx" or batch_size > 1):
         raise InputError(
             f"{target}: --batch-size is 1, for an ONNX file of one crop at a time, or left out; got {batch_size}"
         )
+    missing = [package for package in ONNX_PACKAGES if not importlib.util.find_spec(package)]
+    if suffix == ".onnx" and missing:
+        install = " ".join(f"{package}=={version}" for package, version in ONNX_PACKAGES.items())
+        raise InputError(f"{target}: ONNX needs {', '.join(missing)}, not installed: pip install {install}")
     from rafa.net.backend import keras
     from rafa_model import load_rafa_net
 
