@@ -27,6 +27,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from data_loaders import VIEWS
 from rafa.files import ROOT, sha256
 from rafa.media.copies import DrawnCopies
 from rafa.media.detectors import LIBFACEDETECTION_SURE, YUNET_SURE, Detector, FoundFace, LibFaceDetection, YuNetDetector
@@ -81,7 +82,9 @@ class PoseEstimator:
         find: FindFaces | None = None,
         once: bool = False,
     ) -> None:
-        self.views = views or (6 if weights == SYNTHETIC else 1)
+        self.views = (6 if weights == SYNTHETIC else 1) if views is None else views
+        if self.views not in VIEWS or margin < 0:
+            raise InputError(f"{views} views, margin {margin}; expected 1 or 6 views, and a margin of at least 0")
         self.find, self.margin = find or by(LibFaceDetection()), margin
         file = weights_file(weights)
         self.network = load_network(file)
@@ -128,6 +131,8 @@ def _frame_of(image: Image) -> Frame:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InputError(f"an array {image.shape} of {image.dtype}; expected (h, w, 3) uint8 in RGB")
         return Frame(Source("array", Path("array.png"), "image"), image=np.ascontiguousarray(image))
+    if not isinstance(image, str | Path):
+        raise InputError(f"a {type(image).__name__}; expected a path or an (h, w, 3) uint8 RGB array")
     source, *others = find_sources([str(image)])
     if others or source.kind != "image":
         raise InputError(f"{image}: expected an image; for videos and folders see predict.py, or PoseEstimator.frames")
@@ -301,7 +306,9 @@ def write_frames(
         stream = sys.stdout
         if options.out:
             Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-            stream = stack.enter_context(open(options.out, "w", encoding="utf-8", newline=""))
+            stream = stack.enter_context(
+                open(options.out, "w", encoding="utf-8", errors="backslashreplace", newline="")
+            )
         sinks: list[Rows | DrawnCopies | Explanations] = [Rows(stream, options.format, **shape)]
         if options.drawn:
             sinks.append(stack.enter_context(closing(DrawnCopies(options.drawn, options.style))))

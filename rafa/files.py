@@ -89,6 +89,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     try:
         yield unfinished
         os.replace(unfinished, path)
+    except OSError as error:
+        if error.filename is None:  # of a full disk
+            error.filename = str(path)
+        raise
     finally:
         if unfinished.is_dir():
             shutil.rmtree(unfinished)

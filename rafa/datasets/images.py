@@ -31,5 +31,10 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def files_below(folder: str | Path) -> list[Path]:
-    """The files in a folder and its subfolders, linked ones too, sorted."""
-    return sorted(Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names)
+    """The files in a folder and its subfolders, sorted; linked folders too, but for those above themselves."""
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place).resolve()
+        folders[:] = [name for name in folders if not here.is_relative_to(Path(place, name).resolve())]
+        found += [Path(place, name) for name in names]
+    return sorted(found)

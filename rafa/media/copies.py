@@ -1,5 +1,6 @@
 """Copies of images and videos with the poses drawn on them."""
 
+import contextlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from rafa.files import written_whole
 from rafa.media.decoding import USUAL_RATE
 from rafa.media.drawing import draw_pose, save_image
 from rafa.media.sources import Frame
@@ -17,7 +19,7 @@ TICK = Fraction(1, 1000)  # seconds: the clock of WebM
 
 
 class DrawnVideo:
-    """Writes a video in WebM, each frame at its own time.
+    """Writes a video in WebM, each frame at its own time; it has its name once it is whole.
 
     Args:
         file: the video; its folder is made.
@@ -31,9 +33,9 @@ class DrawnVideo:
     def __init__(self, file: Path, rate: float, shape: tuple[int, ...]) -> None:
         import av
 
-        file.parent.mkdir(parents=True, exist_ok=True)
         self.file, self.rate, self.ticks = file, rate or USUAL_RATE, -1
-        self.video = av.open(f"file:{file}", "w", format="webm")
+        self.unfinished = contextlib.ExitStack()
+        self.video = av.open(f"file:{self.unfinished.enter_context(written_whole(file))}", "w", format="webm")
         stream: Any = self.video.add_stream(CODEC, rate=round(self.rate), options=CODEC_OPTIONS)
         stream.width, stream.height = shape[1] + shape[1] % 2, shape[0] + shape[0] % 2
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", TICK
@@ -53,9 +55,10 @@ class DrawnVideo:
         self.video.mux(self.stream.encode(frame))
 
     def close(self) -> None:
-        """Finish the video."""
-        self.video.mux(self.stream.encode(None))
-        self.video.close()
+        """Finish the video; where that fails, there is none."""
+        with self.unfinished:
+            self.video.mux(self.stream.encode(None))
+            self.video.close()
 
 
 class DrawnCopies:

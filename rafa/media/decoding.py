@@ -15,14 +15,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rafa.script import InputError
 
-# Pillow's names.  Others that it reads are left out: animations are videos, and of raw files it reads the preview.
+# Pillow's names.  Others that it reads are left out: a GIF is a video, and of raw files it reads the preview.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "PPM", "JPEG2000", "SUN")
-LARGEST_IMAGE = 200_000_000  # pixels: those of the largest phone sensors
+LARGEST_IMAGE = 200_000_000  # pixels: those of the largest phone sensors; Pillow itself refuses nine tenths of them
 MAGIC = 64  # bytes of a file that tell its format
 ORIENTATION = 0x0112  # EXIF
-BITS_PER_SAMPLE = 0x0102  # TIFF
+BITS_PER_SAMPLE, WHITE_IS_ZERO = 0x0102, 0x0106  # TIFF
 USUAL_RATE = 30.0  # frames per second where a video's are not known
-CUT_OFF = 0.5  # seconds: a video that ends so much before its announced end was cut off
+CUT_OFF = 0.5  # seconds, or a tenth of a short video: one that ends so much before its announced end was cut off
 PATIENCE = 30.0  # seconds to wait for a stream
 
 
@@ -31,6 +31,7 @@ PATIENCE = 30.0  # seconds to wait for a stream
 def _load_readers() -> None:
     """All readers of Pillow, and one for HEIC where it is installed."""
     Image.init()
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, LARGEST_IMAGE)
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -62,7 +63,7 @@ def decode_image(content: bytes) -> np.ndarray:
         raise
     except UnidentifiedImageError as error:
         raise InputError("not an image that can be read; convert it to JPEG or PNG") from error
-    except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError) as error:  # of Pillow's many readers
+    except Exception as error:  # Pillow's many readers, and the libraries below them, raise whatever comes
         raise InputError(f"the image is damaged or cut off: {error}; get the file again") from error
 
 
@@ -75,6 +76,8 @@ def _eight_bits(image: Any, content: bytes) -> Image.Image:
         bits = content[24]
     elif image.format == "TIFF":
         bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (8,)))
+        if bits > 16 or (bits == 16 and image.tag_v2.get(WHITE_IS_ZERO) == 0):
+            raise InputError(f"a TIFF of {bits} bits or with white as 0; convert it to 8 bits a channel")
     else:
         bits = 16 if image.format in ("PPM", "JPEG2000") else 8  # 16 or fewer
     if bits != 16:
@@ -101,12 +104,12 @@ class Shown:
     rate: float
 
 
-def read_video(file: Any, endless: bool = False) -> Iterator[Shown]:
+def read_video(file: Any, address: bool = False) -> Iterator[Shown]:
     """The frames of a video in their order.
 
     Args:
         file: a path, an address, or an open binary file, such as a pipe.
-        endless: a stream, whose gaps are no reason to complain.
+        address: of a stream; where it has no end, gaps are no reason to complain.
 
     Raises:
         InputError: not a video; after the last frame that could be read, that the video is damaged or cut off.
@@ -115,12 +118,12 @@ def read_video(file: Any, endless: bool = False) -> Iterator[Shown]:
 
     count = 0
     try:
-        with av.open(file, timeout=PATIENCE if endless else None) as container:
+        with av.open(file, timeout=PATIENCE if address else None, metadata_errors="replace") as container:
             film = _Film(container)
             for shown in film.shown():
                 count += 1
                 yield shown
-            if not endless and film.is_damaged():
+            if film.is_damaged() and (container.duration or not address):
                 raise InputError("the video is damaged or cut off: get the file again")
     except (av.FFmpegError, OSError) as error:
         what = f"it could not be read beyond {count:,} frames" if count else "not a video or image that can be read"
@@ -137,7 +140,8 @@ class _Film:
         if self.stream is None:
             raise InputError("it holds no video")
         self.stream.thread_type = "SLICE"  # with threads for frames, FFmpeg does not mark all corrupt ones
-        self.end, self.damaged = 0.0, False  # seconds at the end of the last packet; whether one was not whole
+        self.end = 0.0  # seconds at the end of the last packet
+        self.begun, self.damaged = False, False  # whether a frame was whole, and something after it not
 
     def shown(self) -> Iterator[Shown]:
         """The frames as they are shown."""
@@ -161,7 +165,6 @@ class _Film:
         """PyAV's whole frames; what cannot be decoded is left out, as are the first ones of a recording begun late."""
         import av
 
-        begun = False
         try:
             for packet in self.container.demux():  # of every kind: a sound that goes on is no cut
                 if packet.pts is not None:
@@ -169,24 +172,33 @@ class _Film:
                 self.damaged |= packet.is_corrupt
                 if packet.stream_index == self.stream.index:
                     try:
-                        for frame in packet.decode():
-                            if frame.is_corrupt:
-                                self.damaged |= begun
-                            else:
-                                begun = True
-                                yield frame
+                        yield from self.whole(packet.decode())
                     except av.InvalidDataError:
                         self.damaged = True
         except OSError:  # the connection broke: the decoder still holds some frames
-            yield from self.stream.decode(None)
+            rest = self.stream.decode(None)
+            for frame in rest:
+                frame.time_base = self.stream.time_base
+            yield from self.whole(rest)
             raise
+
+    def whole(self, frames: list[Any]) -> Iterator[Any]:
+        """Those of which no part is missing."""
+        for frame in frames:
+            if frame.is_corrupt:
+                self.damaged |= self.begun
+            else:
+                self.begun = True
+                yield frame
 
     def is_damaged(self) -> bool:
         """Whether something could not be read, or the container announces more than came."""
         import av
 
-        start, duration = self.container.start_time or 0, self.container.duration or 0
-        return self.damaged or self.end < (start + duration) / av.time_base - CUT_OFF
+        start, duration = (
+            (value or 0) / av.time_base for value in (self.container.start_time, self.container.duration)
+        )
+        return self.damaged or self.end < start + duration - min(CUT_OFF, duration / 10)
 
 
 def _upright(frame: Any, aspect: Any, matrix: np.ndarray | None) -> np.ndarray:

@@ -83,7 +83,7 @@ def predict_faces(
     crops = [views_of(image, *face.box, margin, views) for image, face in zip(images, faces, strict=True)]
     means, spreads = mean_of_views(predict(np.concatenate(crops)), views)
     for face, views_of_face, angles, spread in zip(faces, crops, means, spreads, strict=True):
-        face.crop, face.angles = views_of_face[0], angles
+        face.crop, face.angles = views_of_face[0].copy(), angles  # the copy lets the other views go
         if views > 1:
             face.spread = spread
 

@@ -3,7 +3,6 @@
 import contextlib
 import glob
 import http.client
-import io
 import itertools
 import shutil
 import sys
@@ -13,7 +12,8 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+from urllib.request import url2pathname
 
 import cv2
 import numpy as np
@@ -25,7 +25,10 @@ from rafa.media.detectors import Square
 from rafa.pose import rotation_matrix
 from rafa.script import InputError
 
-VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg", ".mts", ".ts", ".3gp", ".wmv", ".gif"}
+VIDEOS = {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"}
+VIDEOS |= {".ts", ".vob", ".webm", ".wmv"}
+IMAGES = {*SUFFIXES, ".jp2", ".jpe", ".mpo", ".pgm", ".ppm"}
+START = 512  # bytes of a pipe that tell what it is
 RAW = set(UNREAD).difference((".heic", ".heif"))  # of cameras and programs: what Pillow would read is the preview
 
 
@@ -87,7 +90,10 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
     sources = []
     for text in paths:
         path = Path(text)
-        if "://" in text:
+        if text.startswith("file://"):
+            path = Path(url2pathname(text.removeprefix("file://")))
+            sources.append(_file(str(path), path.name))
+        elif "://" in text:
             sources.append(Source(text, Path("stream.webm"), "stream"))
         elif path.is_dir():
             sources += _in_folder(path)
@@ -108,10 +114,14 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
 
 def _in_folder(folder: Path) -> list[Source]:
     """The images and videos in a folder by their names; hidden ones, such as previews, are left out."""
-    known = [path for path in files_below(folder) if path.suffix.lower() in VIDEOS.union(SUFFIXES, UNREAD)]
-    known = [path for path in known if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    known = [path for path in files_below(folder) if path.suffix.lower() in VIDEOS.union(IMAGES, UNREAD)]
+    known = [
+        path
+        for path in known
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
     if not known:
-        looked_for = " ".join(sorted(VIDEOS.union(SUFFIXES)))
+        looked_for = " ".join(sorted(VIDEOS | IMAGES))
         raise InputError(f"{folder}: no images or videos in it; looked for {looked_for}")
     return [_file(str(path), path.relative_to(folder)) for path in known]
 
@@ -122,9 +132,9 @@ def _file(path: str, name: str | Path) -> Source:
     with contextlib.suppress(OSError), open(path, "rb") as file:
         start = file.read(MAGIC)
     suffix = copy.suffix.lower()
-    if not (is_image(start) or suffix in RAW or (suffix in SUFFIXES and not _is_video(path))):
+    if not (is_image(start) or suffix in RAW or (suffix in IMAGES and not _is_video(path))):
         return Source(path, copy.with_suffix(".webm"), "video")
-    written = suffix in SUFFIXES and cv2.haveImageWriter(copy.name)
+    written = suffix in SUFFIXES and cv2.haveImageWriter(f"image{suffix}")
     return Source(path, copy if written else copy.with_name(f"{copy.name}.png"), "image")
 
 
@@ -162,27 +172,40 @@ def _image(source: Source) -> Iterator[Frame]:
     yield Frame(source, image=decode_image(Path(source.path).read_bytes()))
 
 
-def _video(source: Source, file: str | BinaryIO | None = None, endless: bool = False) -> Iterator[Frame]:
+def _video(source: Source, file: Any = None, address: bool = False) -> Iterator[Frame]:
     """The frames of a video, or of an open file or address."""
-    shown_frames = read_video(file or f"file:{source.path}", endless)  # without "file:", a colon ends a protocol
+    shown_frames = read_video(file or f"file:{source.path}", address)  # without "file:", a colon ends a protocol
     for number, shown in enumerate(shown_frames):
         yield Frame(source, number, shown.image, rate=shown.rate, seconds=shown.seconds)
 
 
+class _Rejoined:
+    """A pipe of which the start has been read already."""
+
+    def __init__(self, start: bytes, rest: BinaryIO) -> None:
+        self.start, self.rest = start, rest
+
+    def read(self, size: int = -1) -> bytes:
+        if not self.start:
+            return self.rest.read(size)
+        part, self.start = (self.start, b"") if size < 0 else (self.start[:size], self.start[size:])
+        return part + self.rest.read() if size < 0 else part
+
+
 def _pipe(source: Source) -> Iterator[Frame]:
-    """A pipe can be opened once only: an image in it is recognised before it is read."""
+    """A pipe can be read once only: what it holds is recognised by its start."""
     with contextlib.ExitStack() as stack:
         pipe = sys.stdin.buffer if source.path == "-" else stack.enter_context(open(source.path, "rb"))
-        start = pipe.peek(MAGIC) if isinstance(pipe, io.BufferedReader) else b""
+        start = pipe.read(START)
+        file: Any = _Rejoined(start, pipe)
         if is_image(start):
-            yield Frame(_still(source), image=decode_image(pipe.read()))
+            yield Frame(_still(source), image=decode_image(file.read()))
             return
         if start[4:8] == b"ftyp" and b"moov" not in start:  # an MP4 whose index, at its end, is needed first
-            whole = stack.enter_context(tempfile.TemporaryFile())
-            shutil.copyfileobj(pipe, whole)
-            whole.seek(0)
-            pipe = whole
-        yield from _video(source, pipe)
+            rejoined, file = file, stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(rejoined, file)
+            file.seek(0)
+        yield from _video(source, file)
 
 
 def _stream(source: Source) -> Iterator[Frame]:
@@ -191,7 +214,7 @@ def _stream(source: Source) -> Iterator[Frame]:
     if content:
         yield Frame(_still(source), image=decode_image(content))
     else:
-        yield from _video(source, source.path, endless=True)
+        yield from _video(source, source.path, address=True)
 
 
 def _web_image(address: str) -> bytes:

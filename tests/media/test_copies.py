@@ -105,3 +105,4 @@ run_script(main)
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "v.webm" in done.stderr.splitlines()[-1], done.stderr
+    assert not list(tmp_path.iterdir())

@@ -101,6 +101,32 @@ def test_what_is_no_whole_image_is_refused(content, words, monkeypatch):
         decode_image(content)
 
 
+def test_whatever_a_reader_raises_is_one_line(monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("Missing or empty image item")
+
+    monkeypatch.setattr(decoding.Image, "open", broken)
+    with pytest.raises(InputError, match="damaged or cut off: Missing"):
+        decode_image(encoded(NOISE, "JPEG"))
+
+
+def test_the_largest_images_of_phones_are_no_bomb_for_pillow():
+    is_image(b"")
+    assert Image.MAX_IMAGE_PIXELS >= decoding.LARGEST_IMAGE
+
+
+@pytest.mark.parametrize(("form", "tags"), [(np.uint32, {}), (np.uint16, {262: 0})])
+def test_tiffs_that_would_be_read_wrongly_are_refused(form, tags):
+    with pytest.raises(InputError, match="convert it to 8 bits"):
+        decode_image(
+            encoded(
+                NOISE[..., 0].astype(form) if form == np.uint16 else NOISE[..., 0].astype(np.int32),
+                "TIFF",
+                tiffinfo=tags,
+            )
+        )
+
+
 # --- Videos -----------------------------------------------------------------------------------------------------------
 def shown(path):
     return list(read_video(str(path)))
@@ -201,6 +227,18 @@ def test_a_sound_that_goes_on_is_no_cut(tmp_path):
         for stream, last in ((video, None), (audio, silence), (audio, None)):
             film.mux(stream.encode(last))
     assert len(shown(tmp_path / "v.mkv")) == 5
+
+
+def test_a_title_in_another_encoding_is_no_obstacle(tmp_path):
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as film:
+        film.metadata["title"] = "Mueller"
+        video = film.add_stream("libx264", rate=10)
+        video.height, video.width, video.pix_fmt = 120, 160, "yuv420p"
+        film.mux(video.encode(av.VideoFrame.from_ndarray(NOISE, format="rgb24")))
+        film.mux(video.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"Mueller", b"M\xfcller "))
+    assert len(shown(path)) == 1
 
 
 def test_what_is_no_video_is_refused(tmp_path):

@@ -131,6 +131,8 @@ def test_a_system_without_it_is_told_where_another_is_to_be_had(monkeypatch):
 class Net:
     """Stands in for `cv2.FaceDetectorYN`: x y width height, ten landmarks and a score of each face."""
 
+    size, faces = (320, 320), None
+
     def setInputSize(self, size):  # noqa: N802 - OpenCV's name
         self.size = size
 
@@ -151,6 +153,14 @@ def test_yunet_is_given_bgr_and_its_scores_are_confidences(monkeypatch, tmp_path
     assert (detector.detector.image == NOISE[..., ::-1]).all()
     Net.faces = None
     assert detector(NOISE) == []
+
+
+def test_a_network_that_is_no_yunet_is_named(monkeypatch, tmp_path):
+    (tmp_path / "other.onnx").write_bytes(b"-")
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *arguments: Net())
+    monkeypatch.setattr(Net, "detect", lambda self, image: cv2.resize(image, (0, 0)))  # OpenCV's own error
+    with pytest.raises(InputError, match=r"other\.onnx.*opencv_zoo"):
+        YuNetDetector(tmp_path / "other.onnx")
 
 
 def test_a_yunet_file_that_is_missing_or_broken_is_named(tmp_path):

@@ -127,6 +127,28 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
     assert len(read("12:30:05.avi")) == 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names in other than UTF-8 are of Linux")
+def test_names_of_other_encodings_are_read_and_drawn(tmp_path):
+    name = os.fsdecode(b"l\xe4tin.jpg")
+    write_image(tmp_path / "a.jpg").rename(tmp_path / name)
+    ((path, copy, kind),) = facts([tmp_path])
+    assert (Path(path).name, copy, kind) == (name, name, "image")
+    assert read(tmp_path)[0].problem == ""
+
+
+def test_links_to_folders_above_and_pipes_in_folders_are_left_out(tmp_path):
+    write_image(tmp_path / "below/a.png")
+    (tmp_path / "below/up").symlink_to(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "b.png")
+    assert [Path(path).name for path, *_ in facts([tmp_path])] == ["a.png"]
+
+
+def test_an_address_of_a_file_is_that_file(tmp_path):
+    path = write_image(tmp_path / "a b.png")
+    assert facts([path.as_uri()]) == [(str(path), "a b.png", "image")]
+
+
 # --- Pipes, streams, cameras ------------------------------------------------------------------------------------------
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX systems")
 @pytest.mark.parametrize(("name", "count"), [("v.avi", 3), ("late.mp4", 3), ("a.png", 1), ("text", 0)])
@@ -145,9 +167,14 @@ def test_videos_and_images_come_through_pipes(tmp_path, name, count):
         assert str(frames[0].source.copy) == "pipe.png"
 
 
-def test_the_standard_input_is_a_pipe(tmp_path, monkeypatch):
+def test_the_standard_input_is_a_pipe_that_may_start_slowly(tmp_path, monkeypatch):
     content = write_image(tmp_path / "a.png").read_bytes()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+
+    class Dripping(io.BytesIO):
+        def readinto(self, buffer):
+            return super().readinto(memoryview(buffer)[:3])
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Dripping(content))))
     (frame,) = read("-")
     assert (frame.image == NOISE).all() and frame.source.path == "-"
 
@@ -186,6 +213,9 @@ def test_videos_and_images_come_from_the_web_and_half_of_one_is_a_problem(web, t
     assert [(frame.number, frame.problem) for frame in frames] == [(number, "") for number in range(10)]
     *some, last = read(f"{web}/half-v.mkv")
     assert 0 < len(some) < 10 and "could not be read beyond" in last.problem
+    assert [frame.seconds for frame in some] == pytest.approx([number / 10 for number in range(len(some))])
+    (tmp_path / "cut.mkv").write_bytes((tmp_path / "v.mkv").read_bytes()[:-9000])
+    assert "cut off" in read(f"{web}/cut.mkv")[-1].problem
     assert ["cut off" in frame.problem for frame in read(f"{web}/half-a.png")] == [True]
     assert ["404" in frame.problem for frame in read(f"{web}/none.mp4")] == [True]
 
