@@ -13,11 +13,10 @@ The columns of a predictions file are described at the top of rafa/score/predict
 Exit status: 0, 1 if a table of the paper was asked for and nothing could be scored, 2 for bad options or input.
 """
 
-import itertools
 import os
 import shlex
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,10 +26,10 @@ from data_loaders import VIEWS
 from rafa.datasets.check import keep_present
 from rafa.datasets.lists import Listed, has_lists, image_path, load_dataset, read_lists
 from rafa.datasets.sets import BIWI_SPLITS, DATASETS, PAPER_DATASETS
-from rafa.files import environment, write_text
+from rafa.files import environment, sha256, write_text
 from rafa.media import panels
 from rafa.net import inference
-from rafa.net.pretrained import SYNTHETIC, weights_file
+from rafa.net.pretrained import SYNTHETIC, SYNTHETIC_FILE, SYNTHETIC_FITTED, weights_file
 from rafa.pose import AXES
 from rafa.score import metrics, plots, protocol, reports, tables
 from rafa.score.comparison import Scored, common_images, difference, pairs_with_first
@@ -41,8 +40,6 @@ from rafa.script import HelpFormatter, InputError, number, option_parser, run_sc
 
 SWEEP = tuple(round(0.05 * step, 2) for step in range(11))
 OUR_MARGIN = 0.2  # where the paper has no row
-SIGNS = ("none", *(",".join(axes) for n in (1, 2, 3) for axes in itertools.combinations(AXES, n)))
-ORDERS = tuple(map(",".join, itertools.permutations(AXES)))
 
 
 # --- What is scored ---------------------------------------------------------------------------------------------------
@@ -67,9 +64,18 @@ def network_scorer(options: Namespace) -> Callable[[Listed, float], Scored]:
 
     def score_at(listed: Listed, margin: float) -> Scored:
         predictions = predict_listed(predict, listed, margin, options.workers, options.views)
-        return predictions, protocol.score(listed, predictions, options.bootstrap_samples, options.seed, **facts)
+        result = protocol.score(listed, predictions, options.bootstrap_samples, options.seed, **facts)
+        return predictions, with_own_weights_named(result)
 
     return score_at
+
+
+def with_own_weights_named(result: Facts) -> Facts:
+    """A result, with a note where it is of the suite's own weights: its card knows the lists of a training alone."""
+    weights, notes = result["card"]["weights"], result["card"]["notes"]
+    if weights and weights["sha256"] == sha256(SYNTHETIC_FILE) and SYNTHETIC_FITTED not in notes:
+        notes.append(SYNTHETIC_FITTED)
+    return result
 
 
 def report(
@@ -199,7 +205,9 @@ def score_files(options: Namespace) -> list[list[Scored]]:
 
 def conventions_of(options: Namespace) -> list[Convention]:
     """How each file writes angles: by options that are given once for all files, or once for each."""
-    defaults = {"roll_sign": "list", "signs": "none", "order": ",".join(AXES), "unit": UNITS[0]}
+    if options.roll_sign and options.signs:
+        raise InputError("--roll-sign mat is --signs roll; give one of the two options")
+    defaults = {"roll_sign": "list", "signs": (), "order": AXES, "unit": UNITS[0]}
     given, number = {name: getattr(options, name) or [text] for name, text in defaults.items()}, len(options.files)
     for name, texts in given.items():
         if len(texts) not in (1, number):
@@ -208,14 +216,29 @@ def conventions_of(options: Namespace) -> list[Convention]:
     conventions = []
     for file in range(number):
         roll_sign, signs, order, unit = (texts[file % len(texts)] for texts in given.values())
-        opposite = {*signs.split(","), *(["roll"] if roll_sign == "mat" else [])}
-        conventions.append(Convention(tuple(axis for axis in AXES if axis in opposite), tuple(order.split(",")), unit))
+        opposite = ("roll",) if roll_sign == "mat" else signs
+        conventions.append(Convention(tuple(axis for axis in AXES if axis in opposite), order, unit))
     return conventions
+
+
+def axes(text: str) -> tuple[str, ...]:
+    """An option's type: some of the axes, none twice; or "none"."""
+    names = () if text == "none" else tuple(name.strip() for name in text.split(","))
+    if not set(names) <= {*AXES} or len(set(names)) < len(names):
+        raise ArgumentTypeError(f"{text!r} is not some of {','.join(AXES)}")
+    return names
+
+
+def all_axes(text: str) -> tuple[str, ...]:
+    """An option's type: every axis once."""
+    if len(names := axes(text)) < len(AXES):
+        raise ArgumentTypeError(f"{text!r} is not {','.join(AXES)} in some order")
+    return names
 
 
 def run_results(options: Namespace) -> None:
     """Write the document of results from result files."""
-    results = [result for path in options.files for result in protocol.read_results(path)]
+    results = [with_own_weights_named(result) for path in options.files for result in protocol.read_results(path)]
     write_text(options.out, reports.results_document(results))
     print(f"{options.out}: {len(results)} results of {len(options.files)} files")
 
@@ -233,7 +256,19 @@ def parse_options(arguments: list[str] | None = None) -> Namespace:
         options.weights = weights_file(options.weights)
     if "data_dir" in options:
         check_lists(options, options.truth if "truth" in options else options.what)
+    refuse_overwriting(options)
     return options
+
+
+def refuse_overwriting(options: Namespace) -> None:
+    """No file that is read is written, nor the record beside one; an older result there is."""
+    files = [Path(file) for file in getattr(options, "files", ())]
+    beside = [file.with_suffix(".json") for file in files]
+    records = [file for file in beside if file.is_file() and "results" not in protocol.read_record(file)]
+    taken = {Path(file).resolve() for file in (*files, *records, *(getattr(options, "lists", None) or ()))}
+    for name in ("result", "predictions", "out"):
+        if (file := getattr(options, name, None)) and Path(file).resolve() in taken:
+            raise InputError(f"--{name} {file}: this file is read, or is the record beside one; give another name")
 
 
 def check_lists(options: Namespace, name: str | None) -> None:
@@ -317,9 +352,9 @@ def option_sets() -> dict[str, ArgumentParser]:
     text = f"the sign of roll in a file: that of the published lists, or of the .mat files{once} (default: list)"
     add("--roll-sign", action="append", choices=ROLL_SIGNS, help=text)
     text = f"the axes whose sign in a file is the opposite of the lists', such as yaw,pitch{once} (default: none)"
-    add("--signs", action="append", choices=SIGNS, metavar="AXES", help=text)
+    add("--signs", action="append", type=axes, metavar="AXES", help=text)
     text = f"what a file's columns yaw, pitch, roll hold, such as pitch,yaw,roll{once} (default: {','.join(AXES)})"
-    add("--order", action="append", choices=ORDERS, metavar="AXES", help=text)
+    add("--order", action="append", type=all_axes, metavar="AXES", help=text)
     add("--unit", action="append", choices=UNITS, help=f"the unit of a file{once} (default: {UNITS[0]})")
     add = sets["bootstrap"].add_argument
     samples = number(int, 1)

@@ -90,7 +90,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         yield unfinished
         os.replace(unfinished, path)
     except OSError as error:
-        if error.filename is None:  # of a full disk
+        if error.errno and error.filename is None:  # of a full disk
             error.filename = str(path)
         raise
     finally:

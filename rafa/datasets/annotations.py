@@ -44,8 +44,13 @@ def read_box(annotation: Path) -> Box:
     Raises:
         InputError: a file that cannot be read, or holds no landmarks or no place.
     """
-    x, y, size = _read(annotation, _square_of_mat if annotation.suffix == ".mat" else _square_of_pose_file)
-    return round(y - size / 2), round(x - size / 2), round(size)
+    square = _square_of_mat if annotation.suffix == ".mat" else _square_of_pose_file
+
+    def box(file: Path) -> Box:
+        x, y, size = square(file)
+        return round(y - size / 2), round(x - size / 2), round(size)
+
+    return _read(annotation, box)
 
 
 def _read(annotation: Path, read: Callable[[Path], Value]) -> Value:

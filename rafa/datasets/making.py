@@ -7,6 +7,7 @@ import numpy as np
 
 from rafa.datasets.annotations import annotation_path, read_angles, read_box
 from rafa.datasets.lists import find_list
+from rafa.datasets.rows import RowError, parse_angles, parse_box
 from rafa.datasets.sets import DATASETS
 from rafa.files import write_text
 from rafa.pose import AXES, LIST_ORDER
@@ -32,7 +33,8 @@ def make_lists(name: str, data_dir: str | Path) -> None:
             raise InputError(f"{there} is there already; move it away to make a list of your own")
     boxes, angles, left_out = _rows(sorted(Path(data_dir).glob(dataset.layout)), Path(data_dir), dataset.unit)
     if not boxes:
-        raise InputError(f"no image with an annotation in {data_dir}; expected {dataset.layout}, from {dataset.source}")
+        expected = f"{dataset.layout} and its .mat or _pose.txt file beside each, from {dataset.source}"
+        raise InputError(f"no image with an annotation that can be used in {data_dir}; expected {expected}")
     crop_list, angle_list = (Path(data_dir, "lists", file) for file in names)
     write_text(crop_list, "".join(boxes))
     write_text(angle_list, "".join(angles))
@@ -53,9 +55,16 @@ def _rows(images: list[Path], data_dir: Path, unit: str) -> tuple[list[str], lis
         if np.abs(np.degrees(angles)).max() > LARGEST_ANGLE:
             left_out[f"with an angle beyond {LARGEST_ANGLE}°"] += 1
             continue
-        path = image.relative_to(data_dir).as_posix()
         row, column, size = read_box(annotation)
-        boxes.append(f"./{path}\t{row} {column} {size} {size} \n")
-        values = np.degrees(angles) if unit == "degrees" else angles
-        rows.append("\t".join([f"./{path}", *(f"{values[AXES.index(axis)]:.12f}" for axis in LIST_ORDER)]) + "\n")
+        box, values = f"{row} {column} {size} {size}", np.degrees(angles) if unit == "degrees" else angles
+        texts = "\t".join(f"{values[AXES.index(axis)]:.12f}" for axis in LIST_ORDER)
+        try:
+            parse_box(box)
+            parse_angles(texts, unit)
+        except RowError as error:
+            left_out[f"whose annotation gives a {error.reason}"] += 1
+            continue
+        path = image.relative_to(data_dir).as_posix()
+        boxes.append(f"./{path}\t{box} \n")
+        rows.append(f"./{path}\t{texts}\n")
     return boxes, rows, left_out

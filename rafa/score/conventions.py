@@ -17,6 +17,7 @@ DOUBT = "DOUBT: "  # so begin the notes of `doubts`
 # A doubt is noted where the angles that are read otherwise correlate with the true ones, by at least this much and this
 # many standard errors, and their error is at most this share of what it is as read.  Random answers do neither.
 CORRELATION, STANDARD_ERRORS, SHARE = 0.3, 5, 0.75
+FEWEST = 50  # images: of fewer, only a correlation of 0.7 and more would be so many standard errors
 
 
 class Convention(NamedTuple):
@@ -47,8 +48,10 @@ def doubts(target: np.ndarray, predicted: np.ndarray, convention: Convention | N
         target, predicted: (n, 3) degrees, list signs.
         convention: by which a file was read; None where a network of this suite predicted.
     """
-    if len(target) < STANDARD_ERRORS**2:  # no correlation is that many standard errors
+    if len(target) < FEWEST:
         return []
+    if convention and convention.unit == "degrees":
+        predicted = (predicted + 180) % 360 - 180  # some programs write 0 to 360
     radians = np.abs(target).max() <= math.pi
     notes = [f"{DOUBT}no true angle is beyond 3.14°; are these radians that were taken for degrees?"] if radians else []
     now = angle_errors(target, predicted).mean(axis=0)
@@ -61,9 +64,10 @@ def doubts(target: np.ndarray, predicted: np.ndarray, convention: Convention | N
         then, before = (", ".join(f"{error:.2f}°" for error in each) for each in (errors, now))
         mend = "check signs and order of the true angles"
         if convention:
-            mend = _read_again(convention, scale, order, signs).options() or "leave out the options of the convention"
+            options = _read_again(convention, scale, order, signs).options()
+            mend = f"for this file, in place of all such options: {options or '--signs none'}"
         notes.append(
-            f"{DOUBT}{'; '.join(seen)}; read so, the errors of yaw, pitch and roll are {then}, not {before}: {mend}"
+            f"{DOUBT}{'; '.join(seen)}; read so, the errors of yaw, pitch and roll are {then}, not {before}; {mend}"
         )
     return notes
 

@@ -221,8 +221,13 @@ def _read_rows(path: str | Path, targets_needed: bool) -> Rows:
     columns = [name if ALIASES.get(name, name) in header else ALIASES[name] for name in header]
     targets = TARGET_COLUMNS if targets_needed or {*columns} & {*TARGET_COLUMNS} else ()
     if missing := [name for name in ("path", *targets, *PREDICTED_COLUMNS) if name not in columns]:
-        mend = "the true angles may be absent where lists give them (--truth)"
-        raise InputError(f"{path}: missing columns {', '.join(missing)}; {mend}")
+        found = f"it has {', '.join(header) or 'none'}"
+        also = f"or {', '.join(ALIASES)}" + (
+            "" if not targets_needed else "; true angles may come from lists (--truth)"
+        )
+        raise InputError(f"{path}: missing columns {', '.join(missing)}; {found}; expected those names, {also}")
+    if len({*columns}) < len(columns):
+        raise InputError(f"{path}: two columns of one name in {', '.join(header)}; rename one")
     if len(lines) == 1:
         raise InputError(f"{path} has a header and no predictions")
     for number, cells in lines:
@@ -267,7 +272,9 @@ def _fields(path: str | Path, rows: Rows, convention: Convention) -> dict[str, n
             if np.isfinite(value := float(row[name])):
                 return value
         status = f" ({row['status']}: --common-only leaves such rows out)" if "status" in row else ""  # of predict.py
-        raise InputError(f"{path}: {name} of {row['path']} is {row[name]!r}{status}; expected a finite number")
+        raise InputError(
+            f"{path}: {name} of {row['path']} is {row[name]!r}{status}; expected a finite number, or no row for it"
+        )
 
     fields = {"path": np.array([row["path"] for row in rows])}
     for angles, names in (("predicted", PREDICTED_COLUMNS), ("target", TARGET_COLUMNS)):

@@ -53,12 +53,26 @@ def read_file(path: str, convention: Convention, listed: Listed | None, common_o
     predictions, left_out = read_predictions(path, convention, targets_of(listed) if listed else None, common_only)
     notes = [f"LEFT OUT: {left_out:,} rows of the file, not in the lists or without a prediction"] if left_out else []
     beside = Path(path).with_suffix(".json")
-    content = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    content = read_record(beside) if beside.is_file() else {}
     notes += [content["note"]] if "note" in content else []
     record = {key: content[key] for key in RECORD_KEYS if key in content}
     facts = {"file": str(path), "sha256": sha256(path), "notes": notes, "record": record}
     facts |= {"roll_sign": ROLL_SIGNS["roll" in convention.signs], "convention": convention._asdict()}
     return predictions, facts
+
+
+def read_record(file: Path) -> Facts:
+    """The record beside a predictions file (see `read_file`), or a result file, which says nothing of the method."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        texts = all(isinstance(content.get(key, ""), str) for key in ("method", "source", "note"))
+        numbers = [number for number in content.get("published", ()) if number is not None]
+        if texts and len(content.get("published", ())) <= len(HEADLINE_KEYS) and np.isfinite(numbers).all():
+            return content
+    except (ValueError, AttributeError, TypeError):
+        pass
+    expected = 'an object with texts "method", "source", "note", and "published", a list of at most five numbers'
+    raise InputError(f"{file}: not a record of a predictions file: expected {expected}; mend it or move it away")
 
 
 # --- The paper's tables -----------------------------------------------------------------------------------------------
@@ -167,6 +181,10 @@ def _card(
     images = _images(listed, len(predictions), file)
     departures = _departures(listed, images, margin, weights, file)
     notes = [*(listed.notes if listed else ()), *(file["notes"] if file else ()), *_interval_notes(listed, intervals)]
+    if listed is None:
+        notes.append(
+            "the true angles are the file's: if both have wrong signs, geodesic error and MAEV are wrong alone"
+        )
     return {
         "data_set": dataset,
         "split": listed.split if listed else predictions.split[0] or "split not stated",
@@ -235,7 +253,7 @@ def _images(listed: Listed | None, scored: int, file: Facts | None) -> Facts:
         "found": None if file else usable - listed.missing,
         "scored": scored,
         "left_out": usable - scored,
-        "left_out_by": "--common-only" if file else ", ".join(name for name, number in left_out.items() if number),
+        "left_out_by": "no prediction" if file else ", ".join(name for name, number in left_out.items() if number),
     }
 
 
@@ -312,19 +330,24 @@ def read_results(path: str | Path) -> list[Facts]:
     """
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))["results"]
-    except (ValueError, LookupError, TypeError) as error:
+        for result in results:
+            _brought_up_to_date(result)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         expected = "the result.json of a run, or what evaluate.py --result wrote"
         raise InputError(f"{path} is not a result file: expected {expected}") from error
-    for result in results:
-        result["estimates"] = _estimates(result["estimates"])
-        if "compared" in result:
-            result["compared"]["differences"] = _estimates(result["compared"]["differences"])
-        if "paper_protocol" in (card := result["card"]):  # until 0.2.0, which judged the training too
-            training = ("the network ", "the training ")
-            card["departures"] = [reason for reason in card["departures"] if not reason.startswith(training)]
-            del card["paper_protocol"]
-            card["evaluation_protocol"] = not card["departures"]
     return results
+
+
+def _brought_up_to_date(result: Facts) -> None:
+    """Estimates instead of JSON's objects, and a card as this version writes it."""
+    result["estimates"] = _estimates(result["estimates"])
+    if "compared" in result:
+        result["compared"]["differences"] = _estimates(result["compared"]["differences"])
+    if "paper_protocol" in (card := result["card"]):  # until 0.2.0, which judged the training too
+        training = ("the network ", "the training ")
+        card["departures"] = [reason for reason in card["departures"] if not reason.startswith(training)]
+        del card["paper_protocol"]
+        card["evaluation_protocol"] = not card["departures"]
 
 
 def _estimates(metrics_of: Facts) -> dict[str, metrics.Estimate]:

@@ -148,10 +148,10 @@ def results_document(results: Sequence[Facts]) -> str:
     paper = [(n, r) for n, r in numbered if r["card"]["evaluation_protocol"]]
     files = [(n, r) for n, r in numbered if r["card"]["predictions"]]
     free = [(n, r) for n, r in numbered if not r["card"]["predictions"] and not is_of_paper(r["card"]["data_set"])]
-    made = {(result["card"]["made"]["command"], result["card"]["made"]["date"]): n for n, result in reversed(numbered)}
+    made = {tables.made_by(result): n for n, result in reversed(numbered)}
     grouped = {number for number, _ in (*paper, *files, *free)}
     other = [pair for pair in numbered if pair[0] not in grouped]
-    parts = [_ABOUT, _PAPER, _paper_table(paper), _numbered_table(paper), _OTHERS]
+    parts = [_ABOUT, *doubts(results), _PAPER, _paper_table(paper), _numbered_table(paper), _OTHERS]
     parts += [tables.comparison_table(files, ["Row"]) if files else "Not measured here."]
     parts += [_PART, _numbered_table(other), _FREE, _numbered_table(free)]
     parts += ["## How each row was made", "\n".join(_provenance(n, result["card"], made) for n, result in numbered)]

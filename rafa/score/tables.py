@@ -20,8 +20,8 @@ BASELINE = "mean pose of the training list"
 # --- Cells ------------------------------------------------------------------------------------------------------------
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
-    texts = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *texts))
+    first, *texts = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (first, ["---"] * len(header), *texts))
 
 
 def with_interval(estimate: metrics.Estimate) -> str:
@@ -55,6 +55,11 @@ def method_of(card: Facts) -> str:
     """The method that a predictions file's record names, else the name of the file."""
     file = card["predictions"]
     return file.get("record", {}).get("method") or Path(file["file"]).name
+
+
+def made_by(result: Facts) -> tuple[str, str]:
+    """The command that made a result, and when."""
+    return result["card"]["made"]["command"], result["card"]["made"]["date"]
 
 
 def is_published(card: Facts) -> bool:
@@ -112,11 +117,13 @@ def plain_row(name: str, margin: str, numbers: Sequence[float | None], images: s
 def comparison_table(numbered: Sequence[tuple[int, Facts]], first_column: Sequence[str] = ()) -> str:
     """Errors of several methods on the same images, with MAEV and the paired difference of MAE to the first."""
     rows, results = [], {str(number): result for number, result in numbered}
+    firsts = {(each["compared"]["with"], *made_by(each)) for each in results.values() if "compared" in each}
     for number, row in result_rows(numbered):
         more = ["-", "-"]
         if result := results.get(str(number)):
             compared = result.get("compared")
-            difference = with_interval(compared["differences"]["mae"]) if compared else "first"
+            is_first = (heading(result["card"]), *made_by(result)) in firsts
+            difference = with_interval(compared["differences"]["mae"]) if compared else "first" if is_first else "-"
             more = [with_interval(result["estimates"]["maev"]), difference]
         rows.append([*([number] if first_column else []), *row, *more])
     legend = "MAEV: mean angle between true and predicted head vectors. MAE - first: paired with the row so marked."

@@ -47,6 +47,17 @@ def test_angles_and_boxes_of_aflw2000_come_from_pose_and_landmarks_without_the_j
     assert not listed.published and "Aflw2000crop.txt is not the published list" in listed.notes
 
 
+@pytest.mark.parametrize(
+    ("pose", "points", "reason"),
+    [((np.nan, 0, 0), FACE, "angle out of range"), ((0, 0, 0), np.full((2, 51), 9.0), "box not square")],
+)
+def test_an_annotation_that_the_lists_could_not_hold_is_counted(data, capsys, pose, points, reason):
+    annotate(data / "AFLW2000/image00008.jpg", pose, pt3d_68=np.vstack([np.hstack([JAW, points]), np.full((1, 68), 7)]))
+    make_lists("aflw2000", data)
+    assert f"1 whose annotation gives a {reason}" in capsys.readouterr().out
+    assert len(load_dataset("aflw2000", data).records) == 1
+
+
 def test_300w_lp_has_landmarks_in_the_plane(tmp_path):
     for folder in ("AFW", "AFW_Flip"):
         annotate(tmp_path / f"300W_LP/{folder}/a.jpg", (0, np.radians(-99), 0), pt2d=np.hstack([JAW, FACE]))

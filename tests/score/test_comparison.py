@@ -153,4 +153,4 @@ def test_targets_from_lists_are_compared_over_their_videos(tmp_path, capsys):
     assert [round(yaw[key], 9) for key in ("value", "low", "high", "n")] == [3, 3, 3, 12]
     assert "over 4 videos" in results[1]["compared"]["intervals"]
     assert "LEFT OUT: 1 rows of the file, not in the lists" in text
-    assert "12 of 4 videos (3 LEFT OUT: --common-only)" in text
+    assert "12 of 4 videos (3 LEFT OUT: no prediction)" in text

@@ -51,7 +51,7 @@ def test_a_file_that_is_read_by_a_wrong_convention_is_told_the_right_one(right, 
         assert notes == []
     else:
         (note,) = notes
-        assert note.endswith(f": {right.options() or 'leave out the options of the convention'}")
+        assert note.endswith(f": {right.options() or '--signs none'}")
         then, now = (angle_errors(target, each).mean(axis=0) for each in (predicted, angles))
         for error in (*then, *now):
             assert f"{error:.2f}°" in note
@@ -93,6 +93,12 @@ def test_an_axis_that_never_turns_hides_no_other(recwarn):
     assert "yaw runs against" in doubts(target, predicted * (-1, 1, 1), Convention())[0]
     assert "--unit radians" in doubts(target, np.radians(predicted), Convention())[0]
     assert not recwarn.list
+
+
+def test_angles_from_0_to_360_degrees_are_judged_as_those_about_0():
+    target, predicted = poses()
+    assert "yaw runs against" in doubts(target, predicted * (-1, 1, 1) % 360, Convention())[0]
+    assert doubts(target, predicted % 360, Convention()) == []
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------

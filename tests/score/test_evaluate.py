@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.scores import FACES, FRAMES, VIDEOS, cells_of, errors_of, file_of, results_of, run, write_data
+from helpers.scores import FACES, FRAMES, LIST_SIGNS, VIDEOS, cells_of, errors_of, file_of, results_of, run, write_data
 
 import evaluate
 import rafa_model
@@ -375,3 +375,31 @@ def test_errors_end_with_status_2_and_neither_they_nor_help_load_tensorflow_or_s
         assert done.returncode == status, done.stderr
         assert output in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--roll-sign", "mat", "--signs", "yaw"), "give one of the two"),
+        (("--result", "p.csv"), "this file is read"),
+        (("--result", "p.json"), "record"),
+    ],
+)
+def test_contradicting_options_and_files_that_are_read_are_refused(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file_of(tmp_path / "p.csv", LIST_SIGNS)
+    (tmp_path / "p.json").write_text('{"method": "A"}')
+    with pytest.raises(InputError, match=words):
+        evaluate.main(["score", "p.csv", *arguments])
+    assert (tmp_path / "p.json").read_text() == '{"method": "A"}'
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["{", "5", '{"note": ["x"]}', '{"published": 5.07}', '{"published": ["4"]}', '{"published": [1, 2, 3, 4, 5, 6]}'],
+)
+def test_a_malformed_record_is_named(record, tmp_path):
+    file_of(tmp_path / "p.csv", LIST_SIGNS)
+    (tmp_path / "p.json").write_text(record)
+    with pytest.raises(InputError, match=r"p\.json: not a record"):
+        evaluate.main(["score", str(tmp_path / "p.csv")])

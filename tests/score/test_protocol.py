@@ -312,6 +312,6 @@ def test_common_only_says_what_was_left_out(data, tmp_path, capsys):
     with pytest.raises(InputError, match=r"different images: .* --common-only"):
         run(capsys, *command)
     text = run(capsys, *command, "--common-only")
-    assert cells_of(text)[2][2] == "1,947 / unknown / 30 (5 LEFT OUT: --common-only)"
+    assert cells_of(text)[2][2] == "1,947 / unknown / 30 (5 LEFT OUT: no prediction)"
     assert "LEFT OUT: 1 rows of the file, not in the lists or without a prediction" in text
     assert "27 of 32" in text

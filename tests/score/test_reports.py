@@ -8,7 +8,9 @@ import pytest
 from helpers.scores import a_result, cells_of
 
 import evaluate
-from rafa.score import protocol, reports
+from rafa.files import sha256
+from rafa.net.pretrained import SYNTHETIC_FILE, SYNTHETIC_FITTED
+from rafa.score import protocol, reports, tables
 from rafa.script import InputError
 
 
@@ -126,3 +128,18 @@ def test_the_document_stays_where_a_file_is_no_result_file(tmp_path):
     with pytest.raises(InputError, match="not a result file"):
         evaluate.main(["results", str(tmp_path / "p.csv"), "--out", str(tmp_path / "results.md")])
     assert (tmp_path / "results.md").read_text() == "as it was"
+
+
+def test_the_document_names_doubts_first_the_first_of_a_comparison_and_the_suite_s_own_weights(result, tmp_path):
+    file = {"file": "p.csv", "sha256": "0", "roll_sign": "mat"}
+    first, lone = (changed(result, predictions=file | {"record": {"method": name}}) for name in ("A", "lone"))
+    second = changed(first, predictions=file | {"record": {"method": "C"}}, notes=["DOUBT: roll runs"])
+    second["compared"] = {"with": tables.heading(first["card"]), "intervals": "-", "differences": first["estimates"]}
+    own = changed(result, weights=result["card"]["weights"] | {"sha256": sha256(SYNTHETIC_FILE)})
+    (tmp_path / "r.json").write_text(json.dumps(protocol.plain({"results": [first, second, lone, own]})))
+    evaluate.main(["results", str(tmp_path / "r.json"), "--out", str(tmp_path / "results.md")])
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "C, margin 0.2: DOUBT: roll runs" in text.partition("\n## ")[0]
+    ends = {row[1].split(", ")[-1]: row[-1] for row in cells_of(text) if row[0] in ("1", "2", "3")}
+    assert ends["A"] == "first" and ends["lone"] == "-" and ends["C"] != "-"
+    assert text.count(SYNTHETIC_FITTED) == 1
