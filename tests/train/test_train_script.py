@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -84,7 +85,9 @@ def test_a_run_that_was_stopped_resumes_to_the_very_numbers_of_an_uninterrupted_
     eight, training_script, number, status
 ):
     command = [sys.executable, SCRIPT, *options(eight, eight / "cut", "--epochs", "200")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell starts what runs in its background with Ctrl-C ignored, and children inherit that.
+    taken = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)} if os.name == "posix" else {}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **taken)
     while not (eight / "cut/last.keras").exists() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(number)
