@@ -47,9 +47,9 @@ nothing else to do, whose float32 matrix product reached 217 GFLOP/s.
 | prediction of one image, s | 0.153, 0.115 | 0.117, 0.105 |
 | peak memory of training, GB | 5.5 | 3.6 |
 
-So a step takes 0.97 to 1.04 of the released code's time. In bfloat16, for which that processor has
-instructions, it took 0.63 of its float32 time; a processor without them takes many times as long, see below. Compiled by XLA (`--xla`) it took 1.7 times as long on a
-processor.
+So a step takes 0.97 to 1.04 of the released code's time. In bfloat16, for which that processor has instructions, it
+took 0.63 of its float32 time; a processor without them takes many times as long, see below. Compiled by XLA (`--xla`)
+it took 1.7 times as long on a processor.
 
 What a step of 16 spends its time on, by TensorFlow's profiler, in one step on a machine that had other work too, as
 shares of the time of all operations: convolutions and their gradients 80%, batch normalisation 10%, element-wise
