@@ -17,7 +17,7 @@ from rafa.script import InputError
 
 # Pillow's names.  Others that it reads are left out: a GIF is a video, and of raw files it reads the preview.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "PPM", "JPEG2000", "SUN")
-LARGEST_IMAGE = 200_000_000  # pixels: those of the largest phone sensors; Pillow itself refuses nine tenths of them
+LARGEST_IMAGE = 200_000_000  # pixels: those of the largest phone sensors; Pillow's own limit is 179 million
 MAGIC = 64  # bytes of a file that tell its format
 ORIENTATION = 0x0112  # EXIF
 BITS_PER_SAMPLE, WHITE_IS_ZERO = 0x0102, 0x0106  # TIFF
