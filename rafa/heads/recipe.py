@@ -31,13 +31,6 @@ GRADIENT_NORM = 5.0  # larger gradients are scaled down to it
 AVERAGING = 0.999  # momentum of the averaged weights
 LANDMARK_WEIGHT = 2.0  # beside 1 for each angle in radians; half a crop = 1
 LANDMARK_FILTERS = 96
-# Networks trained on drawn heads answer photographs too high.  For faces within 30° of yaw the median turn of the first
-# network's answers about the axis between the ears was 4.7° in 394 photographs of AFLW2000, 6.9° in 56 of 300W-LP and
-# 4.0° in 900 of Pointing'04; about the other axes 0.1°, 2.0° and 1.3° at most.
-TOO_HIGH = 4.5  # degrees
-# And they answer turned heads too little turned: the slope of the true yaw over the answered one, through zero, for
-# answers beyond 15°, was 1.06, 1.43 and 1.15 in these photographs of AFLW2000, 300W-LP and Pointing'04.
-YAW_STRETCH = 1.1
 
 
 class HeadsRecipe:
@@ -87,11 +80,8 @@ class HeadsRecipe:
             yield np.stack(crops), output_targets(np.stack(angles)) | {"landmarks": np.stack(points).astype("float32")}
 
     def finish(self, model: keras.Model, run: RunFolder) -> tuple[keras.Model, Path]:
-        """Write the averaged weights, fitted to photographs, without landmarks and in half precision."""
+        """Write the averaged weights, without landmarks and in half precision."""
         model.optimizer.finalize_variable_values(model.trainable_variables)
-        for weight in model.get_layer("yaw").weights:
-            weight.assign(weight * YAW_STRETCH)
-        model.get_layer("pitch").bias.assign_sub([np.radians(TOO_HIGH)])
         path = run.path / "network.weights.h5"
         save_half(without_landmarks(model), path)
         return load_rafa_net(path), path
