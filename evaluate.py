@@ -29,7 +29,7 @@ from rafa.datasets.sets import BIWI_SPLITS, DATASETS, PAPER_DATASETS
 from rafa.files import environment, sha256, write_text
 from rafa.media import panels
 from rafa.net import inference
-from rafa.net.pretrained import SYNTHETIC, SYNTHETIC_FILE, SYNTHETIC_FITTED, weights_file
+from rafa.net.pretrained import SYNTHETIC, SYNTHETIC_FILE, SYNTHETIC_MADE, weights_file
 from rafa.pose import AXES
 from rafa.score import metrics, plots, protocol, reports, tables
 from rafa.score.comparison import Scored, common_images, difference, pairs_with_first
@@ -73,8 +73,9 @@ def network_scorer(options: Namespace) -> Callable[[Listed, float], Scored]:
 def with_own_weights_named(result: Facts) -> Facts:
     """A result, with a note where it is of the suite's own weights: its card knows the lists of a training alone."""
     weights, notes = result["card"]["weights"], result["card"]["notes"]
-    if weights and weights["sha256"] == sha256(SYNTHETIC_FILE) and SYNTHETIC_FITTED not in notes:
-        notes.append(SYNTHETIC_FITTED)
+    note = f"the suite's own weights: {SYNTHETIC_MADE}"
+    if weights and weights["sha256"] == sha256(SYNTHETIC_FILE) and note not in notes:
+        notes.append(note)
     return result
 
 

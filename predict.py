@@ -39,7 +39,7 @@ from rafa.media.sources import Frame, Source, find_sources, read_frames
 from rafa.media.tracking import smoothed
 from rafa.net.explain import RULES, Explainer
 from rafa.net.inference import NETWORK_BATCH, CalledDirectly, is_exported, load_network, predict_angles
-from rafa.net.pretrained import SYNTHETIC, SYNTHETIC_FILE, weights_file
+from rafa.net.pretrained import SYNTHETIC, SYNTHETIC_FILE, SYNTHETIC_MADE, weights_file
 from rafa.score.predictions import ROLL_SIGNS
 from rafa.score.protocol import read_results
 from rafa.script import InputError, number, option_parser, progress, run_script
@@ -328,15 +328,15 @@ def write_frames(
 
 
 def described() -> str:
-    """One line about the suite's own weights: what they were fitted to, and their error on photographs."""
+    """One line about the suite's own weights: how they were made, and their error on photographs."""
     error = "not measured"
     for result in read_results(SYNTHETIC_RESULT) if SYNTHETIC_RESULT.is_file() else []:
         card, mae = result["card"], result["estimates"]["mae"]
         if card["weights"] and card["weights"]["sha256"] == sha256(SYNTHETIC_FILE):
             scored = f"{card['images']['scored']:,} photographs of {card['data_set']}"
-            error = f"mean error {mae.value:.1f}° [{mae.low:.1f}, {mae.high:.1f}] on {scored}, among those fitted to"
+            error = f"mean error {mae.value:.1f}° [{mae.low:.1f}, {mae.high:.1f}] on {scored}"
     file = SYNTHETIC_FILE.relative_to(ROOT)
-    return f"weights: {file}, trained on synthetic heads, pitch offset and yaw stretch fitted on photographs; {error}"
+    return f"weights: {file}, {SYNTHETIC_MADE}; {error}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

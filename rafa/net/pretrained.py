@@ -7,10 +7,8 @@ from rafa.script import InputError
 
 SYNTHETIC = "synthetic"  # as weights: the network in `pretrained/`, trained on synthetic heads
 SYNTHETIC_FILE = ROOT / "pretrained" / "synthetic.weights.h5"
-SYNTHETIC_FITTED = (  # what every result of it says
-    "the suite's own weights: trained on synthetic heads; pitch offset and yaw stretch fitted on photographs, 394 of "
-    "AFLW2000 among them"
-)
+# What every result of it says.
+SYNTHETIC_MADE = "trained on synthetic heads alone, which were drawn after photographs, 394 of AFLW2000 among them"
 SYNTHETIC_BACKBONE = f"{SYNTHETIC}-backbone"  # its residual layers alone, to start from
 
 

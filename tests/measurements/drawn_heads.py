@@ -39,6 +39,7 @@ from rafa.script import option_parser, progress, run_script
 
 MARGIN = 0.2
 YAWS = ((0, 30), (30, 60), (60, 100))
+EVERY = 3  # of the poses is drawn
 MEANS = (((0, 12), 0), ((22, 45), 33), ((55, 90), 72))  # ranges of |yaw|, and the yaw at which their mean is shown
 SIDE, PER_CM, CENTRE = 480, 17.0, (240.0, 190.0)  # of a mean image: pixels, pixels per cm, the head's origin
 Change = Callable[[Identity, Scene], tuple[Identity, Scene]]
@@ -144,7 +145,7 @@ def main() -> None:
         photographs = np.stack([load_crop(listed, record, MARGIN) for record in listed.records])
         yield row_of("photographs", true, predict_angles(model, photographs))
         for name, change in progress(CHANGES.items(), len(CHANGES), "drawing"):
-            yield row_of(f"drawn: {name}", true, answers_to_drawn(model, true, change))
+            yield row_of(f"drawn: {name}", true[::EVERY], answers_to_drawn(model, true[::EVERY], change))
 
     columns = [f"yaw {low}° to {min(high, 99)}°" for low, high in YAWS]
     print("Median turn of the answers against the truth, degrees about the ears / down / the nose of the head")

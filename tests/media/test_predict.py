@@ -286,7 +286,7 @@ def test_explanations_take_the_predicted_angles_and_their_options(run, tmp_path,
 
 def test_the_line_about_the_own_weights_names_what_they_were_fitted_to_beside_their_error(monkeypatch):
     assert re.search(
-        r"fitted on photographs; mean error \d.\d° \[.* on 394 photographs of AFLW2000", predict.described()
+        r"drawn after photographs, .*; mean error \d.\d° \[.* on 394 photographs of AFLW2000", predict.described()
     )
     monkeypatch.setattr(predict, "sha256", lambda path: "of another file")
     assert "not measured" in predict.described() and "AFLW2000" not in predict.described()

@@ -9,7 +9,7 @@ from helpers.scores import a_result, cells_of
 
 import evaluate
 from rafa.files import sha256
-from rafa.net.pretrained import SYNTHETIC_FILE, SYNTHETIC_FITTED
+from rafa.net.pretrained import SYNTHETIC_FILE, SYNTHETIC_MADE
 from rafa.score import protocol, reports, tables
 from rafa.script import InputError
 
@@ -142,4 +142,4 @@ def test_the_document_names_doubts_first_the_first_of_a_comparison_and_the_suite
     assert "C, margin 0.2: DOUBT: roll runs" in text.partition("\n## ")[0]
     ends = {row[1].split(", ")[-1]: row[-1] for row in cells_of(text) if row[0] in ("1", "2", "3")}
     assert ends["A"] == "first" and ends["lone"] == "-" and ends["C"] != "-"
-    assert text.count(SYNTHETIC_FITTED) == 1
+    assert text.count(SYNTHETIC_MADE) == 1
