@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def train(heads: Path, people: int, steps: int, width: float, seed: int) -> Any:
         model = recipe.build()
         step, done = training_step(model, recipe.losses), 0
         for epoch in range(options.epochs):
-            for crops, targets in recipe.batches(epoch):
+            for crops, targets in islice(recipe.batches(epoch), steps - done):
                 model.optimizer.learning_rate = recipe.learning_rate(done)
                 step(crops, targets)
                 done += 1
