@@ -224,9 +224,8 @@ def _shade(parts: tuple[Surface, ...], nearest: np.ndarray, rotation: np.ndarray
         lit = np.clip((nx * light[0] + ny * light[1] + nz * light[2] + 0.25) / 1.25, 0, 1) * reached[here]
         gloss = np.clip(nx * light[0] / 1.6 + ny * light[1] / 1.6 + nz * (light[2] + 1) / 1.6, 0, 1) ** 8
         edge = 0.8 + 0.2 * nz
-        amount = (
-            scene.ambient * (0.9 - scene.above * ny) * open_sky[here] + (1.15 - scene.ambient) * lit * tint
-        ) * edge
+        soft = scene.ambient * (0.9 - scene.above * ny) * open_sky[here]
+        amount = (soft + (1.15 - scene.ambient) * lit * tint) * edge
         if any(scene.second_tint):
             amount += second_tint * np.clip(nx * second[0] + ny * second[1] + nz * second[2], 0, 1)
         shine = 16 * scene.shine * gloss * gloss * gloss * reached[here]
