@@ -222,9 +222,7 @@ def _read_rows(path: str | Path, targets_needed: bool) -> Rows:
     targets = TARGET_COLUMNS if targets_needed or {*columns} & {*TARGET_COLUMNS} else ()
     if missing := [name for name in ("path", *targets, *PREDICTED_COLUMNS) if name not in columns]:
         found = f"it has {', '.join(header) or 'none'}"
-        also = f"or {', '.join(ALIASES)}" + (
-            "" if not targets_needed else "; true angles may come from lists (--truth)"
-        )
+        also = f"or {', '.join(ALIASES)}{'; true angles may come from lists (--truth)' if targets_needed else ''}"
         raise InputError(f"{path}: missing columns {', '.join(missing)}; {found}; expected those names, {also}")
     if len({*columns}) < len(columns):
         raise InputError(f"{path}: two columns of one name in {', '.join(header)}; rename one")
