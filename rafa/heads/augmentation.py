@@ -13,7 +13,7 @@ import numpy as np
 from rafa.pose import CROP_SIZE, angles_of, rotation_matrix
 
 SHIFT = 0.05  # standard deviation of the crop's centre, as a share of its side
-TURN, FAR_TURN = np.radians((10, 30))  # standard deviations of the rotation in the image: of most crops, of one in five
+TURN = np.radians(10)  # standard deviation of the rotation in the image
 # The 68 landmarks of the mirrored face, in their usual order.
 # fmt: off
 MIRRORED = np.array([
@@ -53,7 +53,7 @@ def augmented(
     row, column, size = (float(value) for value in box)
     side = size * (1 + 2 * rng.uniform(0, max_margin))
     centre = np.array([column, row]) + size / 2 + rng.normal(0, SHIFT * side, 2)
-    turn, mirror = rng.normal(0, FAR_TURN if rng.random() < 0.2 else TURN), rng.random() < 0.5
+    turn, mirror = rng.normal(0, TURN), rng.random() < 0.5
     cosine, sine = np.cos(turn), np.sin(turn)
     linear = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([-1.0 if mirror else 1.0, 1.0])
     scale = CROP_SIZE / side

@@ -24,7 +24,7 @@ from rafa.heads.shape import (
 )
 
 SEAM = 6.95  # y of the line where the lips meet
-EYE = (3.5, -0.55)  # distance from the middle, y
+EYE = (3.38, 0.04)  # distance from the middle, y
 
 
 def skin(identity: Identity, rng: np.random.Generator, rows: int = 300, columns: int = 364) -> tuple[Grid, np.ndarray]:
@@ -48,7 +48,7 @@ def skin(identity: Identity, rng: np.random.Generator, rows: int = 300, columns:
 
 def _lid_heights(identity: Identity) -> tuple[float, float]:
     """How far the middle of the upper and of the lower lid lie from the line between the corners of the eye (cm)."""
-    return 0.66 * identity.eye_size * identity.lids, 0.45 * identity.eye_size * (0.3 + 0.7 * identity.lids)
+    return 0.65 * identity.eye_size * identity.lids, 0.4 * identity.eye_size * (0.3 + 0.7 * identity.lids)
 
 
 def _landmarks(identity: Identity, x: np.ndarray, y: np.ndarray, angle: np.ndarray) -> list[np.intp]:
@@ -86,7 +86,7 @@ def _express(identity: Identity, points: np.ndarray) -> None:
         )
     if identity.smile:
         corner = identity.smile * bump(side, y, half, SEAM, 1.5, 1.3)
-        points[low] += np.stack([0.55 * np.sign(x) * corner, -0.4 * corner, -0.3 * corner], axis=-1)
+        points[low] += np.stack([0.4 * np.sign(x) * corner, -0.45 * corner, -0.3 * corner], axis=-1)
         points[low][..., 2] += 0.25 * max(identity.smile, 0) * bump(side, y, 3.9, 3.8, 1.3, 1.1)
     rise = identity.raised * np.exp(-(((height + 2.2) / 1.3) ** 2)) * (height < 2)
     points[..., 1] -= (rise[:, None] * np.clip(points[..., 2] / 4, 0, 1)).astype(np.float32)
@@ -97,9 +97,9 @@ def _paint_eyes(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.nd
     """White, iris, pupil, lids and brows, on both sides."""
     side, hair = np.abs(x), np.array(identity.hair)
     dark_skin = np.array(identity.skin) * 0.62
-    u, (upper, lower) = (side - EYE[0]) / (1.5 * identity.eye_size), _lid_heights(identity)
+    u, (upper, lower) = (side - EYE[0]) / (1.33 * identity.eye_size), _lid_heights(identity)
     bow, v = np.clip(1 - u**2, 0, None), y - EYE[1]
-    socket = 0.22 * bump(side, y, EYE[0] - 0.3, -1.0, 1.7, 0.75) + 0.25 * bump(side, v, 3.2, 0.9, 1.2, 0.35)
+    socket = 0.22 * bump(side, y, EYE[0] - 0.3, -0.45, 1.7, 0.75) + 0.25 * bump(side, v, 3.2, 0.9, 1.2, 0.35)
     blend(colours, dark_skin, socket)
     inside = np.minimum(v + upper * bow, lower * bow - v)
     crease = v + (0.3 + 0.55 * identity.eye_size) * bow
@@ -107,19 +107,19 @@ def _paint_eyes(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.nd
     blend(colours, (40, 26, 22), np.clip(1.2 - np.abs(v + upper * bow) / 0.09, 0, 1) * (np.abs(u) < 1.03))  # lashes
     blend(colours, dark_skin * 0.9, 0.6 * np.clip(1 - np.abs(v - lower * bow) / 0.08, 0, 1) * (np.abs(u) < 1))
     eye = edge(inside, 0.1) * (np.abs(u) < 1)
-    white = np.array((192, 183, 179)) * (0.78 + 0.22 * identity.lids)
+    white = np.array((238, 234, 230)) * (0.78 + 0.22 * identity.lids)
     blend(colours, white, eye)
     gaze = identity.gaze
-    across, along = side - EYE[0] - gaze[0] * np.sign(x), v + 0.14 - gaze[1]
+    across, along = side - EYE[0] - gaze[0] * np.sign(x), v + 0.06 - gaze[1]
     radius = np.hypot(across, along)
-    blend(colours, np.array(identity.iris) * 0.5, eye * edge(0.76 - radius, 0.1))
-    blend(colours, identity.iris, eye * edge(0.63 - radius, 0.14))
-    blend(colours, (12, 10, 10), eye * edge(0.29 - radius, 0.08))
-    blend(colours, (30, 22, 20), 0.4 * eye * np.clip(1 - (v + upper * bow) / 0.4, 0, 1))  # the lid's shadow
+    blend(colours, np.array(identity.iris) * 0.5, eye * edge(0.68 - radius, 0.1))
+    blend(colours, identity.iris, eye * edge(0.56 - radius, 0.14))
+    blend(colours, (12, 10, 10), eye * edge(0.26 - radius, 0.08))
+    blend(colours, (30, 22, 20), 0.22 * eye * np.clip(1 - (v + upper * bow) / 0.35, 0, 1))  # the lid's shadow
     glint = np.hypot(across * np.sign(x) + 0.2, along + 0.2)
     blend(colours, (255, 255, 255), eye * edge(0.12 - glint, 0.06))
-    arch = y + 2.45 - identity.arch * np.where(side < 3.4, 0.25, 0.9) * (side - 3.4) ** 2
-    thick = 0.32 * identity.brows * np.clip((6.4 - side) / 3, 0, 1)
+    arch = y + 2.12 - identity.arch * (side - 3.6) ** 2 + 0.12 * np.clip(side - 2, 0, 3)
+    thick = 0.36 * identity.brows * np.clip((6.4 - side) / 3, 0, 1)
     brow = edge(thick - np.abs(arch), 0.3) * edge(side - 1.5, 0.7) * edge(6.0 - side, 0.6)
     blend(colours, hair * 0.6, 0.8 * brow)
 
@@ -129,7 +129,7 @@ def _paint_mouth(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.n
     skin, half = np.array(identity.skin), 2.65 * identity.mouth_width
     shape, d = np.clip(1 - (x / half) ** 2, 0, 1), y - SEAM
     bow = shape - 0.14 * np.exp(-((x / 0.3) ** 2)) - 0.1 * np.exp(-(((np.abs(x) - 1.9) / 0.6) ** 2))
-    lips = np.where(d < 0, 0.9 * identity.lips * bow + d, 1.0 * identity.lips * shape - d)
+    lips = np.where(d < 0, 0.72 * identity.lips * bow + d, 0.9 * identity.lips * shape - d)
     red = skin * (0.86, 0.6, 0.6) + (14, 0, 2)
     red += identity.makeup * (np.array(identity.lipstick) - red)
     blend(colours, red, (0.75 + 0.25 * identity.makeup) * edge(lips, 0.2) * (np.abs(x) < half))
@@ -141,8 +141,8 @@ def _paint_mouth(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.n
         teeth = edge(min(identity.teeth, 0.2 / identity.opening) - (d + 0.12), 0.03) * edge(shape - 0.35, 0.3)
         blend(colours, (226, 218, 204), inner * teeth)
         blend(colours, (150, 76, 76), 0.7 * inner * edge(d - 0.06, 0.05))
-    nostril = bump(np.abs(x), y, 1.02 * identity.nose_width, 4.15, 0.36, 0.2)
-    blend(colours, (45, 22, 18), 0.8 * np.clip(1.2 * nostril, 0, 1))
+    nostril = bump(np.abs(x), y, 0.68 * identity.nose_width, 4.68, 0.34, 0.2)
+    blend(colours, (45, 22, 18), np.clip(1.4 * nostril, 0, 1))
 
 
 def _paint_beard(
@@ -165,7 +165,7 @@ def _paint_beard(
 def _paint_age(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     """Folds beside the nose (deeper with a smile), lines on the forehead and bags below the eyes."""
     side, skin = np.abs(x), np.array(identity.skin)
-    fold = side - 1.75 - 0.5 * (y - 4.1)
+    fold = side - 1.65 - 0.5 * (y - 4.3)
     depth = (0.1 + 0.35 * identity.age + 0.2 * max(identity.smile, 0)) * edge(y - 4.6, 0.8) * edge(7.6 - y, 1.0)
     weight = depth * np.exp(-((fold / 0.22) ** 2))
     if identity.age > 0.3:
@@ -188,8 +188,8 @@ def _face_colours(
         return slice(*np.searchsorted(height, (top, bottom)).tolist())
 
     blend(colours, skin * (1.0, 0.72, 0.7), identity.blush * bump(side, y, 4.2, 3.6, 1.8, 1.6))
-    hollows = 0.3 * bump(side, y, 1.9, 3.95, 0.3, 0.65) + 0.12 * bump(x, y, 0, 4.6, 1.5, 0.3)
-    blend(colours, skin * 0.55, hollows + 0.12 * bump(x, y, 0, 8.8, 1.8, 0.4))
+    hollows = 0.3 * bump(side, y, 1.75, 4.3, 0.3, 0.7) + 0.5 * bump(x, y, 0, 5.0, 1.4, 0.3)
+    blend(colours, skin * 0.55, hollows + 0.3 * bump(x, y, 0, 8.7, 1.8, 0.4))
     if identity.freckles:
         spots = grain(rng, x.shape, (3, 3)) - 1.3
         blend(colours, skin * (0.72, 0.6, 0.5), identity.freckles * np.clip(spots, 0, 1) * edge(7 - y, 4))

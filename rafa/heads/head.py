@@ -47,6 +47,6 @@ def neck_surface(identity: Identity, relative: np.ndarray, rows: int = 80, colum
     lower = (around * (6.3, 1, 5.8) + (0, 15.8, -4.0)) @ relative.T
     points = upper + (lower - upper) * s[..., None]
     points -= around * (0.5 * np.sin(np.pi * s))[..., None]
-    colours = np.array(identity.skin) * (0.45 + 0.4 * edge(s - 0.55, 0.7))[..., None] * np.ones((1, columns, 1))
+    colours = np.array(identity.skin) * (0.55 + 0.4 * edge(s - 0.55, 0.7))[..., None] * np.ones((1, columns, 1))
     layers = points, grid_normals(points), colours
     return Surface(*(layer.reshape(-1, 3).T.astype(np.float32) for layer in layers))

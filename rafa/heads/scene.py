@@ -26,7 +26,6 @@ class Scene:
     grey: bool
     brightness: float | None = None  # grey level to which the camera's exposure brings the face; None: as it is lit
     tint: tuple[float, ...] = (1.0, 1.0, 1.0)  # of the light, per RGB channel
-    above: float = 0.1  # how much more of the soft light comes from above than from below
     shadow: float = 0.0  # 0..1: how dark the shadows are that the head casts on itself
     second_light: tuple[float, ...] = (0.0, 0.0, 1.0)  # unit vector
     second_tint: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -85,20 +84,19 @@ def _random_light(rng: np.random.Generator) -> dict[str, Any]:
     kind = rng.choice(["soft", "side", "behind", "two"], p=[0.6, 0.22, 0.06, 0.12])
     side = rng.choice([-1.0, 1.0])
     light = {
-        "soft": (rng.uniform(-1, 1), rng.normal(-0.15, 0.45), rng.uniform(0.35, 1)),
-        "side": (side * rng.uniform(0.6, 1), rng.uniform(-0.7, 0.5), rng.uniform(-0.1, 0.5)),
+        "soft": (rng.uniform(-1, 1), rng.uniform(-1, 0.25), rng.uniform(0.25, 1)),
+        "side": (side * rng.uniform(0.6, 1), rng.uniform(-0.8, 0.3), rng.uniform(-0.1, 0.5)),
         "behind": (side * rng.uniform(0.3, 1), rng.uniform(-1, 0.1), rng.uniform(-1, -0.25)),
-        "two": (side * rng.uniform(0.5, 1), rng.uniform(-0.7, 0.5), rng.uniform(0, 0.6)),
+        "two": (side * rng.uniform(0.5, 1), rng.uniform(-0.8, 0.3), rng.uniform(0, 0.6)),
     }[kind]
-    dim = {"soft": (0.4, 0.9), "side": (0.12, 0.5), "behind": (0.25, 0.7), "two": (0.2, 0.5)}[kind]
+    dim = {"soft": (0.4, 0.8), "side": (0.12, 0.5), "behind": (0.25, 0.7), "two": (0.2, 0.5)}[kind]
     second = _unit(-side, rng.uniform(-0.6, 0.4), rng.uniform(-0.4, 0.4))
     vivid = rng.uniform(0.05, 0.5) if kind == "two" else rng.uniform(0, 0.2)
     return {
         "light": _unit(*light),
         "ambient": float(rng.uniform(*dim)),
-        "above": float(rng.uniform(-0.15, 0.15)),
         "tint": tuple((1 + vivid * rng.uniform(-1, 1, 3)).tolist()),
-        "shadow": float(rng.uniform(0, 0.5) if kind == "soft" else rng.uniform(0.5, 1)),
+        "shadow": float(rng.uniform(0.1, 0.6) if kind == "soft" else rng.uniform(0.5, 1)),
         "second_light": second,
         "second_tint": tuple(rng.uniform(0, 0.8, 3).tolist()) if kind == "two" else (0.0, 0.0, 0.0),
         "shine": float(rng.choice([1.0, rng.uniform(1, 4)])),
@@ -108,7 +106,7 @@ def _random_light(rng: np.random.Generator) -> dict[str, Any]:
 # --- Backgrounds ------------------------------------------------------------------------------------------------------
 def _palette(rng: np.random.Generator) -> Callable[..., np.ndarray]:
     """Draws float32 RGB colours that go together."""
-    vividness, middle, spread = rng.uniform(0.02, 0.6), rng.uniform(10, 190), rng.uniform(20, 200)
+    vividness, middle, spread = rng.uniform(0.02, 0.6), rng.uniform(20, 235), rng.uniform(20, 200)
 
     def colours(*shape: int) -> np.ndarray:
         grey = middle + spread * rng.uniform(-1, 1, (*shape, 1))
@@ -135,7 +133,7 @@ def _plain(rng: np.random.Generator, height: int, width: int, colours: Callable[
     corners += (colours() - corners) * rng.uniform(0, 1)
     kind = rng.random()
     if kind < 0.5:
-        corners = corners * 0.08 + (235 if kind < 0.2 else 3)
+        corners = corners * 0.08 + (235 if kind < 0.33 else 3)
     return cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
 
 

@@ -37,10 +37,10 @@ HAIRLINE = (-7.2, -7.0, -5.2, -2.0, 2.2, 0.6, 3.6, 6.4, 7.0)
 # The landmarks on the left half of a face at rest, x, y, z: brow 17-21, nose 27-33, eye 36-41, mouth 48-51, 57-62 and
 # 66; those on the right mirror them.
 FACE_POINTS = np.array([
-    -6.09, -1.7, 6.05, -5.23, -2.35, 7.32, -4.1, -2.55, 8.24, -3.02, -2.5, 8.75, -2.05, -2.35, 9,
-    0, -0.1, 9.41, 0, 1.15, 10.37, 0, 2.4, 11.34, 0, 3.5, 11.6, -1.5, 4.0, 9.04,
-    -0.85, 4.13, 9.62, 0, 4.25, 9.92, -4.9, -0.55, 6.79, -4.2, -1.05, 7.7, -3.2, -1.05, 7.69,
-    -2.15, -0.5, 7.38, -3.1, -0.25, 7.68, -4.1, -0.2, 7.43, -2.75, 7.04, 8.11, -1.85, 6.62, 9.38,
+    -6.09, -1.55, 6.05, -5.23, -2.2, 7.32, -4.1, -2.41, 8.24, -3.02, -2.29, 8.75, -2.05, -2.02, 9,
+    0, 0, 9.41, 0, 1.26, 10.37, 0, 2.53, 11.34, 0, 3.62, 11.6, -1.35, 4.56, 9.04,
+    -0.78, 4.67, 9.62, 0, 4.8, 9.92, -4.7, 0.02, 6.79, -4, -0.48, 7.7, -3, -0.5, 7.69,
+    -2.08, 0.06, 7.38, -2.93, 0.29, 7.68, -3.98, 0.34, 7.43, -2.75, 7.04, 8.11, -1.85, 6.62, 9.38,
     -0.65, 6.13, 9.95, 0, 6.25, 10.04, 0, 7.96, 9.75, -0.95, 7.89, 9.63, -1.82, 7.54, 9.21,
     -2.55, 7.02, 8.02, -0.84, 6.84, 9.49, 0, 6.82, 9.64, 0, 7.09, 9.64,
 ]).reshape(-1, 3)
@@ -120,7 +120,7 @@ def random_identity(rng: np.random.Generator) -> Identity:
     factors: dict[str, Any] = {
         name: round(float(np.clip(rng.normal(1, sd), 1 - 2 * sd, 1 + 2 * sd)), 3) for name, sd in SPREAD.items()
     }
-    styles = HAIR_STYLES + 2 * LONG_STYLES
+    styles = HAIR_STYLES + LONG_STYLES
     style, complexion = styles[rng.integers(len(styles))], rng.uniform(0, len(SKIN_TONES) - 1)
     light = int(complexion)
     skin = SKIN_TONES[light] + (SKIN_TONES[light + 1] - SKIN_TONES[light]) * (complexion - light)
@@ -137,12 +137,12 @@ def random_identity(rng: np.random.Generator) -> Identity:
         skin=tone(skin),
         hair=tone(HAIR_TONES[rng.integers(len(HAIR_TONES) if light < 2 else 3)]),
         iris=tone(IRIS_TONES[rng.integers(len(IRIS_TONES) if light < 2 else 2)]),
-        shirt=tuple(rng.uniform(10, 200, 3).round(1).tolist()),
+        shirt=tuple(rng.uniform(20, 235, 3).round(1).tolist()),
         style=style,
         hair_length=round(float(rng.uniform(8, 19)), 2),
-        hairline=within(-1.3, 0.5) + (within(1, 4.5) if often(0.25) else 0.0),
+        hairline=within(-0.8, 0.8) + (within(1, 4.5) if often(0.25) else 0.0),
         parting=within(-1, 1) if often(0.5) else 0.0,
-        loose=within(0, 1) if often(0.5) else 0.0,
+        loose=within(0, 1) if often(0.6) else 0.0,
         headwear=HEADWEAR[rng.integers(len(HEADWEAR))] if often(0.25) else "",
         cloth=tuple(rng.uniform(10, 240, 3).round(1).tolist()),
         beard=within(0.3, 1) if bearded else 0.0,
@@ -162,7 +162,7 @@ def _random_expression(rng: np.random.Generator) -> dict[str, Any]:
     return {
         "smile": round(float(rng.uniform(-0.4, 1)), 3),
         "opening": round(wide, 3),
-        "teeth": round(float(rng.uniform(0, 0.27)), 3),
+        "teeth": round(float(rng.uniform(0, 0.14)), 3),
         "lids": round(float(np.clip(lids, 0, 1.25)), 3),
         "raised": round(float(rng.normal(0, 0.16)), 3),
         "gaze": tuple(np.clip(rng.normal(0, (0.22, 0.1)), (-0.55, -0.25), (0.55, 0.25)).round(3).tolist()),
@@ -224,14 +224,14 @@ def _relief_tables() -> tuple[np.ndarray, np.ndarray]:
     from scipy.interpolate import PchipInterpolator
 
     side, y = np.meshgrid(np.arange(0, 9, 0.1), np.arange(-6, 13, 0.1))
-    line = (-2.4, -1, -0.1, 1.15, 2.4, 3.2, 3.75, 4.15, 4.5, 5.0), (0, 0.25, 0.7, 1.6, 2.55, 2.95, 2.75, 1.9, 0.85, 0)
+    line = (-2.4, -1, 0, 1.26, 2.53, 3.4, 4.0, 4.5, 4.9, 5.5), (0, 0.25, 0.7, 1.6, 2.55, 2.95, 2.75, 1.9, 0.85, 0)
     height = PchipInterpolator(*line, extrapolate=False)(y)
-    half_width = np.interp(y, (-1, 0, 1.15, 2.3, 3.3, 4.1, 4.8), (0.9, 0.9, 1.0, 1.15, 1.4, 1.55, 1.4))
-    nose = np.nan_to_num(height) * np.exp(-((side / half_width) ** 2.4)) + 0.5 * bump(side, y, 1.45, 3.65, 0.5, 0.55)
+    half_width = np.interp(y, (-1, 0, 1.3, 2.5, 3.6, 4.5, 5.3), (0.8, 0.75, 0.85, 1.0, 1.3, 1.45, 1.3))
+    nose = np.nan_to_num(height) * np.exp(-((side / half_width) ** 2.4)) + 0.5 * bump(side, y, 1.3, 4.2, 0.5, 0.55)
     face = 0.9 * bump(side, y, 0, 7.0, 2.3, 1.3) - 0.1 * bump(side, y, 0, 6.95, 2.2, 0.12)  # lips
-    face += 0.5 * bump(side, y, 0, 10.4, 1.7, 1.0) + 0.3 * bump(side, y, 0, 8.9, 1.9, 0.7)  # chin
-    face += 0.4 * bump(side, y, 4.6, 3.0, 1.6, 1.6) + 0.3 * bump(side, y, 3.5, -0.5, 1.0, 0.55)  # cheeks, eyeballs
-    face -= 0.25 * bump(side, y, 0, 5.3, 0.35, 0.5)  # the groove below the nose
+    face += 0.5 * bump(side, y, 0, 10.4, 1.7, 1.0) - 0.45 * bump(side, y, 0, 8.9, 1.8, 0.55)  # chin
+    face += 0.4 * bump(side, y, 4.6, 3.0, 1.6, 1.6) + 0.3 * bump(side, y, 3.4, 0.05, 0.9, 0.45)  # cheeks, eyeballs
+    face -= 0.25 * bump(side, y, 0, 5.6, 0.35, 0.5)  # the groove below the nose
     face += _missing_relief(side, y, nose + face)
     fine = (side.shape[1] * 5, side.shape[0] * 5)
     tables = [cv2.resize(x.round(4).astype(np.float32), fine, interpolation=cv2.INTER_CUBIC) for x in (nose, face)]
@@ -324,7 +324,7 @@ def ellipsoid(
 
 def ear_of(identity: Identity, sign: int) -> Grid:
     """One ear: a flat ellipsoid whose back edge stands off, its hollow painted."""
-    points, normals, ball = ellipsoid((sign * 7.7, 2.5, -2.5), (0.6, 3.1, 1.8), -sign * 0.5, 90, 80)
+    points, normals, ball = ellipsoid((sign * 7.7, 2.2, -2.5), (0.6, 3.1, 1.8), -sign * 0.5, 90, 80)
     colours = np.empty(points.shape, np.float32)
     colours[:] = np.array(identity.skin) * (1.0, 0.9, 0.88)
     outward = sign * ball[..., 0] > 0
@@ -338,8 +338,8 @@ def glasses_of(identity: Identity) -> Iterator[Grid]:
     """Two rims, the bridge and the arms, as tubes; dark lenses, or the light that clear ones throw back."""
     turn, tube, r = np.linspace(-np.pi, np.pi, 420)[:, None], np.linspace(-np.pi, np.pi, 14), identity.rim
     parts = []
-    for cx in (-3.4, 3.4):
-        x, y = cx + (2.3 + r * np.cos(tube)) * np.cos(turn), 0.1 + (1.85 + r * np.cos(tube)) * np.sin(turn)
+    for cx in (-3.3, 3.3):
+        x, y = cx + (2.3 + r * np.cos(tube)) * np.cos(turn), 0.35 + (1.85 + r * np.cos(tube)) * np.sin(turn)
         parts.append(np.stack([x, y, 9.9 - 0.06 * x**2 + r * np.sin(tube)], axis=-1))
         if identity.dark_lenses or identity.seed % 2:
             yield _lens(identity, cx)
@@ -358,7 +358,7 @@ def _lens(identity: Identity, cx: float) -> Grid:
     """A dark lens whose upper part mirrors the sky, or only the streak of light on a clear one."""
     u, v = np.meshgrid(np.linspace(-1, 1, 110), np.linspace(-1, 1, 90))
     x = cx + 2.3 * u
-    points = np.stack([x, 0.1 + 1.85 * v, 9.9 - 0.06 * x**2], axis=-1)
+    points = np.stack([x, 0.35 + 1.85 * v, 9.9 - 0.06 * x**2], axis=-1)
     normals = np.stack([0.12 * x, 0 * x, np.ones_like(x)], axis=-1)
     streak, inside = np.abs(u + 0.8 * v + 0.3) < 0.12, u**2 + v**2 < 1
     colours = np.array((26, 26, 30)) + (110 * edge(-0.1 - v, 1.6) * edge(0.6 - np.abs(u + 0.4 * v), 0.5))[..., None]

@@ -62,7 +62,6 @@ def test_angles_follow_the_landmarks(landmarks, plain, seed):
 def test_without_shift_turn_and_mirror_the_crop_is_the_papers(landmarks, plain, monkeypatch):
     monkeypatch.setattr(augmentation, "SHIFT", 0)
     monkeypatch.setattr(augmentation, "TURN", 0)
-    monkeypatch.setattr(augmentation, "FAR_TURN", 0)
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (450, 450, 3), np.uint8), (0, 0), 3)
     wanted = crop(image, *BOX, 0).astype(int)
     crops = [example(landmarks, seed, image, max_margin=0)[0].astype(int) for seed in range(8)]

@@ -1,7 +1,5 @@
 """Synthetic heads look where their angles say, and boxes, masks and landmarks lie on what is drawn."""
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
@@ -85,13 +83,12 @@ def mean_head():
 
 def test_the_zero_of_the_angles_is_that_of_the_photographs(mean_head):
     turn, _ = Rotation.align_vectors(MEAN_FACE[17:], mean_head[17:])
-    looks_up = (0.6, 0, 0)  # eyes and nose lie higher in the photographs than the labels' face model has them
-    assert np.abs(turn.as_rotvec(degrees=True) - looks_up).max() < 0.3  # uncertain by about 0.14 degrees
+    assert np.abs(turn.as_rotvec(degrees=True)).max() < 0.3  # the mean of 250 people is uncertain by about 0.14 degrees
 
 
 def test_people_have_on_average_the_face_of_the_photographs(mean_head):
     distances = np.linalg.norm(mean_head - MEAN_FACE, axis=1)
-    bounds = {"jaw": 0.09, "brows": 0.045, "nose": 0.06, "eyes": 0.04, "mouth": 0.04}
+    bounds = {"jaw": 0.07, "brows": 0.02, "nose": 0.02, "eyes": 0.02, "mouth": 0.04}
     for region, bound in bounds.items():
         assert distances[REGIONS[region]].max() < bound, region
 
@@ -156,13 +153,13 @@ def test_a_head_is_drawn_at_its_scale_and_centre(person, empty_room):
 
 
 def test_the_mask_covers_the_head_and_only_the_head(person, empty_room):
-    image, facts = turned(replace(person, style="short"), empty_room, (20, 10, 0), scale=6)
+    image, facts = turned(person, empty_room, (20, 10, 0), scale=6)
     drawn = image.max(axis=2) > 0
     assert drawn[facts["mask"]].mean() > 0.99
     assert 0.05 < facts["mask"].mean() < 0.5
     assert facts["mask"][tuple(np.round(facts["nose_base"][::-1]).astype(int))]
     assert drawn[-1].any() and not facts["mask"][-1].any()  # the shoulders
-    below = np.arange(300) > facts["landmarks"][1].max() + 6  # the neck
+    below = np.arange(300) > facts["landmarks"][1].max() + 6  # the neck; of this person, hair ends above the chin
     assert drawn[below, 140:160].all() and not facts["mask"][below].any()
 
 
