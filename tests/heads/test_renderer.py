@@ -287,7 +287,7 @@ def test_somebody_behind_the_head_is_hidden_by_it_and_not_in_its_mask(person, em
     alone, facts = turned(person, empty_room, (30, 0, 0))
     together = {**vars(empty_room), "companions": (head_renderer.Companion(3, (10.0, 0.0)),)}
     image, again = turned(person, head_renderer.Scene(**together), (30, 0, 0))
-    changed = (image != alone).any(axis=2)
+    changed = np.abs(image.astype(int) - alone).max(axis=2) > 2
     inside = cv2.erode(facts["mask"].astype(np.uint8), np.ones((5, 5))) > 0  # the outline lets something through
     assert 0.05 < changed.mean() < 0.6 and not changed[inside].any()
     np.testing.assert_array_equal(again["mask"], facts["mask"])
