@@ -161,11 +161,8 @@ def _noisy(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     """A window of one fixed field of noise: drawing normal numbers anew takes longer than all the rest."""
     top, left = rng.integers(0, CROP_SIZE, 2)
     noise = _noise_bank()[top : top + CROP_SIZE, left : left + CROP_SIZE]
-    return (
-        cv2.scaleAdd(noise, float(np.exp(rng.uniform(np.log(2), np.log(18)))), crop.astype(np.float32))
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
+    amount = float(np.exp(rng.uniform(np.log(2), np.log(18))))
+    return cv2.scaleAdd(noise, amount, crop.astype(np.float32)).clip(0, 255).astype(np.uint8)
 
 
 def _compressed(crop: Image, other: Other, rng: np.random.Generator) -> Image:

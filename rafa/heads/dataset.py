@@ -21,26 +21,12 @@ from rafa.pose import AXES, LIST_ORDER, angles_of
 from rafa.script import InputError, progress
 
 VERSION = 13  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
-
-
 MANIFEST = "synthetic.json"
-
-
 PARTS = {"300W_LP": DATASETS["synthetic-train"], "AFLW2000": DATASETS["synthetic"]}
-
-
 LANDMARKS = "landmarks.npy"  # of the training images, (n, 3, 68) float32 in pixels, in the order of the lists
-
-
 PER_PERSON = 8  # training images; several, because building a head takes longer than drawing it
-
-
 PER_TEST_PERSON = 2
-
-
 Row = tuple[str, str, np.ndarray]  # of the crop list, of the angle list, and landmarks (3, 68)
-
-
 Job = tuple[str, int, str, int, int]  # data folder, seed, part, number of the person, images
 
 

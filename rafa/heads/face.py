@@ -138,11 +138,8 @@ def _paint_mouth(identity: Identity, colours: np.ndarray, x: np.ndarray, y: np.n
     inner = edge(gap - np.abs(d), 0.06) * edge(shape - 0.06, 0.1)
     blend(colours, (48, 18, 18), inner)
     if identity.opening > 0.15:
-        blend(
-            colours,
-            (226, 218, 204),
-            inner * edge(min(identity.teeth, 0.2 / identity.opening) - (d + 0.12), 0.03) * edge(shape - 0.35, 0.3),
-        )
+        teeth = edge(min(identity.teeth, 0.2 / identity.opening) - (d + 0.12), 0.03) * edge(shape - 0.35, 0.3)
+        blend(colours, (226, 218, 204), inner * teeth)
         blend(colours, (150, 76, 76), 0.7 * inner * edge(d - 0.06, 0.05))
     nostril = bump(np.abs(x), y, 0.68 * identity.nose_width, 4.68, 0.34, 0.2)
     blend(colours, (45, 22, 18), np.clip(1.4 * nostril, 0, 1))

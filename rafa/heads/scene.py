@@ -8,11 +8,7 @@ import cv2
 import numpy as np
 
 GALLERY = 24  # other people, each in one pose, who stand behind heads
-PORTRAIT: dict[str, Any] = {
-    "size": (560, 360),
-    "scale": 7.0,
-    "centre": (180.0, 150.0),
-}  # how they are drawn before they are scaled
+PORTRAIT: dict[str, Any] = {"size": (560, 360), "scale": 7.0, "centre": (180.0, 150.0)}  # before they are scaled
 
 
 # --- Scenes -----------------------------------------------------------------------------------------------------------
@@ -169,10 +165,8 @@ def _stripes(rng: np.random.Generator, height: int, width: int, colours: Callabl
 def _bricks(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
     """Rows of rectangles with seams between: bricks, tiles, shelves of books, windows of a house."""
     tall, shift = int(rng.uniform(0.04, 0.25) * height), rng.choice([0, 0.5, rng.random()])
-    broad, seam = (
-        max(int(tall * rng.choice([0.4, 1, rng.uniform(1, 3)])), 6),
-        max(1, int(tall * rng.uniform(0.03, 0.3))),
-    )
+    broad = max(int(tall * rng.choice([0.4, 1, rng.uniform(1, 3)])), 6)
+    seam = max(1, int(tall * rng.uniform(0.03, 0.3)))
     ground, tone, variety = colours(), colours(), rng.uniform(0, 0.5)
     image: np.ndarray = np.empty((height, width, 3), np.float32)
     image[:] = ground

@@ -14,13 +14,10 @@ import cv2
 import numpy as np
 
 SKIN_TONES = np.array([(238, 202, 182), (222, 176, 148), (190, 140, 105), (141, 94, 66), (104, 72, 56)], float)
-HAIR_TONES = np.array(
-    [
-        *[(30, 24, 22), (62, 42, 30), (158, 156, 152), (108, 72, 44), (198, 162, 104), (152, 78, 42)],
-        *[(222, 218, 210), (226, 200, 140), (84, 56, 40), (128, 36, 44), (70, 60, 130)],
-    ],
-    float,
-)
+HAIR_TONES = np.array([
+    (30, 24, 22), (62, 42, 30), (158, 156, 152), (108, 72, 44), (198, 162, 104), (152, 78, 42),
+    (222, 218, 210), (226, 200, 140), (84, 56, 40), (128, 36, 44), (70, 60, 130),
+], float)  # fmt: skip
 IRIS_TONES = np.array([(70, 45, 28), (95, 68, 36), (74, 100, 84), (84, 118, 150)], float)
 BEARDS = ("stubble", "moustache", "goatee", "full")
 HAIR_STYLES = ("bald", "shaved", "short", "full", "fringe", "swept", "receding", "curly", "afro")
@@ -56,18 +53,8 @@ RELIEF_ENDS = np.array([
     (0, 9), (0, 10.5), (0, 11.6), (1.5, 11), (1.9, 9), (3.4, 8.2), (2.6, 4.6), (6.2, 1), (4.9, 9.3),
 ], float)  # fmt: skip
 # Standard deviations of the factors in which people differ.
-SPREAD = {
-    **{
-        "width": 0.05,
-        "length": 0.05,
-        "depth": 0.05,
-        "jaw": 0.08,
-        "cheeks": 0.3,
-        "nose_width": 0.14,
-        "nose_height": 0.14,
-    },
-    **{"eye_size": 0.09, "mouth_width": 0.1, "lips": 0.2, "brows": 0.25},
-}
+SPREAD = {"width": 0.05, "length": 0.05, "depth": 0.05, "jaw": 0.08, "cheeks": 0.3, "nose_width": 0.14}
+SPREAD |= {"nose_height": 0.14, "eye_size": 0.09, "mouth_width": 0.1, "lips": 0.2, "brows": 0.25}
 
 
 # --- Who --------------------------------------------------------------------------------------------------------------
@@ -247,9 +234,7 @@ def _relief_tables() -> tuple[np.ndarray, np.ndarray]:
     face -= 0.25 * bump(side, y, 0, 5.6, 0.35, 0.5)  # the groove below the nose
     face += _missing_relief(side, y, nose + face)
     fine = (side.shape[1] * 5, side.shape[0] * 5)
-    tables = [
-        cv2.resize(table.round(4).astype(np.float32), fine, interpolation=cv2.INTER_CUBIC) for table in (nose, face)
-    ]
+    tables = [cv2.resize(x.round(4).astype(np.float32), fine, interpolation=cv2.INTER_CUBIC) for x in (nose, face)]
     return tables[0], tables[1]
 
 
@@ -344,10 +329,8 @@ def ear_of(identity: Identity, sign: int) -> Grid:
     colours[:] = np.array(identity.skin) * (1.0, 0.9, 0.88)
     outward = sign * ball[..., 0] > 0
     rim = np.hypot(ball[..., 1] * 1.1, ball[..., 2])
-    hollow = outward * (
-        0.6 * bump(ball[..., 2], ball[..., 1], 0.15, 0.05, 0.4, 0.45) + 0.3 * bump(rim, 0, 0.7, 0, 0.1, 1)
-    )
-    blend(colours, np.array(identity.skin) * 0.42, hollow)
+    hollow = 0.6 * bump(ball[..., 2], ball[..., 1], 0.15, 0.05, 0.4, 0.45) + 0.3 * bump(rim, 0, 0.7, 0, 0.1, 1)
+    blend(colours, np.array(identity.skin) * 0.42, outward * hollow)
     return Grid(points, normals, colours)
 
 
@@ -360,10 +343,8 @@ def glasses_of(identity: Identity) -> Iterator[Grid]:
         parts.append(np.stack([x, y, 9.9 - 0.06 * x**2 + r * np.sin(tube)], axis=-1))
         if identity.dark_lenses or identity.seed % 2:
             yield _lens(identity, cx)
-    for start, end in (
-        ((-1.0, 0, 10.1), (1.0, 0, 10.1)),
-        *(((s * 5.5, -0.2, 8.2), (s * 8.0, 0, -0.5)) for s in (-1, 1)),
-    ):
+    arms = (((s * 5.5, -0.2, 8.2), (s * 8.0, 0, -0.5)) for s in (-1, 1))
+    for start, end in (((-1.0, 0, 10.1), (1.0, 0, 10.1)), *arms):
         line = np.array(start) + (np.array(end) - np.array(start)) * np.linspace(0, 1, 260)[:, None]
         across = r * np.stack([np.cos(tube) * (start[2] == end[2] or 1), np.sin(tube), 0 * tube], axis=-1)
         parts.append(line[:, None] + across)
