@@ -160,11 +160,9 @@ def _noise_bank() -> np.ndarray:
 def _noisy(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     """A window of one fixed field of noise: drawing normal numbers anew takes longer than all the rest."""
     top, left = rng.integers(0, CROP_SIZE, 2)
-    noise, amount = (
-        _noise_bank()[top : top + CROP_SIZE, left : left + CROP_SIZE],
-        np.exp(rng.uniform(np.log(2), np.log(18))),
-    )
-    return cv2.scaleAdd(noise, float(amount), crop.astype(np.float32)).clip(0, 255).astype(np.uint8)
+    noise = _noise_bank()[top : top + CROP_SIZE, left : left + CROP_SIZE]
+    amount = float(np.exp(rng.uniform(np.log(2), np.log(18))))
+    return cv2.scaleAdd(noise, amount, crop.astype(np.float32)).clip(0, 255).astype(np.uint8)
 
 
 def _compressed(crop: Image, other: Other, rng: np.random.Generator) -> Image:
