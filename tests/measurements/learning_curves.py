@@ -4,8 +4,8 @@
 
 Trains by the recipe of `--synthetic full`, but shorter, once for each point and seed, and scores on photographs of
 AFLW2000, on lists of one's own in degrees, and on held-out heads.  The runs go to doc/learning_curves.json (those that
-are in it already are not repeated), the figure to doc/learning_curves.png.  500 steps took 4 minutes on
-two cores.
+are in it already are not repeated), the figure to doc/learning_curves.png.  500 steps took 4 minutes
+on two cores.
 """
 
 import argparse
