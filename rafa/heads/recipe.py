@@ -1,7 +1,7 @@
 """The recipe of the suite's own weights: a small network, trained on synthetic heads alone.  It is not the paper's.
 
 It differs in all that `rafa.train.recipe` takes from the authors: strong augmentation, the landmarks of the drawn
-heads as an auxiliary output, absolute errors, Adam with a warm-up and a cosine, and averaged weights.
+heads as an auxiliary output, absolute errors, Muon with a warm-up and a cosine, and averaged weights.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from data_loaders import Batch, batches_per_epoch, in_parallel, listed_image, ou
 from rafa.datasets.lists import Listed
 from rafa.heads.augmentation import augmented
 from rafa.heads.dataset import LANDMARKS
+from rafa.heads.muon import Muon
 from rafa.net.backend import keras, layers
 from rafa.net.weights import save_half
 from rafa.pose import AXES
@@ -51,7 +52,7 @@ class HeadsRecipe:
         """The network with its auxiliary output, compiled; the optimizer holds the averaged weights."""
         model = with_landmarks(build_rafa_net(self.options.backbone, None))
         norm = GRADIENT_NORM / self.devices.count  # see `Devices.summed`
-        optimizer = keras.optimizers.Adam(0.0, global_clipnorm=norm, use_ema=True, ema_momentum=AVERAGING)
+        optimizer = Muon(0.0, global_clipnorm=norm, use_ema=True, ema_momentum=AVERAGING)
         compile_with(model, optimizer, self.options.precision)
         return model
 
