@@ -3,7 +3,7 @@
 python train_rafa-net.py                 protocol 1: 300W-LP, scored on AFLW2000
 python train_rafa-net.py --protocol 2    BIWI, 16 videos to train and 8 to test
 python train_rafa-net.py --synthetic     synthetic heads and a small network: from nothing to a table in minutes
-python train_rafa-net.py --synthetic full    the suite's own weights, by a recipe of their own, in under two hours
+python train_rafa-net.py --synthetic full    the suite's own weights, by a recipe of their own, in about two hours
 python train_rafa-net.py --run-dir DIR --resume
 """
 
