@@ -17,12 +17,12 @@ from data_loaders import Batch, batches_per_epoch, in_parallel, listed_image, ou
 from rafa.datasets.lists import Listed
 from rafa.heads.augmentation import augmented
 from rafa.heads.dataset import LANDMARKS
-from rafa.heads.muon import Muon
 from rafa.net.backend import keras, layers
 from rafa.net.weights import save_half
 from rafa.pose import AXES
 from rafa.script import InputError
 from rafa.train.devices import ONE_DEVICE, Devices
+from rafa.train.muon import Muon
 from rafa.train.recipe import Losses, compile_with
 from rafa.train.run_folder import RunFolder
 from rafa_model import build_rafa_net, load_rafa_net

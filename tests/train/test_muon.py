@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rafa.heads.muon import Muon, orthogonal
 from rafa.net.backend import keras, tf
+from rafa.train.muon import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(48, 12), (12, 48), (20, 20)])
