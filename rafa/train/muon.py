@@ -1,24 +1,26 @@
-"""Muon, an optimizer whose steps turn all directions of a convolution's kernel equally far."""
+"""Muon, an optimizer that moves a convolution's kernel equally far in all directions."""
 
 from typing import Any
 
 from rafa.net.backend import keras, ops
 
 Tensor = Any  # Keras' symbolic tensors have no public type
+orthogonal = keras.optimizers.Muon().zeropower_via_newtonschulz5
 
 
 @keras.saving.register_keras_serializable("rafa_net")
 class Muon(keras.optimizers.Adam):
     """Adam for vectors and dense layers, and for the kernels of convolutions steps of its own.
 
-    With the kernel w, its gradient g and their average m as matrices (height · width · in, out):
+    With the kernel w, its gradient g and a decaying sum m of its gradients, as matrices (height · width · in, out):
 
         m ← 0.95 m + g
         w ← w − learning rate · 0.4 √(longer side) · orthogonal(g + 0.95 m)
 
-    Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); the factor √(longer side) is that
-    of Liu et al., "Muon is scalable for LLM training" (2025, arXiv:2502.16982), where 0.2 stands for 0.4.
-    `keras.optimizers.Muon` takes matrices alone.
+    where `orthogonal` brings the singular values near 1 (0.7 to 1.2; far smaller ones stay below), by the iteration of
+    `keras.optimizers.Muon`, which itself takes matrices alone.  Jordan et al., "Muon: an optimizer for hidden layers in
+    neural networks" (2024); the factor √(longer side) is from Liu et al., "Muon is scalable for LLM training" (2025,
+    arXiv:2502.16982), who have 0.2 instead of 0.4.
     """
 
     momentum, size = 0.95, 0.4
@@ -27,25 +29,8 @@ class Muon(keras.optimizers.Adam):
         if len(variable.shape) != 4:
             super().update_step(gradient, variable, learning_rate)
             return
-        average = self._momentums[self._get_variable_index(variable)]
-        self.assign(average, self.momentum * average + gradient)
-        matrix = ops.reshape(gradient + self.momentum * average, (-1, variable.shape[-1]))
-        step = self.size * max(matrix.shape) ** 0.5 * orthogonal(matrix)
-        self.assign_sub(variable, learning_rate * ops.reshape(step, variable.shape))
-
-
-def orthogonal(matrix: Tensor) -> Tensor:
-    """A matrix (n, m) with its singular values brought to about 1 (0.7 to 1.2; far smaller ones stay below).
-
-    Five times X ← X (a + b X'X + c (X'X)²), where all polynomials are of the first X'X: their product is built on the
-    shorter side alone.
-    """
-    if matrix.shape[0] < matrix.shape[1]:
-        return ops.transpose(orthogonal(ops.transpose(matrix)))
-    matrix = matrix / (ops.norm(matrix) + 1e-7)
-    square, one = ops.transpose(matrix) @ matrix, ops.eye(matrix.shape[1], dtype=matrix.dtype)
-    product = one
-    for _ in range(5):
-        polynomial = 3.4445 * one - 4.775 * square + 2.0315 * square @ square
-        square, product = polynomial @ square @ polynomial, product @ polynomial
-    return matrix @ product
+        total = self._momentums[self._get_variable_index(variable)]
+        self.assign(total, self.momentum * total + gradient)
+        matrix = ops.reshape(gradient + self.momentum * total, (-1, variable.shape[-1]))
+        step = learning_rate * self.size * max(matrix.shape) ** 0.5 * orthogonal(matrix, 5)
+        self.assign_sub(variable, ops.reshape(step, variable.shape))
