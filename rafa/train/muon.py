@@ -5,7 +5,6 @@ from typing import Any
 from rafa.net.backend import keras, ops
 
 Tensor = Any  # Keras' symbolic tensors have no public type
-orthogonal = keras.optimizers.Muon().zeropower_via_newtonschulz5
 
 
 @keras.saving.register_keras_serializable("rafa_net")
@@ -25,6 +24,11 @@ class Muon(keras.optimizers.Adam):
 
     momentum, size = 0.95, 0.4
 
+    def build(self, variables: list[Any]) -> None:
+        """Make the sums of the gradients, and an optimizer of Keras for its iteration."""
+        super().build(variables)
+        self.orthogonal = keras.optimizers.Muon().zeropower_via_newtonschulz5
+
     def update_step(self, gradient: Tensor, variable: Tensor, learning_rate: Tensor) -> None:
         if len(variable.shape) != 4:
             super().update_step(gradient, variable, learning_rate)
@@ -32,5 +36,5 @@ class Muon(keras.optimizers.Adam):
         total = self._momentums[self._get_variable_index(variable)]
         self.assign(total, self.momentum * total + gradient)
         matrix = ops.reshape(gradient + self.momentum * total, (-1, variable.shape[-1]))
-        step = learning_rate * self.size * max(matrix.shape) ** 0.5 * orthogonal(matrix, 5)
+        step = learning_rate * self.size * max(matrix.shape) ** 0.5 * self.orthogonal(matrix, 5)
         self.assign_sub(variable, ops.reshape(step, variable.shape))
