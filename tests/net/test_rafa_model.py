@@ -7,7 +7,7 @@ import pytest
 from helpers.whole_network import CANCELLED, give_weights, weights_by_name
 
 import rafa_model
-from rafa.net.backend import keras
+from rafa.net.backend import keras, ops
 from rafa.net.inference import predict_angles
 from rafa.net.keras224 import BatchNormalization
 from rafa.pose import AXES, CHANNEL_MEANS
@@ -66,6 +66,18 @@ def test_batch_normalisation_is_the_authors_everywhere(resnet50):
     norms = [layer for layer in resnet50.layers if isinstance(layer, layers.BatchNormalization)]
     assert {type(layer) for layer in norms} == {BatchNormalization} and len(norms) == 76
     assert {(layer.epsilon, layer.momentum) for layer in norms} == {(1e-3, 0.99)}
+
+
+def test_the_small_networks_maps_are_bounded_in_prediction_alone(crops):
+    small = build_rafa_net("small", weights=None)
+    compile_rafa_net(small, 1e-3)  # which counts the steps for batch normalisation
+    for norm in (layer for layer in small.layers if isinstance(layer, BatchNormalization)):
+        norm.gamma.assign(norm.gamma * 50)
+    maps = {layer.name: layer.output for layer in small.layers if layer.name.endswith(("_1_relu", "_out"))}
+    predicted, trained = (keras.Model(small.input, maps)(crops, training=mode) for mode in (False, True))
+    assert len(maps) == 2 * (2 + 2 + 3)
+    assert {float(ops.max(each)) for each in predicted.values()} == {8.0}
+    assert min(float(ops.max(each)) for each in trained.values()) > 8
 
 
 def test_outputs_are_one_angle_per_axis_and_crop_whatever_the_batch(model, crops):
