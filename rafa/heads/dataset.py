@@ -20,7 +20,7 @@ from rafa.heads.shape import random_identity
 from rafa.pose import AXES, LIST_ORDER, angles_of
 from rafa.script import InputError, progress
 
-VERSION = 15  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
+VERSION = 16  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
 MANIFEST = "synthetic.json"
 PARTS = {"300W_LP": DATASETS["synthetic-train"], "AFLW2000": DATASETS["synthetic"]}
 LANDMARKS = "landmarks.npy"  # of the training images, (n, 3, 68) float32 in pixels, in the order of the lists
@@ -34,12 +34,14 @@ def random_angles(rng: np.random.Generator) -> np.ndarray:
     """A random pose: radians, AXES order. Six of ten yaws are uniform, the others of people who look at a camera.
 
     In image axes R = Rz(twist) Rx(elevation) Ry(yaw) Rx(nod) Rz(tilt): the camera is held askew and stands higher or
-    lower, the neck turns, nods and tilts. Spread and correlation of pitch and roll grow with yaw as in AFLW2000's list.
+    lower, the neck turns, nods and tilts. Spread and correlation of pitch and roll grow with yaw as in AFLW2000's list,
+    where frontal heads look down by some degrees, and profiles do not.
     """
     while True:
         wide = 2.5 if rng.random() < 0.12 else 1.0  # the list has more large angles than one normal distribution
         twist, nod, tilt = rng.normal(0, np.array([5, 7, 8]) * wide)
-        elevation, yaw = rng.normal(-4, 6), rng.uniform(-95, 95) if rng.random() < 0.6 else rng.normal(0, 25)
+        elevation, yaw = rng.normal(2, 6), rng.uniform(-95, 95) if rng.random() < 0.6 else rng.normal(0, 25)
+        nod -= 8 * np.cos(np.radians(yaw))
         rotation = Rotation.from_euler("ZXY", [twist, elevation, yaw], degrees=True)
         angles = angles_of((rotation * Rotation.from_euler("XZ", [nod, tilt], degrees=True)).as_matrix())
         if np.abs(angles).max() < np.radians(99):  # as the usual selection of AFLW2000

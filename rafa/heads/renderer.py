@@ -22,10 +22,6 @@ __all__ = ["Companion", "Identity", "Prop", "Scene", "random_identity", "random_
 
 WINDOW = 37.0  # cm: side of the square that is drawn around a head
 RESOLUTION = 10.0  # pixels per cm at which the points are drawn, before they are scaled into the image
-# Degrees by which a drawn head looks up where its label says straight ahead.  Without it networks answer faces in
-# photographs as if they looked up by so much more than their labels say: answers turned back by 4 degrees fitted the
-# labels of Pointing'04 best, by 5 those of 300W-LP.  Where it comes from: doc/log.md.
-ZERO = 4.5
 
 
 # --- One image --------------------------------------------------------------------------------------------------------
@@ -69,8 +65,7 @@ def render_head(
     scale = 13 / 450 * height if scale is None else float(scale)
     origin = np.array([(width - 1) / 2, (height - 1) / 2] if centre is None else centre, float)
     angles = np.asarray(angles, float)
-    labelled = rotation_matrix(angles)
-    rotation = labelled @ rotation_matrix((0, np.radians(ZERO), 0))
+    rotation = rotation_matrix(angles)
     body = rotation_matrix(angles * (scene.follow, scene.follow / 2, scene.follow))
 
     image = scene.background.astype(np.float32)
@@ -80,7 +75,7 @@ def render_head(
     mask = _draw_head(image, identity, rotation, body, origin, scale, scene)
     landmarks = rotation @ head_surface(identity)[1] * scale
     landmarks[:2] += origin[:, None]
-    step = labelled @ (0, 0, -2.5) * scale
+    step = rotation @ (0, 0, -2.5) * scale
     for prop in scene.props:
         paint_prop(image, mask, prop, identity.skin, landmarks[:2], scale, scene.light)
     image = _photograph(_exposed(image, mask, landmarks[:2], scene), scene, rng)
