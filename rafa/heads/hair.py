@@ -7,7 +7,6 @@ from rafa.heads.shape import (
     Grid,
     Identity,
     blend,
-    ellipsoid,
     even_rows,
     grain,
     grid_normals,
@@ -18,7 +17,7 @@ from rafa.heads.shape import (
 # How thick the hair lies on the skull, cm.
 THICKNESS = {
     **{"shaved": 0.08, "short": 0.7, "full": 1.7, "fringe": 1.2, "swept": 1.3, "receding": 0.5, "curly": 2.2},
-    **{"afro": 3.4, "bob": 1.3, "long": 1.2, "wavy": 1.5, "bun": 0.6, "ponytail": 0.6},
+    **{"afro": 3.4, "bob": 1.3, "long": 1.2, "wavy": 1.5},
 }
 CURLS = {"afro", "curly"}
 CURTAINS = {"bob", "long", "wavy"}
@@ -27,19 +26,14 @@ CLOSED = {"hood", "headscarf", "helmet"}  # headwear under which only the hair o
 
 def hair(identity: Identity, rng: np.random.Generator) -> list[Grid]:
     """All pieces of this person's hair; none of a bald head."""
-    style, parts, free = identity.style, [], identity.headwear not in CLOSED
+    style, parts = identity.style, list[Grid]()
     if style == "bald" or identity.headwear == "headscarf":
         return []
     parts.append(_hair_cap(identity, rng))
-    if style in CURTAINS and free:
+    if style in CURTAINS and identity.headwear not in CLOSED:
         parts.extend(_hair_curtain(identity, rng))
         for sign in (-1, 1):
             parts.extend(_locks(identity, rng, 18, sign * 1.15, 0.22, identity.hair_length + 5, 0.3))
-    if style == "bun" and free:
-        points, normals, _ = ellipsoid((0, -6.5, -11.0), (3.0, 2.8, 2.8), 0.0, 90, 130)
-        parts.append(Grid(points, normals, _strands(identity, points.shape[:2], rng)))
-    if style == "ponytail" and free:
-        parts.append(_ponytail(identity, rng))
     if style != "shaved" and identity.loose:
         count, side = int(4 + 24 * identity.loose), np.sign(identity.parting) * rng.uniform(0, 0.9)
         parts.extend(_locks(identity, rng, count, side, 0.4, rng.uniform(3, 12), rng.uniform(0.06, 0.25)))
@@ -136,17 +130,3 @@ def _flyaway(cap: Grid, rng: np.random.Generator, count: int, rows: int = 40) ->
     points = start + s * rng.uniform(0.2, 1.2, (count, 1)) * normal + s**1.5 * rng.uniform(0.3, 1.3, (count, 1)) * drift
     shape = (rows, count, 3)
     return Grid(points, np.broadcast_to(normal, shape), np.broadcast_to(colour * 0.9, shape))
-
-
-def _ponytail(identity: Identity, rng: np.random.Generator, rows: int = 154, columns: int = 64) -> Grid:
-    """Hair tied together behind, which falls down the neck or over a shoulder."""
-    s, turn = np.linspace(0, 1, rows)[:, None], np.linspace(-np.pi, np.pi, columns)
-    swing, height, fall = rng.uniform(-9, 9), rng.uniform(-8, 0), identity.hair_length
-    radius = 0.9 + 1.6 * np.sin(np.pi * np.clip(s * 0.85 + 0.05, 0, 1)) + 0.12 * grain(rng, (rows, columns), (60, 4))
-    x = swing * s**2 + radius * np.cos(turn)
-    y = height + fall * s**1.4 + radius * np.sin(turn) * 0.5
-    z = -9.5 - 4.5 * np.sin(np.pi * np.clip(s * 1.1, 0, 1)) + abs(swing) * 0.9 * s**2 - radius * np.sin(turn)
-    points = np.stack([x, y, z], axis=-1)
-    middle = points.mean(axis=1, keepdims=True)
-    normals = (points - middle) / np.linalg.norm(points - middle, axis=-1, keepdims=True)
-    return Grid(points, normals, _strands(identity, (rows, columns), rng))

@@ -21,8 +21,8 @@ HAIR_TONES = np.array([
 IRIS_TONES = np.array([(70, 45, 28), (95, 68, 36), (74, 100, 84), (84, 118, 150)], float)
 BEARDS = ("stubble", "moustache", "goatee", "full")
 HAIR_STYLES = ("bald", "shaved", "short", "full", "fringe", "swept", "receding", "curly", "afro")
-LONG_STYLES = ("bob", "long", "wavy", "bun", "ponytail")
-HEADWEAR = ("cap", "beanie", "hat", "hood", "headscarf", "helmet", "headband", "headphones")
+LONG_STYLES = ("bob", "long", "wavy")
+HEADWEAR = ("cap", "beanie", "hat", "hood", "headscarf", "helmet", "headband")
 # Horizontal sections of the skull and jaw from crown to chin: height y, half width, z of front, back and widest place.
 # fmt: off
 SECTIONS = np.array([

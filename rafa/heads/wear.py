@@ -1,9 +1,9 @@
-"""What people wear on a synthetic head and what turns with it: hats, hoods, scarves, headphones, in centimetres."""
+"""What people wear on a synthetic head and what turns with it: hats, hoods and scarves, in centimetres."""
 
 import numpy as np
 
 from rafa.heads.hair import THICKNESS, around_skull
-from rafa.heads.shape import Grid, Identity, ellipsoid, even_rows, grain, grid_normals, loft
+from rafa.heads.shape import Grid, Identity, even_rows, grain, grid_normals, loft
 
 
 def headwear(identity: Identity, rng: np.random.Generator) -> list[Grid]:
@@ -11,8 +11,6 @@ def headwear(identity: Identity, rng: np.random.Generator) -> list[Grid]:
     kind = identity.headwear
     if not kind:
         return []
-    if kind == "headphones":
-        return _headphones(identity)
     around, backwards = np.linspace(-np.pi, np.pi, 400), kind == "cap" and rng.random() < 0.25
     skull = loft(identity, even_rows(identity, 300), around)
     low = rng.uniform(-0.8, 0.8)
@@ -102,19 +100,3 @@ def _drape(identity: Identity, rng: np.random.Generator, opening: float) -> tupl
     points[..., 2] -= 1.0 * (1 - s) * (np.cos(angle) > 0) * np.cos(angle)
     normals, colours = grid_normals(points), _cloth(identity, rng, (160, 520))
     return Grid(points, normals, colours), Grid(points - 0.3 * normals, -normals, colours * 0.5)
-
-
-def _headphones(identity: Identity) -> list[Grid]:
-    """A bow over the head and two cups on the ears."""
-    parts = []
-    for sign in (-1, 1):
-        points, normals, _ = ellipsoid((sign * 8.6, 1.3, -1.4), (1.5, 3.4, 3.2), 0.0, 110, 150)
-        parts.append(Grid(points, normals, np.full(points.shape, np.array(identity.cloth, np.float32))))
-    over, tube = np.linspace(-1.65, 1.65, 420)[:, None], np.linspace(-np.pi, np.pi, 30)
-    out = np.stack([np.sin(over), -np.cos(over), 0 * over], axis=-1)
-    height = 1.2 + THICKNESS.get(identity.style, 0.0)
-    normals = out * np.cos(tube)[:, None] + np.array((0, 0, 1)) * np.sin(tube)[:, None]
-    middle = out * (np.array((8.8, 11.6 + height, 0))) + (0, 0, -1.4)
-    points = middle + out * (0.4 * np.cos(tube))[:, None] + np.array((0, 0, 1.1)) * np.sin(tube)[:, None]
-    parts.append(Grid(points, normals, np.full(points.shape, np.array(identity.cloth, np.float32) * 0.7)))
-    return parts

@@ -1,5 +1,7 @@
 """Synthetic heads look where their angles say, and boxes, masks and landmarks lie on what is drawn."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from rafa.heads import face as head_face
 from rafa.heads import renderer as head_renderer
 from rafa.heads import shape as head_shape
+from rafa.heads.head import head_surface
 from rafa.pose import rotation_matrix
 
 # The mean face of AFLW2000: `pt3d_68` turned back by the labels, averaged over 288 images whose angles are within 40°,
@@ -93,6 +96,14 @@ def test_people_have_on_average_the_face_of_the_photographs(mean_head):
         assert distances[REGIONS[region]].max() < bound, region
 
 
+def test_what_lies_further_forward_lies_higher_and_no_nearer(person):
+    _, modelled = head_face.skin(person, np.random.default_rng(person.seed))
+    modelled = modelled * (person.width, person.length, person.depth)
+    moved = head_surface(person)[1].T - modelled
+    np.testing.assert_allclose(moved[:, 1], -0.08 * modelled[:, 2], atol=1e-5)
+    np.testing.assert_allclose(moved[:, [0, 2]], 0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "landmark", "moves"),
     [
@@ -153,13 +164,13 @@ def test_a_head_is_drawn_at_its_scale_and_centre(person, empty_room):
 
 
 def test_the_mask_covers_the_head_and_only_the_head(person, empty_room):
-    image, facts = turned(person, empty_room, (20, 10, 0), scale=6)
+    image, facts = turned(replace(person, style="short"), empty_room, (20, 10, 0), scale=6)
     drawn = image.max(axis=2) > 0
     assert drawn[facts["mask"]].mean() > 0.99
     assert 0.05 < facts["mask"].mean() < 0.5
     assert facts["mask"][tuple(np.round(facts["nose_base"][::-1]).astype(int))]
     assert drawn[-1].any() and not facts["mask"][-1].any()  # the shoulders
-    below = np.arange(300) > facts["landmarks"][1].max() + 6  # the neck; of this person, hair ends above the chin
+    below = np.arange(300) > facts["landmarks"][1].max() + 6  # the neck
     assert drawn[below, 140:160].all() and not facts["mask"][below].any()
 
 
