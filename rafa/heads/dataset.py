@@ -35,7 +35,7 @@ def random_angles(rng: np.random.Generator) -> np.ndarray:
 
     In image axes R = Rz(twist) Rx(elevation) Ry(yaw) Rx(nod) Rz(tilt): the camera is held askew and stands higher or
     lower, the neck turns, nods and tilts. Spread and correlation of pitch and roll grow with yaw as in AFLW2000's list,
-    where frontal heads look down by some degrees, and profiles do not.
+    up to 75°; there the noses of frontal heads point down by some degrees, those of profiles do not.
     """
     while True:
         wide = 2.5 if rng.random() < 0.12 else 1.0  # the list has more large angles than one normal distribution

@@ -1,7 +1,7 @@
 """The image of a synthetic head of known pose, drawn by numpy and OpenCV.
 
-The surfaces of `whole_head` are turned, sorted by depth and drawn as points, so that the nearest wins. What is seen is
-shaded, put before a background, perhaps other people, and its own shoulders, perhaps behind a hand, and given a
+The surfaces of `head_surface` are turned, sorted by depth and drawn as points, so that the nearest wins. What is seen
+is shaded, put before a background, perhaps other people, and its own shoulders, perhaps behind a hand, and given a
 camera's exposure, blur and noise. The projection is orthographic: the nose points where the angles say, wherever in
 the image the head stands.
 """

@@ -15,6 +15,7 @@ from PIL import Image
 import synthetic_heads
 from rafa.datasets.lists import load_dataset
 from rafa.heads import dataset as heads
+from rafa.pose import rotation_matrix
 from rafa.script import InputError
 
 SMALL = {"train": 11, "test": 3, "seed": 5}  # two people to train on, two to test on
@@ -136,7 +137,21 @@ def test_pitch_and_roll_spread_and_agree_by_yaw_as_in_the_published_list():
         if high < 99:  # beyond, the list has few near 90°, where one turn can be told as pitch or as roll
             spreads = pitch[here].std(), roll[here].std()
             assert spreads == pytest.approx((pitch_spread, roll_spread), rel=0.25)
-            assert pitch[here].mean() == pytest.approx(-4.5, abs=2)
+
+
+# Of the same list, by |yaw|: by how many degrees noses point down, and heads lean to the side they turn to.
+LIST_MEANS = {(0, 20): (5.9, -0.5), (20, 40): (4.9, -0.8), (40, 60): (3.5, -0.9)}
+LIST_MEANS |= {(60, 75): (1.2, -2.4), (75, 99): (0.4, -2.7)}
+
+
+def test_noses_point_down_and_heads_lean_on_average_by_yaw_as_in_the_published_list():
+    rng = np.random.default_rng(0)
+    poses = np.array([heads.random_angles(rng) for _ in range(8000)])
+    yaw, (right, _, nose) = np.degrees(poses[:, 0]), np.array([rotation_matrix(pose)[1] for pose in poses]).T
+    down, leaning = np.degrees(np.arcsin(nose)), np.degrees(np.arcsin(right)) * np.sign(yaw)
+    for (low, high), means in LIST_MEANS.items():
+        here = (np.abs(yaw) >= low) & (np.abs(yaw) < high)
+        assert (down[here].mean(), leaning[here].mean()) == pytest.approx(means, abs=1.5)
 
 
 def test_one_head_in_eight_may_reach_over_the_border():

@@ -6,6 +6,7 @@ The same head each time, with the axes that `rafa.media.drawing` draws.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ NOTE = "Left, right and clockwise as seen in the image.  Orange: the head's own 
 
 def signs_figure(seed: int = 14) -> np.ndarray:
     """RGB image: one column for each axis, the positive angle above the negative one."""
-    person, tiles, captions = random_identity(np.random.default_rng(seed)), [], []
+    person, tiles, captions = replace(random_identity(np.random.default_rng(seed)), style="short"), [], []
     wall = np.full((SIDE, SIDE, 3), (205, 212, 218), np.uint8)
     scene = Scene(wall, (-0.4, -0.5, 0.77), 0.55, 0.0, (1.0, 1.0, 1.0), 0.5, 0.0, grey=False)
     for side, sign in enumerate((1, -1)):
