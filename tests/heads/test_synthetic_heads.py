@@ -137,6 +137,7 @@ def test_pitch_and_roll_spread_and_agree_by_yaw_as_in_the_published_list():
         if high < 99:  # beyond, the list has few near 90°, where one turn can be told as pitch or as roll
             spreads = pitch[here].std(), roll[here].std()
             assert spreads == pytest.approx((pitch_spread, roll_spread), rel=0.25)
+            assert pitch[here].mean() == pytest.approx(-4.5, abs=2)
 
 
 # Of the same list, by |yaw|: by how many degrees noses point down, and heads lean to the side they turn to.
