@@ -298,22 +298,19 @@ def command_parser() -> ArgumentParser:
         added.set_defaults(run=run, split="all")
         return added
 
-    scored = "network", "folder", "bootstrap", "result"
     text = "the paper's Table 1: AFLW2000 and all of BIWI at the margins 0.3 and 0.2"
-    command("table1", run_table, text, *scored)
+    command("table1", run_table, text, "network", "scored")
     text = "the paper's Table 2: test videos of BIWI, our split 16-8, at the margins 0.2 and 0.1"
-    command("table2", run_table, text, *scored).set_defaults(split="16-8")
+    command("table2", run_table, text, "network", "scored").set_defaults(split="16-8")
     for name, dataset in DATASETS.items():
         split = ["split"] if name == "biwi" else []
-        command(name, run_dataset, f"score a network on {dataset.title}", *split, "margins", *scored)
-    command("lists", run_dataset, "score a network on your own lists", "own lists", "margins", *scored)
-    files = "truth", "own lists", "split", "folder", "bootstrap", "convention", "result"
+        command(name, run_dataset, f"score a network on {dataset.title}", *split, "margins", "network", "scored")
+    command("lists", run_dataset, "score a network on your own lists", "own lists", "margins", "network", "scored")
+    files = "files", "own lists", "split", "scored"
     text = "score predictions files of any model; several files: also mean and deviation over seeds"
-    score = command("score", run_score, text, *files)
+    command("score", run_score, text, *files)
     text = "errors of several methods on the same images, and their paired differences to the first"
-    compare = command("compare", run_compare, text, *files)
-    for added in (score, compare):
-        added.add_argument("files", nargs="+", metavar="FILE.csv", help="a predictions file")
+    command("compare", run_compare, text, *files)
     results = command("results", run_results, "write the document of results from result files")
     results.add_argument("files", nargs="+", metavar="RESULT.json", help="a result file, from --result")
     results.add_argument("--out", default="doc/results.md", metavar="FILE.md", help="the document")
@@ -322,7 +319,7 @@ def command_parser() -> ArgumentParser:
 
 def option_sets() -> dict[str, ArgumentParser]:
     """Options that several commands have, as `parents` of argparse."""
-    names = "network", "margins", "own lists", "split", "truth", "folder", "bootstrap", "convention", "result"
+    names = "network", "margins", "own lists", "split", "files", "scored"
     sets = {name: ArgumentParser(add_help=False) for name in names}
     add = sets["network"].add_argument
     kinds = f".keras, .weights.h5 or exported .onnx, or {SYNTHETIC} for the suite's own"
@@ -341,14 +338,11 @@ def option_sets() -> dict[str, ArgumentParser]:
     add("--angle-unit", choices=("radians", "degrees"), help="unit of your own list of angles")
     add = sets["split"].add_argument
     add("--split", choices=tuple(BIWI_SPLITS), default="all", help="only the test videos of this split of BIWI")
-    add = sets["truth"].add_argument
+    add = sets["files"].add_argument
+    add("files", nargs="+", metavar="FILE.csv", help="a predictions file")
     of_file = "(default: those of the file)"
     add("--truth", choices=(*DATASETS, "lists"), help=f"take the true angles from these lists, by path {of_file}")
     add("--common-only", action="store_true", help="leave out images that are not in both; the result says how many")
-    add = sets["folder"].add_argument
-    default = "(default: data, of synthetic heads data/synthetic)"
-    add("--data-dir", metavar="DIR", help=f"folder of the lists, at which their paths start {default}")
-    add = sets["convention"].add_argument
     once = "; once for all files, or once for each"
     text = f"the sign of roll in a file: that of the published lists, or of the .mat files{once} (default: list)"
     add("--roll-sign", action="append", choices=ROLL_SIGNS, help=text)
@@ -357,11 +351,12 @@ def option_sets() -> dict[str, ArgumentParser]:
     text = f"what a file's columns yaw, pitch, roll hold, such as pitch,yaw,roll{once} (default: {','.join(AXES)})"
     add("--order", action="append", type=all_axes, metavar="AXES", help=text)
     add("--unit", action="append", choices=UNITS, help=f"the unit of a file{once} (default: {UNITS[0]})")
-    add = sets["bootstrap"].add_argument
+    add = sets["scored"].add_argument
+    default = "(default: data, of synthetic heads data/synthetic)"
+    add("--data-dir", metavar="DIR", help=f"folder of the lists, at which their paths start {default}")
     samples = number(int, 1)
     add("--bootstrap-samples", type=samples, default=BOOTSTRAP_SAMPLES, metavar="N", help="for the 95%% intervals")
     add("--seed", type=number(int, 0), default=0, metavar="N", help="seed of the bootstrap")
-    add = sets["result"].add_argument
     add("--result", metavar="OUT.json", help="write metrics, intervals and protocol cards")
     add("--worst", type=number(int, 1), default=WORST, metavar="N", help="how many of the worst images to name")
     return sets
