@@ -19,6 +19,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -230,13 +231,6 @@ def axes(text: str) -> tuple[str, ...]:
     return names
 
 
-def all_axes(text: str) -> tuple[str, ...]:
-    """An option's type: every axis once."""
-    if len(names := axes(text)) < len(AXES):
-        raise ArgumentTypeError(f"{text!r} is not {','.join(AXES)} in some order")
-    return names
-
-
 def run_results(options: Namespace) -> None:
     """Write the document of results from result files."""
     results = [with_own_weights_named(result) for path in options.files for result in protocol.read_results(path)]
@@ -349,7 +343,7 @@ def option_sets() -> dict[str, ArgumentParser]:
     text = f"the axes whose sign in a file is the opposite of the lists', such as yaw,pitch{once} (default: none)"
     add("--signs", action="append", type=axes, metavar="AXES", help=text)
     text = f"what a file's columns yaw, pitch, roll hold, such as pitch,yaw,roll{once} (default: {','.join(AXES)})"
-    add("--order", action="append", type=all_axes, metavar="AXES", help=text)
+    add("--order", action="append", type=axes, choices=[*permutations(AXES)], metavar="AXES", help=text)
     add("--unit", action="append", choices=UNITS, help=f"the unit of a file{once} (default: {UNITS[0]})")
     add = sets["scored"].add_argument
     default = "(default: data, of synthetic heads data/synthetic)"

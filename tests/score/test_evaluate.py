@@ -330,6 +330,7 @@ def test_options_that_lack_something_or_have_no_effect_are_refused(arguments, me
         (["aflw2000", "--weights", "w", "--split", "16-8"], "--split"),
         (["biwi", "--weights", "w", "--margin", "-0.1"], "--margin"),
         (["score", "p.csv", "--order", "yaw,yaw,roll"], "--order"),
+        (["score", "p.csv", "--order", "yaw,pitch"], "--order"),
         (["score", "p.csv", "--signs", "yaw,tilt"], "--signs"),
     ],
 )
