@@ -207,8 +207,6 @@ def score_files(options: Namespace) -> list[list[Scored]]:
 
 def conventions_of(options: Namespace) -> list[Convention]:
     """How each file writes angles: by options that are given once for all files, or once for each."""
-    if options.roll_sign and options.signs:
-        raise InputError("--roll-sign mat is --signs roll; give one of the two options")
     defaults = {"roll_sign": "list", "signs": (), "order": AXES, "unit": UNITS[0]}
     given, number = {name: getattr(options, name) or [text] for name, text in defaults.items()}, len(options.files)
     for name, texts in given.items():
@@ -339,9 +337,10 @@ def option_sets() -> dict[str, ArgumentParser]:
     add("--common-only", action="store_true", help="leave out images that are not in both; the result says how many")
     once = "; once for all files, or once for each"
     text = f"the sign of roll in a file: that of the published lists, or of the .mat files{once} (default: list)"
-    add("--roll-sign", action="append", choices=ROLL_SIGNS, help=text)
+    one_of = sets["files"].add_mutually_exclusive_group().add_argument
+    one_of("--roll-sign", action="append", choices=ROLL_SIGNS, help=text)
     text = f"the axes whose sign in a file is the opposite of the lists', such as yaw,pitch{once} (default: none)"
-    add("--signs", action="append", type=axes, metavar="AXES", help=text)
+    one_of("--signs", action="append", type=axes, metavar="AXES", help=text)
     text = f"what a file's columns yaw, pitch, roll hold, such as pitch,yaw,roll{once} (default: {','.join(AXES)})"
     add("--order", action="append", type=axes, choices=[*permutations(AXES)], metavar="AXES", help=text)
     add("--unit", action="append", choices=UNITS, help=f"the unit of a file{once} (default: {UNITS[0]})")

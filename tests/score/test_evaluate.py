@@ -332,6 +332,7 @@ def test_options_that_lack_something_or_have_no_effect_are_refused(arguments, me
         (["score", "p.csv", "--order", "yaw,yaw,roll"], "--order"),
         (["score", "p.csv", "--order", "yaw,pitch"], "--order"),
         (["score", "p.csv", "--signs", "yaw,tilt"], "--signs"),
+        (["score", "p.csv", "--roll-sign", "mat", "--signs", "yaw"], "--signs: not allowed with argument --roll-sign"),
     ],
 )
 def test_wrong_options_end_with_status_2(arguments, message, capsys):
@@ -381,12 +382,11 @@ def test_errors_end_with_status_2_and_neither_they_nor_help_load_tensorflow_or_s
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--roll-sign", "mat", "--signs", "yaw"), "give one of the two"),
         (("--result", "p.csv"), "this file is read"),
         (("--result", "p.json"), "record"),
     ],
 )
-def test_contradicting_options_and_files_that_are_read_are_refused(arguments, words, tmp_path, monkeypatch):
+def test_files_that_are_read_are_not_written(arguments, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file_of(tmp_path / "p.csv", LIST_SIGNS)
     (tmp_path / "p.json").write_text('{"method": "A"}')
