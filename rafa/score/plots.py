@@ -18,11 +18,10 @@ SHARES = (5, 25, 50, 75, 95)  # per cent: the bands and the median of a bin
 
 
 def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:
-    """A figure in inches with a canvas of its own: nothing global, so nothing leaks from one plot into the next."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """A figure in inches without pyplot: nothing global, so nothing leaks from one plot into the next."""
     from matplotlib.figure import Figure
 
-    return FigureCanvasAgg(Figure((width, height), dpi=120, layout=layout, facecolor="white")).figure
+    return Figure((width, height), dpi=120, layout=layout, facecolor="white")
 
 
 def save(figure: Any, path: str | Path) -> None:
