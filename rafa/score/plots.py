@@ -79,7 +79,7 @@ def draw_sweep(
 
     Args:
         results: of one dataset, a result for each margin.
-        marked: (margin, label) of margins to name; none or more.
+        marked: (margin, label) of margins to name.
         title: what was scored.
     """
     margins, images = [result["card"]["margin"] for result in results], results[0]["card"]["images"]["scored"]
@@ -92,8 +92,7 @@ def draw_sweep(
         plot.fill_between(margins, low, high, color=shade(colour), alpha=0.2, linewidth=0)
     for margin, _ in marked:
         plot.axvline(margin, color="0.45", linestyle=":", zorder=0)
-    if marked:
-        plot.secondary_xaxis("top").set_xticks(*zip(*marked, strict=True), rotation=25, ha="left", size=9)
+    plot.secondary_xaxis("top").set_xticks(*zip(*marked, strict=True), rotation=25, ha="left", size=9)
     plot.set(xlabel="margin (share of the box added on each side)", ylabel="mean absolute error (degrees)")
     plot.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(curves), frameon=False)

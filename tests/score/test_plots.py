@@ -101,7 +101,7 @@ def test_each_curve_has_the_values_and_intervals_of_its_metric(drawn):
 
 
 def test_a_sweep_without_intervals_says_so(drawn):
-    plots.draw_sweep("x.png", results(np.nan), [], "title")
+    plots.draw_sweep("x.png", results(np.nan), [(0.1, "here")], "title")
     assert drawn[0].get_suptitle().endswith("no intervals")
 
 
