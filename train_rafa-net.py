@@ -207,7 +207,7 @@ def write_result(run: RunFolder, network: Any, weights: Path, test: Listed, opti
     run.note_weights(weights)
     predictions = predicted(network, test, options)
     write_predictions(run.path / "predictions.csv", predictions)
-    facts = protocol.weights_facts(weights, options.backbone, run.record())
+    facts = protocol.weights_facts(weights, options.backbone)
     result = protocol.score(test, predictions, weights=facts)
     protocol.write_results(run.path / "result.json", [result])
     table = tables.result_table([result])

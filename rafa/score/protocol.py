@@ -284,21 +284,16 @@ def margin_text(margin: float | None) -> str:
 
 
 # --- The network ------------------------------------------------------------------------------------------------------
-def weights_facts(path: str | Path, backbone: str, run: Facts | None = None) -> Facts:
+def weights_facts(path: str | Path, backbone: str) -> Facts:
     """The weights file, its hash, and the training run that wrote it (None if that is not known).
 
-    Args:
-        path: the file.
-        backbone: its name; of an exported network, that it is one.
-        run: the record of the run that has just written the file; else the run.json beside the file is believed
-            where its "weights", {file name: SHA-256}, hold the hash of this very file.
+    The run.json beside the file is believed where its "weights", {file name: SHA-256}, hold the hash of this very file.
+    `backbone` is its name; of an exported network, that it is one.
     """
     digest, record = sha256(path), Path(path).with_name("run.json")
-    if run is None and record.is_file():
-        beside = json.loads(record.read_text(encoding="utf-8"))
-        run = beside if digest in beside.get("weights", {}).values() else None
+    run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     file = Path(path).relative_to(ROOT) if Path(path).is_relative_to(ROOT) else path  # the same on every machine
-    trained_by = None if run is None else _training_facts(run)
+    trained_by = _training_facts(run) if digest in run.get("weights", {}).values() else None
     return {"file": str(file), "sha256": digest, "backbone": backbone, "trained_by": trained_by}
 
 
