@@ -10,7 +10,6 @@ from rafa.score.protocol import Facts, margin_text
 from rafa.script import InputError
 
 Scored = tuple[Predictions, Facts]  # at one split and margin: predictions and their result
-COMMON = "--common-only compares the images that all have"
 
 
 def common_images(files: Sequence[Sequence[Predictions]]) -> list[list[Predictions]]:
@@ -59,7 +58,7 @@ def difference(a: Predictions, b: Predictions, names: str, samples: int, seed: i
     Raises:
         InputError: the images or their target angles differ.
     """
-    b = aligned(a, b, names, COMMON)
+    b = aligned(a, b, names)
     known = [each for each in map(clusters_of, (a, b)) if each[1] is not None]
     unit, clusters = known[0] if known else ("images", None)
     number = len(a) if clusters is None else len(set(clusters.tolist()))

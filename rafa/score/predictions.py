@@ -119,28 +119,28 @@ def predict_listed(
 
 
 # --- The same images --------------------------------------------------------------------------------------------------
-def aligned(a: Predictions, b: Predictions, names: str, mend: str) -> Predictions:
+def aligned(a: Predictions, b: Predictions, names: str) -> Predictions:
     """`b` with its rows in the order of `a`, matched by path, and with the targets of `a`.
 
     Args:
         a, b: predictions for the same images, each image once.
-        names, mend: what errors say: whose they are, and what to do about different images.
+        names: whose they are, for errors.
 
     Raises:
         InputError: different images, or targets that differ by more than TARGET_TOLERANCE.
     """
-    second = b.select(_matching_rows(a.path.tolist(), b.path.tolist(), names, mend))
+    second = b.select(_matching_rows(a.path.tolist(), b.path.tolist(), names))
     _refuse_other_targets(names, second, a.target)
     return replace(second, target=a.target)
 
 
-def _matching_rows(keys: Sequence[str], others: Sequence[str], names: str, mend: str) -> np.ndarray:
+def _matching_rows(keys: Sequence[str], others: Sequence[str], names: str) -> np.ndarray:
     """For each key its place among the others; an InputError unless both sides hold the same keys."""
     place = {key: row for row, key in enumerate(others)}
     only_first, only_second = sorted(set(keys) - place.keys()), sorted(place.keys() - set(keys))
     if only_first or only_second:
         difference = f"only in the first {_some(only_first)}, only in the second {_some(only_second)}"
-        raise InputError(f"{names} hold different images: {difference}; {mend}")
+        raise InputError(f"{names} hold different images: {difference}; --common-only leaves these out")
     return np.array([place[key] for key in keys])
 
 
@@ -197,8 +197,8 @@ def read_predictions(
             rows, targets = _common(path, rows, targets)
     fields = _fields(path, rows, convention)
     if targets is not None:
-        names, mend = f"{path} and the lists", "--common-only scores the images in both"
-        matched = targets.select(_matching_rows(fields["path"].tolist(), targets.path.tolist(), names, mend))
+        names = f"{path} and the lists"
+        matched = targets.select(_matching_rows(fields["path"].tolist(), targets.path.tolist(), names))
         _refuse_other_targets(names, replace(matched, **fields), matched.target)
         fields = {name: getattr(matched, name) for name in ORIGIN} | fields | {"target": matched.target}
     predictions = Predictions(**fields)

@@ -31,7 +31,6 @@ OF_PREDICT = """source,frame,face,row,column,size,confidence,yaw,pitch,roll,stat
 /data/SET/b.jpg,,0,1,2,30,,45,6,0,ok
 """
 MAT = Convention(("roll",))
-NAMES = "a and b", "do this"
 WRAPS = [(0, 170, 170), (0, 180, 180), (-85, 85, 170), (-90, 90, 180)]
 WRAPS += [(-175, 175, 10), (0, 350, 10), (0, -350, 10), (5, 725, 0)]
 
@@ -93,26 +92,26 @@ def test_the_targets_of_a_list_are_in_degrees_with_what_the_list_says_of_their_o
 # --- The same images --------------------------------------------------------------------------------------------------
 def test_aligned_brings_the_rows_of_b_into_the_order_of_a(hand_made):
     b = dataclasses.replace(hand_made, predicted=hand_made.predicted + 1).select([3, 1, 0, 2])
-    answers = aligned(hand_made, b, *NAMES)
+    answers = aligned(hand_made, b, "a and b")
     assert answers.path.tolist() == hand_made.path.tolist()
     assert (answers.predicted == hand_made.predicted + 1).all()
 
 
 def test_aligned_takes_the_targets_of_a_where_both_agree_within_a_thousandth_of_a_degree(hand_made):
     near = dataclasses.replace(hand_made, target=hand_made.target + 0.0009)
-    assert (aligned(hand_made, near, *NAMES).target == hand_made.target).all()
+    assert (aligned(hand_made, near, "a and b").target == hand_made.target).all()
     target = hand_made.target.copy()
     target[3, 2] += 0.0011
     with pytest.raises(InputError, match=r"true angles differ .* 1 \(d.jpg\)"):
-        aligned(hand_made, dataclasses.replace(hand_made, target=target), *NAMES)
-    assert len(aligned(hand_made, dataclasses.replace(hand_made, target=hand_made.target - 360), *NAMES)) == 4
+        aligned(hand_made, dataclasses.replace(hand_made, target=target), "a and b")
+    assert len(aligned(hand_made, dataclasses.replace(hand_made, target=hand_made.target - 360), "a and b")) == 4
 
 
 def test_different_images_are_named_on_both_sides(hand_made):
-    with pytest.raises(InputError, match=r"a and b .* first 1 \(a.jpg\), .* second 2 \(c.jpg, d.jpg\); do this"):
-        aligned(hand_made.select([0, 1]), hand_made.select([3, 2, 1]), *NAMES)
+    with pytest.raises(InputError, match=r"a and b .* first 1 \(a.jpg\), .* second 2 \(c.jpg, d.jpg\); --common-only"):
+        aligned(hand_made.select([0, 1]), hand_made.select([3, 2, 1]), "a and b")
     with pytest.raises(InputError, match=r"first none, .* second 1,236 \(00000.jpg, 00001.jpg, 00002.jpg, \."):
-        aligned(many(0), many(1236), *NAMES)
+        aligned(many(0), many(1236), "a and b")
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
