@@ -125,10 +125,8 @@ def test_each_file_has_its_own_sign_and_the_card_says_what_was_left_out(tmp_path
 
 def test_margins_are_kept_apart_unless_each_file_has_just_one(tmp_path, capsys):
     both = [row.replace(",0.2,", margin) for margin in (",0.3,", ",0.2,") for row in LIST_SIGNS]
-    a, b = (
-        file_of(tmp_path / "a.csv", both),
-        file_of(tmp_path / "b.csv", [row.replace(",25", ",28") for row in both[::-1]]),
-    )
+    a = file_of(tmp_path / "a.csv", both)
+    b = file_of(tmp_path / "b.csv", [row.replace(",25", ",28") for row in both[::-1]])
     results, _ = compared(capsys, tmp_path, a, b)
     margins = [
         (result["card"]["margin"], result.get("compared", {}).get("with", "").split()[-1:]) for result in results
