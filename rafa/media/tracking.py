@@ -13,8 +13,8 @@ from rafa.datasets.rows import Box
 from rafa.media.detectors import SAME_FACE, overlap
 from rafa.media.sources import Frame
 
-STILL_HERTZ = 0.5  # cut-off frequency of a head that does not move
-HERTZ_PER_SPEED = 4.0  # what each radian per second adds to it
+STILL_HERTZ = 0.5  # cut-off frequency of a head that does not move; less is smoother
+HERTZ_PER_SPEED = 4.0  # what each radian per second adds to it; more follows faster
 SPEED_HERTZ = 1.0  # cut-off frequency of the speed itself
 LOST_SECONDS = 1.0  # a face that was not seen for longer is a new one
 
@@ -23,14 +23,9 @@ class OneEuro:
     """Smooths angles; called with one measurement after another.
 
     Differences are taken the short way round, so that a head may turn from 180 to -180 degrees.
-
-    Args:
-        still: cut-off frequency in hertz where nothing moves; less is smoother.
-        per_speed: hertz that each radian per second adds to it; more follows faster.
     """
 
-    def __init__(self, still: float = STILL_HERTZ, per_speed: float = HERTZ_PER_SPEED) -> None:
-        self.still, self.per_speed = still, per_speed
+    def __init__(self) -> None:
         self.seconds = -np.inf
         # The last measurement, what it was smoothed to, and its speed.
         self.measured = self.angles = self.speed = np.zeros(0)
@@ -43,7 +38,7 @@ class OneEuro:
         if step > 0:
             speed = _wrapped(angles - self.measured) / step
             self.speed = self.speed + _share(SPEED_HERTZ, step) * (speed - self.speed)
-            share = _share(self.still + self.per_speed * np.abs(self.speed), step)
+            share = _share(STILL_HERTZ + HERTZ_PER_SPEED * np.abs(self.speed), step)
             self.angles = _wrapped(self.angles + share * _wrapped(angles - self.angles))
             self.seconds, self.measured = seconds, angles
         return self.angles
