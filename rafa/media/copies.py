@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 from rafa.files import written_whole
-from rafa.media.decoding import USUAL_RATE
 from rafa.media.drawing import draw_pose, save_image
 from rafa.media.sources import Frame
 
@@ -33,15 +32,15 @@ class DrawnVideo:
     def __init__(self, file: Path, rate: float, shape: tuple[int, ...]) -> None:
         import av
 
-        self.file, self.rate, self.ticks = file, rate or USUAL_RATE, -1
+        self.file, self.ticks = file, -1
         self.unfinished = contextlib.ExitStack()
         self.video = av.open(f"file:{self.unfinished.enter_context(written_whole(file))}", "w", format="webm")
-        stream: Any = self.video.add_stream(CODEC, rate=round(self.rate), options=CODEC_OPTIONS)
+        stream: Any = self.video.add_stream(CODEC, rate=round(rate), options=CODEC_OPTIONS)
         stream.width, stream.height = shape[1] + shape[1] % 2, shape[0] + shape[0] % 2
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", TICK
         self.stream = stream
 
-    def write(self, image: np.ndarray, seconds: float | None) -> None:
+    def write(self, image: np.ndarray, seconds: float) -> None:
         """Add a frame, (h, w, 3) uint8 RGB, at its time; a tick after the last where that has passed."""
         import av
 
@@ -49,8 +48,7 @@ class DrawnVideo:
         if image.shape[:2] != (self.stream.height, self.stream.width):
             image = cv2.resize(image, (self.stream.width, self.stream.height))
         frame = av.VideoFrame.from_ndarray(np.asarray(image, np.uint8), format="rgb24")
-        after = self.ticks + (round(1000 / self.rate) if self.ticks >= 0 else 1)
-        self.ticks = max(self.ticks + 1, after if seconds is None else round(seconds * 1000))
+        self.ticks = max(self.ticks + 1, round(seconds * 1000))
         frame.pts, frame.time_base = self.ticks, TICK
         self.video.mux(self.stream.encode(frame))
 
@@ -75,7 +73,7 @@ class DrawnCopies:
         drawn, target = frame.image, self.folder / frame.source.copy
         for face in frame.faces:
             drawn = draw_pose(drawn, face.box, face.angles, self.style)
-        if frame.number is None:
+        if frame.seconds is None:
             save_image(drawn, target)
             return
         if not self.video or self.video.file != target:

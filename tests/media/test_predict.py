@@ -200,7 +200,7 @@ def test_frames_without_a_face_are_rows_and_one_line_of_text(run, tmp_path):
 @pytest.mark.parametrize("path", ["v.avi", "rtsp://camera/1"])
 def test_a_stop_keeps_what_was_done_and_is_the_end_of_a_stream_alone(run, tmp_path, monkeypatch, path):
     def stopped(sources):
-        yield Frame(sources[0], 0, NOISE)
+        yield Frame(sources[0], 0, NOISE, seconds=0.0)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(predict, "read_frames", stopped)
