@@ -5,7 +5,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from rafa.files import written_whole
@@ -23,7 +22,7 @@ class DrawnVideo:
     Args:
         file: the video; its folder is made.
         rate: usual frames per second.
-        shape: of the first frame; others are resized to it.
+        shape: of the first frame; PyAV resizes others to it.
 
     Raises:
         OSError: of all methods: the video cannot be written there, or not all of it.
@@ -36,7 +35,7 @@ class DrawnVideo:
         self.unfinished = contextlib.ExitStack()
         self.video = av.open(f"file:{self.unfinished.enter_context(written_whole(file))}", "w", format="webm")
         stream: Any = self.video.add_stream(CODEC, rate=round(rate), options=CODEC_OPTIONS)
-        stream.width, stream.height = shape[1] + shape[1] % 2, shape[0] + shape[0] % 2
+        stream.height, stream.width = shape[:2]
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", TICK
         self.stream = stream
 
@@ -44,10 +43,7 @@ class DrawnVideo:
         """Add a frame, (h, w, 3) uint8 RGB, at its time; a tick after the last where that has passed."""
         import av
 
-        image = cv2.copyMakeBorder(image, 0, image.shape[0] % 2, 0, image.shape[1] % 2, cv2.BORDER_REPLICATE)
-        if image.shape[:2] != (self.stream.height, self.stream.width):
-            image = cv2.resize(image, (self.stream.width, self.stream.height))
-        frame = av.VideoFrame.from_ndarray(np.asarray(image, np.uint8), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
         self.ticks = max(self.ticks + 1, round(seconds * 1000))
         frame.pts, frame.time_base = self.ticks, TICK
         self.video.mux(self.stream.encode(frame))

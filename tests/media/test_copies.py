@@ -70,7 +70,7 @@ def test_frames_with_odd_or_other_sides_still_make_a_video(tmp_path):
     frames = [
         Frame(VIDEO, number, grey(side, side - 22), seconds=number / 30) for number, side in enumerate((121, 121, 90))
     ]
-    assert [drawn.shape for drawn in written(tmp_path, frames)] == [(122, 100, 3)] * 3
+    assert [drawn.shape for drawn in written(tmp_path, frames)] == [(121, 99, 3)] * 3
 
 
 def test_browsers_play_the_copy(tmp_path):
