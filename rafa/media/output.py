@@ -79,18 +79,14 @@ def _values(face: Face, roll_sign: str, rotation: str, uncertainty: bool) -> dic
     if uncertainty:
         spreads = np.degrees(face.spread).round(4).tolist()
         values |= zip((f"{axis}_spread" for axis in AXES), spreads, strict=True)
-    return values | dict(zip(ROTATION_FIELDS[rotation], _rotation(face, rotation), strict=True))
-
-
-def _rotation(face: Face, rotation: str) -> list[float]:
-    """The values of ROTATION_FIELDS."""
-    if rotation == "none":
-        return []
     if rotation == "matrix":
-        return face.rotation.ravel().round(6).tolist()
-    from scipy.spatial.transform import Rotation
+        values |= zip(ROTATION_FIELDS["matrix"], face.rotation.ravel().round(6).tolist(), strict=True)
+    if rotation == "quaternion":
+        from scipy.spatial.transform import Rotation
 
-    return Rotation.from_matrix(face.rotation).as_quat(canonical=True).round(6).tolist()
+        quaternion = Rotation.from_matrix(face.rotation).as_quat(canonical=True)
+        values |= zip(ROTATION_FIELDS["quaternion"], quaternion.round(6).tolist(), strict=True)
+    return values
 
 
 # --- Rows of OpenFace -------------------------------------------------------------------------------------------------
