@@ -39,10 +39,14 @@ Tile = tuple[str, np.ndarray]  # title, image
 
 
 # --- Heat maps --------------------------------------------------------------------------------------------------------
-def overlay_heat(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Lay a heat map, (any, any) in [0, 1], over the whole of an image; a constant map is drawn as nothing hot."""
+def overlay_heat(image: np.ndarray, heat: np.ndarray, lowest: float = 0.0) -> np.ndarray:
+    """Lay a map, (any, any), none below 0, over the whole of an image, stretched from `lowest` to its highest value.
+
+    Where that is a range of less than a thousandth of the highest value, nothing stands out and nothing is hot.
+    """
     rows, columns = image.shape[:2]
-    heat = heat.astype(float) if np.ptp(heat) > 0 else np.zeros(heat.shape)
+    span = heat.max() - lowest
+    heat = (heat.astype(float) - lowest) / span if span > 1e-3 * heat.max() else np.zeros(heat.shape)
     heat = cv2.resize(heat, (columns, rows), interpolation=cv2.INTER_CUBIC)
     levels = np.clip(heat * 255, 0, 255).round().astype(np.uint8)  # cubic interpolation overshoots
     coloured = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]  # even in lightness, colour-blind safe
@@ -65,28 +69,6 @@ def region_heat(weights: ArrayLike, boxes: np.ndarray, shape: tuple[int, ...]) -
     down, across = (np.diff(np.clip(edges[k], boxes[:, [k]], boxes[:, [k + 2]])) * shape[k] for k in (0, 1))
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return np.einsum("n,nr,nc->rc", weights / areas, down, across, optimize=True)
-
-
-def overlay_regions(image: np.ndarray, weights: ArrayLike, boxes: np.ndarray) -> np.ndarray:
-    """Lay the weights of regions (see `region_heat`) over an image, stretched from the lowest to the highest."""
-    return overlay_heat(image, _stretched(region_heat(weights, boxes, image.shape[:2])))
-
-
-def overlay_attention(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Lay one row of a self-attention matrix, or a mean of rows, over an image, stretched as in `overlay_regions`.
-
-    Args:
-        weights: (n·n,) over the cells of the n × n map, row by row (49 for 7 × 7).
-    """
-    side = round(len(weights) ** 0.5)
-    return overlay_heat(image, _stretched(weights.reshape(side, side)))
-
-
-def _stretched(heat: np.ndarray) -> np.ndarray:
-    """A map from 0 to 1; all 0 where its range is below a thousandth of its maximum: nothing stands out."""
-    heat = heat.astype(float)
-    span = np.ptp(heat)
-    return (heat - heat.min()) / span if span > 1e-3 * heat.max() else np.zeros(heat.shape)
 
 
 # --- Sheets -----------------------------------------------------------------------------------------------------------
@@ -194,11 +176,12 @@ def explanation_tiles(
     tiles: dict[str, dict[str, Tile]] = {"gradcam": {}, "attention": {}, "regions": {}}
     for letter, axis, angle in zip("abc", AXES, np.degrees(angles[index]), strict=True):
         heat = explanation.cam(axis, rule)[index]
-        overlay = overlay_heat(crop, heat / max(heat.max(), np.finfo(heat.dtype).tiny))
-        tiles["gradcam"][axis] = f"({letter}) {axis} {angle:+.1f}°: Grad-CAM", overlay
-        overlay = overlay_attention(crop, explanation.attention[axis][index].mean(axis=0))
+        tiles["gradcam"][axis] = f"({letter}) {axis} {angle:+.1f}°: Grad-CAM", overlay_heat(crop, heat)
+        attention = explanation.attention[axis][index].mean(axis=0).reshape(heat.shape)  # where the cells look
+        overlay = overlay_heat(crop, attention, attention.min())
         tiles["attention"][axis] = f"{axis}: attention, mean of all cells, γ {explanation.gates[axis]:+.3f}", overlay
-        overlay = overlay_regions(crop, explanation.regions[axis][index], explanation.region_boxes)
+        regions = region_heat(explanation.regions[axis][index], explanation.region_boxes, crop.shape[:2])
+        overlay = overlay_heat(crop, regions, regions.min())
         tiles["regions"][axis] = f"{axis}: weights of the {len(explanation.region_boxes)} regions", overlay
     return tiles
 

@@ -38,7 +38,7 @@ def test_the_hottest_cell_has_the_brightest_colour_and_the_map_covers_the_image(
 
 @pytest.mark.parametrize("level", [0, 0.5, 1])
 def test_in_a_constant_map_nothing_is_hot(level):
-    drawn = panels.overlay_heat(grey(120, 160), np.full((7, 7), level))
+    drawn = panels.overlay_heat(grey(120, 160), np.full((7, 7), level), level)
     assert (drawn <= 128).all() and np.ptp(drawn.reshape(-1, 3), axis=0).max() == 0
 
 
@@ -58,18 +58,16 @@ def test_region_heat_by_hand_and_its_sum():
     assert heat.shape == (100, 33) and heat.mean() == pytest.approx(1, rel=1e-12)
 
 
-def test_regions_and_attention_are_drawn_where_their_weight_is():
-    drawn = panels.overlay_regions(black(80, 80), (0.1, 0.8, 0.1), CELLS)
-    assert drawn.sum(axis=-1, dtype=int).reshape(2, 40, 2, 40).mean(axis=(1, 3)).argmax() == 1
-    weights = np.full(49, 0.01)
-    weights[3 * 7 + 5] = 0.5
-    row, column = brightest(panels.overlay_attention(black(70, 70), weights))
-    assert (row // 10, column // 10) == (3, 5)
+def test_a_map_is_stretched_from_the_lowest_value_asked_for_to_its_highest():
+    heat = np.linspace(2, 6, 49).reshape(7, 7)
+    drawn = panels.overlay_heat(NOISE, heat, 2)
+    assert (drawn == panels.overlay_heat(NOISE, np.linspace(0, 1, 49).reshape(7, 7))).all()
+    assert (panels.overlay_heat(NOISE, heat) == panels.overlay_heat(NOISE, heat / 6)).all()
 
 
 def test_uniform_attention_shows_no_noise():
-    weights = np.full(49, 1 / 49) + np.random.default_rng(2).normal(0, 1e-8, 49)
-    drawn = panels.overlay_attention(grey(120, 160), weights)
+    heat = 1 / 49 + np.random.default_rng(2).normal(0, 1e-8, (7, 7))
+    drawn = panels.overlay_heat(grey(120, 160), heat, heat.min())
     assert np.ptp(drawn.reshape(-1, 3), axis=0).max() == 0
 
 
@@ -181,10 +179,10 @@ def test_tiles_show_the_maps_of_their_crop_and_axis(explanation):
     for axis in AXES:
         heat = np.abs(explanation.local[axis][1])
         assert (tiles["gradcam"][axis][1] == panels.overlay_heat(CROP, heat / heat.max())).all()
-        attention = explanation.attention[axis][1].mean(axis=0)
-        assert (tiles["attention"][axis][1] == panels.overlay_attention(CROP, attention)).all()
-        weights = explanation.regions[axis][1]
-        assert (tiles["regions"][axis][1] == panels.overlay_regions(CROP, weights, CELLS)).all()
+        attention = np.reshape(explanation.attention[axis][1].mean(axis=0), (7, 7))
+        assert (tiles["attention"][axis][1] == panels.overlay_heat(CROP, attention, attention.min())).all()
+        regions = panels.region_heat(explanation.regions[axis][1], CELLS, (224, 224))
+        assert (tiles["regions"][axis][1] == panels.overlay_heat(CROP, regions, regions.min())).all()
     titles = [[title for title, _ in row.values()] for row in tiles.values()]
     assert titles[0] == ["(a) yaw +12.3°: Grad-CAM", "(b) pitch -5.0°: Grad-CAM", "(c) roll +0.5°: Grad-CAM"]
     for title, axis, gate in zip(titles[1], AXES, ("+0.500", "-0.250", "+2.000"), strict=True):
