@@ -185,11 +185,9 @@ class _Rejoined:
     def __init__(self, start: bytes, rest: BinaryIO) -> None:
         self.start, self.rest = start, rest
 
-    def read(self, size: int = -1) -> bytes:
-        if not self.start:
-            return self.rest.read(size)
-        part, self.start = (self.start, b"") if size < 0 else (self.start[:size], self.start[size:])
-        return part + self.rest.read() if size < 0 else part
+    def read(self, size: int) -> bytes:
+        part, self.start = self.start[:size], self.start[size:]
+        return part or self.rest.read(size)
 
 
 def _pipe(source: Source) -> Iterator[Frame]:
@@ -197,10 +195,10 @@ def _pipe(source: Source) -> Iterator[Frame]:
     with contextlib.ExitStack() as stack:
         pipe = sys.stdin.buffer if source.path == "-" else stack.enter_context(open(source.path, "rb"))
         start = pipe.read(START)
-        file: Any = _Rejoined(start, pipe)
         if is_image(start):
-            yield Frame(_still(source), image=decode_image(file.read()))
+            yield Frame(_still(source), image=decode_image(start + pipe.read()))
             return
+        file: Any = _Rejoined(start, pipe)
         if start[4:8] == b"ftyp" and b"moov" not in start:  # an MP4 whose index, at its end, is needed first
             rejoined, file = file, stack.enter_context(tempfile.TemporaryFile())
             shutil.copyfileobj(rejoined, file)
