@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rafa.script import InputError
 
 # Pillow's names.  Others that it reads are left out: a GIF is a video, and of raw files it reads the preview.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "PPM", "JPEG2000", "SUN")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "PPM", "JPEG2000", "SUN")
 LARGEST_IMAGE = 200_000_000  # pixels: those of the largest phone sensors; Pillow's own limit is 179 million
 MAGIC = 64  # bytes of a file that tell its format
 ORIENTATION = 0x0112  # EXIF
@@ -29,20 +29,18 @@ PATIENCE = 30.0  # seconds to wait for a stream
 # --- Images -----------------------------------------------------------------------------------------------------------
 @functools.cache
 def _load_readers() -> None:
-    """All readers of Pillow, and one for HEIC where it is installed."""
+    """All readers of Pillow, and one for HEIC."""
+    from pillow_heif import register_heif_opener
+
     Image.init()
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, LARGEST_IMAGE)
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        return
     register_heif_opener()
 
 
 def is_image(start: bytes) -> bool:
     """Whether a file that starts with these bytes, MAGIC at least, is an image of one of FORMATS."""
     _load_readers()
-    accepts = (Image.OPEN[name][1] for name in FORMATS if name in Image.OPEN)
+    accepts = (Image.OPEN[name][1] for name in FORMATS)
     return any(accept is not None and accept(start) is True for accept in accepts)
 
 
@@ -54,7 +52,7 @@ def decode_image(content: bytes) -> np.ndarray:
     """
     _load_readers()
     try:
-        with Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > LARGEST_IMAGE:
                 size = f"{image.width:,} × {image.height:,} pixels"
                 raise InputError(f"an image of {size}; expected at most {LARGEST_IMAGE:,}: make it smaller")
