@@ -147,13 +147,11 @@ class YuNetDetector(Detector):
     """
 
     def __init__(self, model_file: str | Path, least: float = YUNET_SURE) -> None:
-        if not Path(model_file).is_file():
-            raise InputError(f"{model_file}: no such file; --detector-model takes {YUNET_SOURCE}")
         try:
             self.detector = cv2.FaceDetectorYN.create(str(model_file), "", (320, 320), least)
             self.detector.detect(np.zeros((320, 320, 3), np.uint8))  # another network fails here
         except cv2.error as error:
-            raise InputError(f"{model_file}: OpenCV cannot use it; --detector-model takes {YUNET_SOURCE}") from error
+            raise InputError(f"{model_file}: no file that OpenCV can use; expected {YUNET_SOURCE}") from error
 
     def search(self, image: np.ndarray) -> Iterable[tuple[float, float, float, float, float]]:
         self.detector.setInputSize(image.shape[1::-1])
