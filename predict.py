@@ -162,15 +162,6 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"batch size, and maximum buffered frames; 1 answers a camera without delay (default: {NETWORK_BATCH}); 1 "
         "with --export: for one crop at a time, as OpenCV's dnn needs it",
     )
-    add_box_options(parser)
-    add_output_options(parser)
-    options = parser.parse_args(arguments)
-    check_options(parser, options)
-    return options
-
-
-def add_box_options(parser: argparse.ArgumentParser) -> None:
-    """Where the faces are."""
     boxes = parser.add_argument_group("face boxes", "found by libfacedetection unless they are given")
     add = boxes.add_mutually_exclusive_group().add_argument
     add("--box", nargs=3, type=int, metavar=("ROW", "COLUMN", "SIZE"), help="square box, top left corner, in pixels")
@@ -190,10 +181,6 @@ def add_box_options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="margin added on each side of the box, as a share of its size",
     )
-
-
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """What is written."""
     add = parser.add_argument_group("rows").add_argument
     add("--format", choices=FORMATS, default="csv", help="CSV, one JSON object per line, or as OpenFace 2.2 of a video")
     add("--out", metavar="FILE", help="write the rows to this file (default: stdout)")
@@ -221,6 +208,9 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.onnx|FILE.tflite|DIR",
         help="write the network as ONNX, LiteRT or SavedModel (a folder), and check its angles",
     )
+    options = parser.parse_args(arguments)
+    check_options(parser, options)
+    return options
 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
