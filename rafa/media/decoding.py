@@ -19,7 +19,6 @@ from rafa.script import InputError
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "PPM", "JPEG2000", "SUN")
 LARGEST_IMAGE = 200_000_000  # pixels: those of the largest phone sensors; Pillow's own limit is 179 million
 MAGIC = 64  # bytes of a file that tell its format
-ORIENTATION = 0x0112  # EXIF
 BITS_PER_SAMPLE, WHITE_IS_ZERO = 0x0102, 0x0106  # TIFF
 USUAL_RATE = 30.0  # frames per second where a video's are not known
 CUT_OFF = 0.5  # seconds, or a tenth of a short video: one that ends so much before its announced end was cut off
@@ -66,7 +65,7 @@ def decode_image(content: bytes) -> np.ndarray:
 
 
 def _eight_bits(image: Any, content: bytes) -> Image.Image:
-    """An image itself; one that may have 16 bits, whose colours Pillow would cut to their upper 8, by OpenCV.
+    """An image itself; one that may have 16 bits, whose colours Pillow would cut to their upper 8, by OpenCV, turned.
 
     Cameras of machines put 10 or 12 bits into files of 16: where all values fit into those, they are the whole range.
     """
@@ -80,16 +79,13 @@ def _eight_bits(image: Any, content: bytes) -> Image.Image:
         bits = 16 if image.format in ("PPM", "JPEG2000") else 8  # 16 or fewer
     if bits != 16:
         return image
-    form = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), form)
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise InputError("the image is damaged, or of a kind that OpenCV does not read; convert it to 8 bits a channel")
     if pixels.dtype == np.uint16:
         bits = next(bits for bits in (10, 12, 16) if pixels.max() < 2**bits)
         pixels = (pixels // 2 ** (bits - 8)).astype(np.uint8)
-    shown = Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-    shown.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
-    return shown
+    return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
 # --- Videos -----------------------------------------------------------------------------------------------------------

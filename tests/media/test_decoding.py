@@ -63,10 +63,11 @@ def test_images_of_ten_to_sixteen_bits_are_those_of_eight(suffix, bits):
     assert (decode_image(grey) == NOISE[..., :1]).all()
 
 
-def test_a_deep_image_is_turned_too():
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_a_deep_image_is_turned_too(form):
     exif = Image.Exif()
     exif[0x0112] = 6
-    content = encoded(ASYMMETRIC[..., 0].astype(np.uint16) * 257, "PNG", exif=exif.tobytes())
+    content = encoded(ASYMMETRIC[..., 0].astype(np.uint16) * 257, form, exif=exif)
     assert (decode_image(content)[..., 0] == np.rot90(ASYMMETRIC[..., 0], -1)).all()
 
 
