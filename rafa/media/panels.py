@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from data_loaders import crop
 from rafa.datasets.images import read_image
@@ -21,7 +21,7 @@ from rafa.media.sources import Frame
 from rafa.pose import AXES, BLACK, WHITE
 
 HEAT_SHARE = 0.5  # how much of a map's colour replaces the image
-GAP, LINE, TITLE_LINE = 16, 17, 24  # pixels: between the images of a sheet, from line to line of small and large text
+GAP, LINE, TITLE_LINE = 16, 17, 20  # pixels: between the images of a sheet, Pillow's lines of small and large text
 WORST_TILE = 280  # pixels
 
 WORST_NOTE = (
@@ -83,30 +83,25 @@ def panel(
     below: bool = False,
 ) -> np.ndarray:
     """A grid of images, the longer side of each scaled to `tile` pixels, with its title above it or `below` it."""
-    images, columns = [_fitted(image, tile) for image in images], min(columns, len(images))
+    scaled = [ImageOps.contain(Image.fromarray(image), (tile, tile)) for image in images]
+    columns = min(columns, len(images))
     small, large = letters(13, bold=False), letters(17, bold=False)
-    high, wide = max(map(len, images)), columns * (tile + GAP) + GAP
+    high, wide = max(image.height for image in scaled), columns * (tile + GAP) + GAP
     texts = [_wrapped(text, tile, small) for text in titles]
     head, foot = _wrapped(title, wide - 2 * GAP, large), _wrapped(footnote, wide - 2 * GAP, small)
     room = LINE * max(map(len, texts)) + 8
     top, step = GAP + TITLE_LINE * len(head), room + high + GAP
     bottom = top + -(-len(images) // columns) * step
     sheet = Image.new("RGB", (wide, bottom + (LINE * len(foot) + GAP if foot else 0)), WHITE)
-    _paragraph(sheet, head, GAP, GAP // 2, large, TITLE_LINE, "la")
-    _paragraph(sheet, foot, GAP, bottom, small, LINE, "la")
-    for number, (image, lines) in enumerate(zip(images, texts, strict=True)):
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, GAP // 2), "\n".join(head), BLACK, large)
+    draw.text((GAP, bottom), "\n".join(foot), BLACK, small)
+    for number, (image, lines) in enumerate(zip(scaled, texts, strict=True)):
         x, y = GAP + number % columns * (tile + GAP), top + number // columns * step
-        place = x + (tile - image.shape[1]) // 2, y + (high - len(image)) // 2 + (0 if below else room)
-        sheet.paste(Image.fromarray(image), place)
+        sheet.paste(image, (x + (tile - image.width) // 2, y + (high - image.height) // 2 + (0 if below else room)))
         y += high + 4 if below else room - 4 - LINE * len(lines)
-        _paragraph(sheet, lines, x + tile // 2, y, small, LINE, "ma")
+        draw.text((x + tile // 2, y), "\n".join(lines), BLACK, small, "ma", align="center")
     return np.array(sheet)
-
-
-def _fitted(image: np.ndarray, tile: int) -> np.ndarray:
-    scale = tile / max(image.shape[:2])
-    columns, rows = (max(1, round(side * scale)) for side in image.shape[1::-1])
-    return cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
 
 def _wrapped(text: str, pixels: int, font: ImageFont.FreeTypeFont) -> list[str]:
@@ -117,13 +112,6 @@ def _wrapped(text: str, pixels: int, font: ImageFont.FreeTypeFont) -> list[str]:
         if max(map(font.getlength, lines), default=0) <= pixels:
             break
     return lines
-
-
-def _paragraph(
-    sheet: Image.Image, lines: Sequence[str], x: int, y: int, font: ImageFont.FreeTypeFont, line: int, anchor: str
-) -> None:
-    for number, text in enumerate(lines):
-        ImageDraw.Draw(sheet).text((x, y + number * line), text, BLACK, font, anchor)
 
 
 # --- The worst images of a score --------------------------------------------------------------------------------------
