@@ -79,12 +79,11 @@ class Detector:
     def _found(self, image: np.ndarray, longest: int) -> list[FoundFace]:
         """The faces in an image that is searched at a size, in its own pixels."""
         (height, width), zoom = image.shape[:2], min(1.0, longest / max(image.shape[:2]))
-        small = np.ascontiguousarray(image)
         if zoom < 1:
             size = max(1, round(width * zoom)), max(1, round(height * zoom))
-            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         found = []
-        for *box, confidence in self.search(small):
+        for *box, confidence in self.search(image):
             across, down, wide, high = (float(value) / zoom for value in box)
             side, middle = max(wide, high), (across + wide / 2, down + high / 2)
             if side > 0 and 0 <= middle[0] < width and 0 <= middle[1] < height:
