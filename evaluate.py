@@ -256,9 +256,10 @@ def parse_options(arguments: list[str] | None = None) -> Namespace:
 def refuse_overwriting(options: Namespace) -> None:
     """No file that is read is written, nor the record beside one; an older result there is."""
     files = [Path(file) for file in getattr(options, "files", ())]
+    weights = [options.weights, Path(options.weights).with_name("run.json")] if "weights" in options else []
     beside = [file.with_suffix(".json") for file in files]
     records = [file for file in beside if file.is_file() and "results" not in protocol.read_record(file)]
-    taken = {Path(file).resolve() for file in (*files, *records, *(getattr(options, "lists", None) or ()))}
+    taken = {Path(file).resolve() for file in (*files, *records, *weights, *(getattr(options, "lists", None) or ()))}
     for name in ("result", "predictions", "out"):
         if (file := getattr(options, name, None)) and Path(file).resolve() in taken:
             raise InputError(f"--{name} {file}: this file is read, or is the record beside one; give another name")

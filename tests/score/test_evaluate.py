@@ -395,6 +395,15 @@ def test_files_that_are_read_are_not_written(arguments, words, tmp_path, monkeyp
     assert (tmp_path / "p.json").read_text() == '{"method": "A"}'
 
 
+def test_weights_and_their_run_are_not_replaced_by_a_result(tmp_path):
+    weights, run = tmp_path / "last.keras", tmp_path / "run.json"
+    for file in (weights, run):
+        file.write_text("kept")
+        with pytest.raises(InputError, match="this file is read"):
+            evaluate.main(["table1", "--weights", str(weights), "--result", str(file)])
+        assert file.read_text() == "kept"
+
+
 @pytest.mark.parametrize(
     "record",
     ["{", "5", '{"note": ["x"]}', '{"published": 5.07}', '{"published": ["4"]}', '{"published": [1, 2, 3, 4, 5, 6]}'],

@@ -184,9 +184,9 @@ def test_twenty_thousand_images_and_a_thousand_samples_are_quick_and_small():
     predictions = noisy(20_000)
     summarise(predictions, samples=1)  # imports
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     summarise(predictions, samples=1000)
-    seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+    seconds, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert seconds < 10
     assert peak < 100 * 2**20  # the counts of all samples at once would be 153 MiB
