@@ -97,12 +97,6 @@ class SpectralConv1x1(layers.Layer):
         sigma = ops.sum(ops.matmul(v, matrix) * u)
         return self.kernel / sigma, u
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return (*input_shape[:-1], self.filters)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "filters": self.filters}
-
 
 def _unit(vector: Tensor) -> Tensor:
     return vector / (ops.norm(vector) + 1e-12)
@@ -148,13 +142,6 @@ class SelfAttention(layers.Layer):
         beta = ops.softmax(ops.matmul(g, ops.transpose(f, (0, 2, 1))), axis=-1)  # (b, n, n)
         attended = ops.reshape(ops.matmul(beta, h), (-1, height, width, channels))  # (b, height, width, C)
         return inputs + self.gamma * attended, beta
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple[tuple, tuple]:
-        batch, height, width, _ = input_shape
-        return tuple(input_shape), (batch, height * width, height * width)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "units": self.units}
 
 
 # --- From a map to one angle ------------------------------------------------------------------------------------------
