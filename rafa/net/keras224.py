@@ -20,14 +20,8 @@ class RMSprop(keras.optimizers.RMSprop):
 
     Keras 3 divides by √(v + ε) instead: its ε of 1e-7 is a floor of 3e-4 under √v.  ε = 1e-14 in that place comes
     near, but still moves weights of small gradients (|g| < 1e-5) by up to 7e-4 in five steps away from the released
-    code; this agrees within 2e-6.
-
-    Args:
-        learning_rate, rho, epsilon: 1e-3, 0.9 and 1e-7 are Keras 2.2.4's defaults.
+    code; this agrees within 2e-6.  The defaults of learning rate, ρ and ε are the same: 1e-3, 0.9 and 1e-7.
     """
-
-    def __init__(self, learning_rate: float = 1e-3, rho: float = 0.9, epsilon: float = 1e-7, **kwargs: Any) -> None:
-        super().__init__(learning_rate, rho=rho, epsilon=epsilon, **kwargs)
 
     def update_step(self, gradient: Tensor, variable: Tensor, learning_rate: Tensor) -> None:
         # The two lines above as one operation of TensorFlow's, Adagrad's v ← v + g'², w ← w − r · g' / (√v + ε), with
