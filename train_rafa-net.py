@@ -156,12 +156,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # TensorFlow is loaded only now, when the options are right and the data is there.
     from rafa.heads.recipe import HeadsRecipe
     from rafa.net.backend import computing_in, keras
-    from rafa.train.recipe import PaperRecipe, Recipe, mean_losses, to_score, training_step
+    from rafa.train.recipe import PaperRecipe, mean_losses, to_score, training_step
 
     devices = all_devices(machine)
     devices.check(min(options.batch_size, len(train.records)), options.xla)
     keras.utils.set_random_seed(options.seed)
-    recipe: Recipe = (HeadsRecipe if options.synthetic == "full" else PaperRecipe)(options, train, devices)
+    kind: type[PaperRecipe | HeadsRecipe] = HeadsRecipe if options.synthetic == "full" else PaperRecipe
+    recipe = kind(options, train, devices)
     with devices.scope(), computing_in(options.precision):
         model = recipe.build(restored := options.resume and run.checkpoint.exists())
     record = run_record(options, train, test)

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -18,26 +18,11 @@ Losses = dict[str, tuple[float, str]]
 PAPER_LOSSES: Losses = dict.fromkeys(AXES, (1.0, "squared"))
 
 
-class Recipe(Protocol):
-    """What a run trains and how: the paper's way below, that of the suite's own weights in `rafa.heads.recipe`."""
-
-    losses: Losses
-
-    def build(self, restored: bool = False) -> Any:
-        """The compiled network; without weights to start from where a checkpoint is to be loaded into it."""
-
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0 since the start of the run."""
-
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, counted from 0: of each, this machine's part."""
-
-    def finish(self, model: Any, run: RunFolder) -> tuple[Any, Path]:
-        """The network to be scored after the last epoch, and its file."""
-
-
 class PaperRecipe:
-    """What the released code runs, with the options of `train_rafa-net.py`; see doc/differences.md."""
+    """What the released code runs, with the options of `train_rafa-net.py`; see doc/differences.md.
+
+    Another recipe has the same methods, as that of the suite's own weights in `rafa.heads.recipe`.
+    """
 
     losses = PAPER_LOSSES
 
@@ -47,7 +32,7 @@ class PaperRecipe:
         self.images = KeptImages(train, options.train_margin, options.cache * 1e9)
 
     def build(self, restored: bool = False) -> Any:
-        """The network with the authors' optimizer, from the weights to start from unless it is to be restored."""
+        """The compiled network; without weights to start from where a checkpoint is to be loaded into it."""
         from rafa_model import build_rafa_net
 
         weights = None if restored or self.options.weights == "none" else self.options.weights
@@ -56,19 +41,19 @@ class PaperRecipe:
         return model
 
     def learning_rate(self, step: int) -> float:
-        """The base, divided by ten every `--decay-every` epochs (0: never)."""
+        """That of a step, counted from 0 since the start: the base, divided by ten every `--decay-every` epochs."""
         decay_every, epoch = self.options.decay_every, step // self.steps
         return self.options.learning_rate * (0.1 ** (epoch // decay_every) if decay_every else 1)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Crops at random margins, and the angles."""
+        """Crops at random margins, and the angles, of an epoch, counted from 0: this machine's part of each batch."""
         options = self.options
         return training_batches(
             self.images, options.batch_size, options.seed, epoch, options.workers, self.devices.machine
         )
 
     def finish(self, model: Any, run: RunFolder) -> tuple[Any, Path]:
-        """The network as it was trained."""
+        """The network to be scored after the last epoch, and its file: as it was trained."""
         return to_score(model, self.options, self.devices), run.checkpoint
 
 
