@@ -38,7 +38,7 @@ from rafa.media.panels import Explanations
 from rafa.media.sources import Frame, Source, find_sources, read_frames
 from rafa.media.tracking import smoothed
 from rafa.net.explain import RULES, Explainer
-from rafa.net.inference import NETWORK_BATCH, CalledDirectly, is_exported, load_network, predict_angles
+from rafa.net.inference import NETWORK_BATCH, is_exported, load_network, predict_angles
 from rafa.net.pretrained import SYNTHETIC, SYNTHETIC_FILE, SYNTHETIC_MADE, weights_file
 from rafa.score.predictions import ROLL_SIGNS
 from rafa.score.protocol import read_results
@@ -88,7 +88,8 @@ class PoseEstimator:
         self.find, self.margin = find or by(LibFaceDetection()), margin
         file = weights_file(weights)
         self.network = load_network(file)
-        self.answers = CalledDirectly(self.network) if once and not is_exported(file) else self.network
+        if once and not is_exported(file):  # compiling takes longer than a batch or two; answers may round differently
+            self.network.run_eagerly = True
         self.lock = threading.Lock()
 
     def __call__(self, images: Image | Iterable[Image]) -> Any:
@@ -116,7 +117,7 @@ class PoseEstimator:
 
     def frames(self, frames: Iterable[Frame], batch_size: int = NETWORK_BATCH) -> Iterator[Frame]:
         """The frames of `rafa.media.sources.read_frames` with their faces, for videos and folders of any size."""
-        predict = partial(predict_angles, self.answers)
+        predict = partial(predict_angles, self.network)
         return predict_frames(predict, frames, self.find, self.margin, batch_size, self.views)
 
 

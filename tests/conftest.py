@@ -43,6 +43,7 @@ def training_script():
 def loaded(model, monkeypatch):
     """`load_rafa_net` gives `model`, whatever file it is asked for, without building it again."""
     monkeypatch.setattr("rafa_model.load_rafa_net", lambda path: model)
+    monkeypatch.setattr(type(model), "run_eagerly", False)  # which would outlast a test
     return model
 
 

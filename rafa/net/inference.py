@@ -65,20 +65,6 @@ def is_exported(weights: str | Path) -> bool:
     return Path(weights).suffix.lower() == ".onnx"
 
 
-class CalledDirectly:
-    """A Keras network for a batch or two: called layer by layer, because compiling it takes longer than they do.
-
-    Its answers may round differently from those of the compiled network.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def predict_on_batch(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        """{axis: (b, 1)} radians of (b, 224, 224, 3) RGB crops, 0...255."""
-        return {axis: np.asarray(angles) for axis, angles in self.model(crops, training=False).items()}
-
-
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
     """No TF32 on GPUs that have it: its ten bits of mantissa are too few for a score."""

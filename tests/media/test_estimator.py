@@ -40,6 +40,13 @@ def test_six_views_have_a_spread(loaded, weights):
     assert (face.spread > 0).all()
 
 
+def test_the_one_answer_that_is_asked_for_needs_no_compiled_network(weights, model):
+    estimate = PoseEstimator(weights, find=lambda path, image: [FoundFace(BOX)], once=True)
+    (face,) = estimate(NOISE)
+    assert estimate.network.run_eagerly and not model.run_eagerly
+    assert face.angles == pytest.approx(predict_angles(model, face.crop[None])[0], abs=1e-5)
+
+
 def test_an_image_without_a_face_has_none_and_a_detector_is_there_by_default(loaded, weights):
     assert PoseEstimator(weights)(np.full((90, 90, 3), 128, np.uint8)) == []
 

@@ -11,7 +11,7 @@ from data_loaders import crop, mean_of_views, views_of
 from rafa.datasets.lists import Listed, read_lists
 from rafa.files import ROOT
 from rafa.net.backend import tf
-from rafa.net.inference import NETWORK_BATCH, CalledDirectly, ExportedNetwork, load_network, predict_angles
+from rafa.net.inference import NETWORK_BATCH, ExportedNetwork, load_network, predict_angles
 from rafa.pose import AXES
 from rafa.score.predictions import predict_listed
 from rafa.script import InputError
@@ -42,12 +42,10 @@ def test_every_crop_is_answered_in_order_whatever_fills_the_last_batch():
     assert not network.batches[1][3:].any()
 
 
-def test_the_answers_are_those_of_the_network_also_where_it_is_called_without_being_compiled(model, monkeypatch):
+def test_the_answers_are_those_of_the_network(model):
     answers = model.predict(CROPS[:6], verbose=0)
     expected = np.concatenate([answers[axis] for axis in AXES], axis=1)
     np.testing.assert_allclose(predict_angles(model, CROPS[:6]), expected, atol=1e-5)
-    monkeypatch.setattr(model, "predict_on_batch", None)
-    np.testing.assert_allclose(predict_angles(CalledDirectly(model), CROPS[:6]), expected, atol=1e-5)
 
 
 def test_an_answer_that_is_not_finite_is_refused():
