@@ -25,11 +25,6 @@ finally:
     gc.freeze()
     gc.unfreeze()  # what was imported counts as old now, and is not searched three times more: 0.4 s
     gc.enable()
-if keras.config.backend() != "tensorflow":
-    raise ImportError(
-        f"Keras was imported with the backend {keras.config.backend()} before this suite, which needs tensorflow: "
-        "set KERAS_BACKEND=tensorflow, or import the suite first"
-    )
 keras.config.set_floatx("float32")
 keras.config.set_epsilon(1e-7)
 keras.config.set_image_data_format("channels_last")
