@@ -9,9 +9,12 @@ import numpy as np
 
 from data_loaders import Batch, KeptImages, batches_per_epoch, training_batches
 from rafa.datasets.lists import Listed
+from rafa.net.backend import keras, tf
+from rafa.net.keras224 import RMSprop, count_steps
 from rafa.pose import AXES
 from rafa.train.devices import ONE_DEVICE, Devices
 from rafa.train.run_folder import DivergedError, RunFolder
+from rafa_model import build_rafa_net
 
 # What an output of the network costs: its weight, and "squared" or "absolute" errors, whose mean is taken.
 Losses = dict[str, tuple[float, str]]
@@ -33,8 +36,6 @@ class PaperRecipe:
 
     def build(self, restored: bool = False) -> Any:
         """The compiled network; without weights to start from where a checkpoint is to be loaded into it."""
-        from rafa_model import build_rafa_net
-
         weights = None if restored or self.options.weights == "none" else self.options.weights
         model = build_rafa_net(self.options.backbone, weights)
         compile_rafa_net(model, self.options.learning_rate, self.options.precision)
@@ -60,8 +61,6 @@ class PaperRecipe:
 # --- Network and optimizer --------------------------------------------------------------------------------------------
 def compile_rafa_net(model: Any, learning_rate: float = 1e-3, precision: str = "float32") -> Any:
     """Give a network the authors' optimizer, RMSprop as Keras 2.2.4 computed it; see `compile_with`."""
-    from rafa.net.keras224 import RMSprop
-
     return compile_with(model, RMSprop(learning_rate), precision)
 
 
@@ -70,9 +69,6 @@ def compile_with(model: Any, optimizer: Any, precision: str) -> Any:
 
     In float16 the loss is scaled, as Keras does it.
     """
-    from rafa.net.backend import keras
-    from rafa.net.keras224 import count_steps
-
     if precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(optimizer, jit_compile=False)
@@ -85,8 +81,6 @@ def to_score(model: Any, options: argparse.Namespace, devices: Devices) -> Any:
     """The network in single precision and on one device: a copy, or the model itself where it is that."""
     if not devices.strategy and options.precision == "float32":
         return model
-    from rafa_model import build_rafa_net
-
     network = build_rafa_net(options.backbone, None)
     for layer in network.layers:
         layer.set_weights(model.get_layer(layer.name).get_weights())
@@ -111,8 +105,6 @@ def training_step(
     Raises:
         DivergedError: from the function, for a loss that is not finite.
     """
-    from rafa.net.backend import keras, tf
-
     errors = {"squared": tf.square, "absolute": tf.abs}
     dtype = model.variable_dtype  # that of losses; float32 with half precision too
     optimizer = model.optimizer
