@@ -29,13 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from rafa.net import weights as weight_files
-from rafa.net.backend import computing_in, keras, keras_self_attention, layers, ops
+from rafa.net.backend import Tensor, computing_in, keras, keras_self_attention, layers, ops
 from rafa.net.keras224 import BatchNormalization
 from rafa.net.pretrained import weights_file
 from rafa.pose import AXES, CHANNEL_MEANS, CROP_SIZE
 from rafa.script import InputError
-
-Tensor = Any  # Keras' symbolic tensors have no public type
 
 POOLINGS = ((2, 2), (3, 2), (3, 3), (4, 2), (4, 3), (5, 2))  # (size, stride) of coarse-to-fine pooling, 'valid'
 ATTENTION_REDUCTION = 8  # f and g of self-attention have C / 8 channels

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from rafa.script import native_stderr_hidden
 
@@ -29,7 +30,8 @@ keras.config.set_floatx("float32")
 keras.config.set_epsilon(1e-7)
 keras.config.set_image_data_format("channels_last")
 
-__all__ = ["computing_in", "keras", "keras_self_attention", "layers", "ops", "tf"]
+Tensor = Any  # Keras' symbolic tensors have no public type
+__all__ = ["Tensor", "computing_in", "keras", "keras_self_attention", "layers", "ops", "tf"]
 
 
 @contextlib.contextmanager

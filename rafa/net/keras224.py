@@ -4,11 +4,8 @@ Keras 3 computes both differently.  tests/net/test_keras224.py holds these again
 """
 
 from collections.abc import Callable
-from typing import Any
 
-from rafa.net.backend import keras, layers, ops, tf
-
-Tensor = Any  # Keras' symbolic tensors have no public type
+from rafa.net.backend import Tensor, keras, layers, ops, tf
 
 
 @keras.saving.register_keras_serializable("rafa_net")

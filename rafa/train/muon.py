@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from rafa.net.backend import keras, ops
-
-Tensor = Any  # Keras' symbolic tensors have no public type
+from rafa.net.backend import Tensor, keras, ops
 
 
 @keras.saving.register_keras_serializable("rafa_net")
