@@ -22,7 +22,6 @@ from rafa.script import InputError
 
 MODEL_NAME = "rafa_net_"  # and the backbone
 _BACKBONE_LAYER = re.compile(rf"(?:(?:{'|'.join(AXES)})_)?(conv\d_.+)")  # the name in ResNet-50 is group 1
-_DAMAGED = Exception  # for a damaged file zipfile, HDF5 and Keras raise errors of many kinds
 
 
 def load_into(model: keras.Model, weights: str | Path) -> None:
@@ -56,7 +55,7 @@ def _load_file(model: keras.Model, path: Path) -> None:
             model.load_weights(path)
     except InputError:
         raise
-    except _DAMAGED as error:
+    except Exception as error:  # of zipfile, HDF5 and Keras, many kinds for a damaged file
         reason = textwrap.shorten(str(error) or repr(error), 300)
         raise InputError(f"{path} cannot be loaded as weights of {model.name}: {reason}") from error
     if name := not_finite(model):
@@ -105,7 +104,7 @@ def backbone_of(path: str | Path, sizes: Mapping[int, str]) -> str:
             backbone = _config(path)["name"].removeprefix(MODEL_NAME)
         else:
             backbone = sizes.get(_parameters(path))
-    except _DAMAGED as error:
+    except Exception as error:  # many kinds, as above
         raise InputError(f"{path} is damaged, or no .keras or .weights.h5 file of this suite: {error!r}") from error
     if backbone not in sizes.values():
         raise InputError(f"{path} holds another network than those of this suite: {', '.join(sizes.values())}")
