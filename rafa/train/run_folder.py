@@ -97,16 +97,13 @@ class RunFolder:
             begun = self.record()
             resumes = [*begun.get("resumed", []), {"after_epoch": self.epochs_saved, **record}]
             record = {**begun, "options": record["options"], "resumed": resumes}
-        self._write_record(record)
+        write_text(self.record_file, _json(record))
         rows = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True) if self.log_file.exists() else []
         write_text(self.log_file, "".join(rows[: self.epochs_saved + 1]))
         shutil.rmtree(self.curves, ignore_errors=True)
         with self.log_file.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 self._draw({key: float(text) for key, text in row.items() if text})
-
-    def _write_record(self, record: dict[str, Any]) -> None:
-        write_text(self.record_file, _json(record))
 
     # --- Checkpoints ---
     def save(self, model: Any, epoch: int) -> None:
@@ -137,7 +134,8 @@ class RunFolder:
     def note_weights(self, file: Path) -> None:
         """Write the hash of a network's file into the record, by which its results are credited to this run."""
         record = self.record()
-        self._write_record({**record, "weights": {**record.get("weights", {}), file.name: sha256(file)}})
+        record["weights"] = {**record.get("weights", {}), file.name: sha256(file)}
+        write_text(self.record_file, _json(record))
 
     def restore(self, model: Any, record: dict[str, Any]) -> int:
         """Load the last checkpoint into a compiled network; returns how many epochs it has done.
