@@ -59,13 +59,13 @@ class PaperRecipe:
 
 
 # --- Network and optimizer --------------------------------------------------------------------------------------------
-def compile_rafa_net(model: Any, learning_rate: float = 1e-3, precision: str = "float32") -> Any:
+def compile_rafa_net(model: Any, learning_rate: float = 1e-3, precision: str = "float32") -> None:
     """Give a network the authors' optimizer, RMSprop as Keras 2.2.4 computed it; see `compile_with`."""
-    return compile_with(model, RMSprop(learning_rate), precision)
+    compile_with(model, RMSprop(learning_rate), precision)
 
 
-def compile_with(model: Any, optimizer: Any, precision: str) -> Any:
-    """Give a network an optimizer, built and returned, whose steps batch normalisation counts.
+def compile_with(model: Any, optimizer: Any, precision: str) -> None:
+    """Give a network an optimizer, built, whose steps batch normalisation counts.
 
     In float16 the loss is scaled, as Keras does it.
     """
@@ -74,7 +74,6 @@ def compile_with(model: Any, optimizer: Any, precision: str) -> Any:
     model.compile(optimizer, jit_compile=False)
     optimizer.build(model.trainable_variables)
     count_steps(model, optimizer)
-    return optimizer
 
 
 def to_score(model: Any, options: argparse.Namespace, devices: Devices) -> Any:
