@@ -144,15 +144,16 @@ def _draw_head(
 ) -> np.ndarray:
     """Paint head and neck into the image; returns the mask of the head, (height, width) bool."""
     head, _ = head_surface(identity)
-    parts = (head, neck_surface(identity, rotation.T @ body))
+    neck = neck_surface(identity, rotation.T @ body)
+    surface = Surface(*(np.concatenate(layers, axis=1) for layers in zip(head, neck, strict=True)))
     pixels = int(np.ceil(WINDOW * scale))
     corner = np.floor(origin - pixels / 2 + 0.5).astype(int)
     side = round(WINDOW * min(RESOLUTION, 2 * scale))
     zoom = side / pixels
-    nearest = _rasterise(parts, rotation, (origin - corner + 0.5) * zoom, side, scale * zoom)
+    nearest = _rasterise(surface, rotation, (origin - corner + 0.5) * zoom, side, scale * zoom)
     on_head = ((nearest >= 0) & (nearest < head.points.shape[1])).astype(np.float32)
     method = cv2.INTER_AREA if zoom > 1 else cv2.INTER_LINEAR
-    drawn = cv2.resize(_shade(parts, nearest, rotation, scene), (pixels, pixels), interpolation=method)
+    drawn = cv2.resize(_shade(surface, nearest, rotation, scene), (pixels, pixels), interpolation=method)
     on_head = cv2.resize(on_head, (pixels, pixels), interpolation=method)
 
     height, width = image.shape[:2]
@@ -173,78 +174,61 @@ def _turn(rotation: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return np.stack([r[i, 0] * vectors[0] + r[i, 1] * vectors[1] + r[i, 2] * vectors[2] for i in range(3)])
 
 
-def _rasterise(
-    parts: tuple[Surface, ...], rotation: np.ndarray, offset: np.ndarray, side: int, step: float
-) -> np.ndarray:
-    """Nearest point at each pixel of a (side, side) window, -1 where there is none.
+def _rasterise(surface: Surface, rotation: np.ndarray, offset: np.ndarray, side: int, step: float) -> np.ndarray:
+    """Number of the nearest point at each pixel of a (side, side) window, -1 where there is none.
 
-    Each point covers two by two pixels; later points win, so they come in order of depth. Points are numbered
-    through all parts. `offset` is the window's pixel of the origin, `step` the pixels per cm.
+    Each point covers two by two pixels; later points win, so they come in order of depth. `offset` is the window's
+    pixel of the origin, `step` the pixels per cm.
     """
-    columns, rows, depths, numbers, first = [], [], [], [], 0
-    r = rotation.astype(np.float32)
-    for points, normals, _ in parts:
-        facing = np.flatnonzero(r[2, 0] * normals[0] + r[2, 1] * normals[1] + r[2, 2] * normals[2] > 0)
-        x, y, z = _turn(rotation, np.take(points, facing, axis=1))
-        column, row = (x * step + offset[0]).astype(np.int32), (y * step + offset[1]).astype(np.int32)
-        seen = np.flatnonzero((column >= 0) & (column < side - 1) & (row >= 0) & (row < side - 1))
-        columns.append(column[seen])
-        rows.append(row[seen])
-        depths.append(z[seen])
-        numbers.append((facing[seen] + first).astype(np.int32))
-        first += points.shape[1]
-    depth = np.concatenate(depths)
-    order = np.argsort(np.clip((depth + 40) * 800, 0, 65535).astype(np.uint16), kind="stable")
-    corner = (np.concatenate(rows) * side + np.concatenate(columns))[order]
+    r, normals = rotation.astype(np.float32), surface.normals
+    facing = np.flatnonzero(r[2, 0] * normals[0] + r[2, 1] * normals[1] + r[2, 2] * normals[2] > 0)
+    x, y, depth = _turn(rotation, np.take(surface.points, facing, axis=1))
+    column, row = (x * step + offset[0]).astype(np.int32), (y * step + offset[1]).astype(np.int32)
+    seen = np.flatnonzero((column >= 0) & (column < side - 1) & (row >= 0) & (row < side - 1))
+    seen = seen[np.argsort(np.clip((depth[seen] + 40) * 800, 0, 65535).astype(np.uint16), kind="stable")]
     flat = np.full(side * side, -1, np.int32)
-    flat[corner[:, None] + np.array([0, 1, side, side + 1], np.int32)] = np.concatenate(numbers)[order][:, None]
+    corner = row[seen] * side + column[seen]
+    flat[corner[:, None] + np.array([0, 1, side, side + 1], np.int32)] = facing[seen].astype(np.int32)[:, None]
     nearest = flat.reshape(side, side)
     closed = cv2.morphologyEx((nearest >= 0).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     filled = cv2.dilate(nearest.astype(np.float32), np.ones((5, 5), np.uint8)).astype(np.int32)
     return np.where((nearest < 0) & (closed > 0), filled, nearest)
 
 
-def _shade(parts: tuple[Surface, ...], nearest: np.ndarray, rotation: np.ndarray, scene: Scene) -> np.ndarray:
+def _shade(surface: Surface, nearest: np.ndarray, rotation: np.ndarray, scene: Scene) -> np.ndarray:
     """(side, side, 4) float32 RGB and coverage of what `_rasterise` found."""
-    image = np.zeros((*nearest.shape, 4), np.float32)
-    flat, first = image.reshape(-1, 4), 0
     light = np.array(scene.light, np.float32)
     second = np.array(scene.second_light, np.float32)
     tint, second_tint = (np.array(values, np.float32)[:, None] for values in (scene.tint, scene.second_tint))
-    open_sky, reached = _reach(parts, nearest, rotation, scene)
-    for _, normals, colours in parts:
-        here = np.flatnonzero((nearest >= first) & (nearest < first + normals.shape[1]))
-        index = nearest.reshape(-1)[here] - first
-        nx, ny, nz = _turn(rotation, np.take(normals, index, axis=1))
-        lit = np.clip((nx * light[0] + ny * light[1] + nz * light[2] + 0.25) / 1.25, 0, 1) * reached[here]
-        gloss = np.clip(nx * light[0] / 1.6 + ny * light[1] / 1.6 + nz * (light[2] + 1) / 1.6, 0, 1) ** 8
-        edge = 0.8 + 0.2 * nz
-        soft = scene.ambient * (0.9 - 0.1 * ny) * open_sky[here]
-        amount = (soft + (1.15 - scene.ambient) * lit * tint) * edge
-        if any(scene.second_tint):
-            amount += second_tint * np.clip(nx * second[0] + ny * second[1] + nz * second[2], 0, 1)
-        shine = 16 * scene.shine * gloss * gloss * gloss * reached[here]
-        flat[here, :3] = (np.take(colours, index, axis=1) * amount + shine * tint).T
-        flat[here, 3] = 1
-        first += normals.shape[1]
-    return image
+    seen = np.flatnonzero(nearest >= 0)
+    number = nearest.ravel()[seen]
+    open_sky, reached = (layer.ravel()[seen] for layer in _reach(surface, nearest, rotation, scene))
+    nx, ny, nz = _turn(rotation, np.take(surface.normals, number, axis=1))
+    lit = np.clip((nx * light[0] + ny * light[1] + nz * light[2] + 0.25) / 1.25, 0, 1) * reached
+    gloss = np.clip(nx * light[0] / 1.6 + ny * light[1] / 1.6 + nz * (light[2] + 1) / 1.6, 0, 1) ** 8
+    edge = 0.8 + 0.2 * nz
+    soft = scene.ambient * (0.9 - 0.1 * ny) * open_sky
+    amount = (soft + (1.15 - scene.ambient) * lit * tint) * edge
+    if any(scene.second_tint):
+        amount += second_tint * np.clip(nx * second[0] + ny * second[1] + nz * second[2], 0, 1)
+    shine = 16 * scene.shine * gloss * gloss * gloss * reached
+    colours = np.take(surface.colours, number, axis=1) * amount + shine * tint
+    flat = np.zeros((nearest.size, 4), np.float32)
+    flat[seen, :3], flat[seen, 3] = colours.T, 1
+    return flat.reshape(*nearest.shape, 4)
 
 
 def _reach(
-    parts: tuple[Surface, ...], nearest: np.ndarray, rotation: np.ndarray, scene: Scene
+    surface: Surface, nearest: np.ndarray, rotation: np.ndarray, scene: Scene
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How much of the sky and of the light reaches each pixel, flat float32 0..1: hollows and shadows are darker.
+    """How much of the sky and of the light reaches each pixel, float32 0..1: hollows and shadows are darker.
 
     Found on a coarse map of depths, by steps along the ray towards the light.
     """
     coarse = np.ascontiguousarray(nearest[::4, ::4])
-    depth, first = np.full(coarse.shape, -40, np.float32), 0
-    for points, *_ in parts:
-        here = (coarse >= first) & (coarse < first + points.shape[1])
-        x, y, z = np.take(points, coarse[here] - first, axis=1)
-        r = rotation[2].astype(np.float32)
-        depth[here] = r[0] * x + r[1] * y + r[2] * z
-        first += points.shape[1]
+    depth, here, r = np.full(coarse.shape, -40, np.float32), coarse >= 0, rotation[2].astype(np.float32)
+    x, y, z = np.take(surface.points, coarse[here], axis=1)
+    depth[here] = r[0] * x + r[1] * y + r[2] * z
     cell = WINDOW / coarse.shape[0]  # cm
     level = cv2.GaussianBlur(np.maximum(depth, -12), (0, 0), 1.3 / cell)
     sky = 1 - np.clip((level - depth - 0.2) * 0.3, 0, 0.5)
@@ -261,7 +245,7 @@ def _reach(
         direct = cv2.GaussianBlur(direct, (0, 0), 0.2 / cell)
     side = nearest.shape[::-1]
     sky, direct = (cv2.resize(layer, side, interpolation=cv2.INTER_LINEAR) for layer in (sky, direct))
-    return sky.reshape(-1), direct.reshape(-1)
+    return sky, direct
 
 
 def _exposed(image: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, scene: Scene) -> np.ndarray:
