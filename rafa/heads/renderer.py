@@ -168,10 +168,10 @@ def _draw_head(
     return mask
 
 
-def _turn(rotation: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Rotation @ (3, n) vectors, element by element: BLAS may round otherwise when its number of threads changes."""
-    r = rotation.astype(np.float32)
-    return np.stack([r[i, 0] * vectors[0] + r[i, 1] * vectors[1] + r[i, 2] * vectors[2] for i in range(3)])
+def _turn(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Rows @ (3, n) vectors, element by element: BLAS may round otherwise when its number of threads changes."""
+    x, y, z = vectors
+    return np.stack([a * x + b * y + c * z for a, b, c in rows.astype(np.float32)])
 
 
 def _rasterise(surface: Surface, rotation: np.ndarray, offset: np.ndarray, side: int, step: float) -> np.ndarray:
@@ -180,8 +180,7 @@ def _rasterise(surface: Surface, rotation: np.ndarray, offset: np.ndarray, side:
     Each point covers two by two pixels; later points win, so they come in order of depth. `offset` is the window's
     pixel of the origin, `step` the pixels per cm.
     """
-    r, normals = rotation.astype(np.float32), surface.normals
-    facing = np.flatnonzero(r[2, 0] * normals[0] + r[2, 1] * normals[1] + r[2, 2] * normals[2] > 0)
+    facing = np.flatnonzero(_turn(rotation[2:], surface.normals) > 0)
     x, y, depth = _turn(rotation, np.take(surface.points, facing, axis=1))
     column, row = (x * step + offset[0]).astype(np.int32), (y * step + offset[1]).astype(np.int32)
     seen = np.flatnonzero((column >= 0) & (column < side - 1) & (row >= 0) & (row < side - 1))
@@ -226,9 +225,8 @@ def _reach(
     Found on a coarse map of depths, by steps along the ray towards the light.
     """
     coarse = np.ascontiguousarray(nearest[::4, ::4])
-    depth, here, r = np.full(coarse.shape, -40, np.float32), coarse >= 0, rotation[2].astype(np.float32)
-    x, y, z = np.take(surface.points, coarse[here], axis=1)
-    depth[here] = r[0] * x + r[1] * y + r[2] * z
+    depth, here = np.full(coarse.shape, -40, np.float32), coarse >= 0
+    (depth[here],) = _turn(rotation[2:], np.take(surface.points, coarse[here], axis=1))
     cell = WINDOW / coarse.shape[0]  # cm
     level = cv2.GaussianBlur(np.maximum(depth, -12), (0, 0), 1.3 / cell)
     sky = 1 - np.clip((level - depth - 0.2) * 0.3, 0, 0.5)
@@ -244,8 +242,7 @@ def _reach(
             direct = np.minimum(direct, 1 - scene.shadow * np.clip((above - 0.25) / 0.5, 0, 1))
         direct = cv2.GaussianBlur(direct, (0, 0), 0.2 / cell)
     side = nearest.shape[::-1]
-    sky, direct = (cv2.resize(layer, side, interpolation=cv2.INTER_LINEAR) for layer in (sky, direct))
-    return sky, direct
+    return cv2.resize(sky, side), cv2.resize(direct, side)  # bilinear
 
 
 def _exposed(image: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, scene: Scene) -> np.ndarray:
