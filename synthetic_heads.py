@@ -25,7 +25,7 @@ def contact_sheet(seed: int = 0, cell: int = 128) -> np.ndarray:
         person = random_identity(rng)
         for pose in row:
             scene = random_scene(rng, cell, cell)
-            heads.append(render_head(person, np.radians(pose), size=cell, scale=cell / 36, scene=scene, rng=rng)[0])
+            heads.append(render_head(person, np.radians(pose), scale=cell / 36, scene=scene, rng=rng)[0])
             captions.append(" / ".join(map(str, pose)))
     title = "Synthetic heads of known pose: yaw / pitch / roll in degrees"
     signs = "yaw > 0 turns the nose to the left of the image, pitch > 0 looks up, roll > 0 tilts counter-clockwise"

@@ -16,7 +16,6 @@ from rafa.heads.head import head_surface, neck_surface
 from rafa.heads.scene import PORTRAIT, Companion, Prop, Scene, paint_companion, paint_prop, random_scene
 from rafa.heads.shape import Identity, Surface, random_identity
 from rafa.pose import rotation_matrix
-from rafa.script import InputError
 
 __all__ = ["Companion", "Identity", "Prop", "Scene", "random_identity", "random_scene", "render_head"]
 
@@ -29,7 +28,7 @@ def render_head(
     identity: Identity,
     angles: np.ndarray | tuple[float, ...],
     *,
-    size: int | tuple[int, int] = 450,
+    size: int = 450,
     scale: float | None = None,
     centre: np.ndarray | tuple[float, float] | None = None,
     scene: Scene | None = None,
@@ -40,7 +39,7 @@ def render_head(
     Args:
         identity: who it is.
         angles: yaw, pitch, roll in radians, list signs.
-        size: side of the image in pixels, or (height, width).
+        size: side of the image in pixels; that of a given scene counts.
         scale: pixels per cm; None: 13 / 450 of the height.
         centre: (x, y) pixel of the head's origin, between the ears; None: the middle of the image.
         scene: None: a random one.
@@ -50,18 +49,10 @@ def render_head(
         RGB uint8 image (height, width, 3), and a dict: `landmarks` (3, 68) x and y in pixels, z towards the viewer;
         `box` (row, column, size) of the face; `mask` (height, width) bool, true where head, hair, ears or headwear are
         seen; `nose_base`, `nose_tip` (x, y) of a step along the head's forward axis.
-
-    Raises:
-        InputError: if the background of the scene does not have the size of the image.
     """
-    height, width = (size, size) if isinstance(size, int) else size
     rng = np.random.default_rng(0) if rng is None else rng
-    scene = random_scene(rng, height, width) if scene is None else scene
-    if scene.background.shape != (height, width, 3):
-        raise InputError(
-            f"the scene's background has the shape {scene.background.shape}, the image {(height, width, 3)}: "
-            "make the scene for the size of the image."
-        )
+    scene = random_scene(rng, size, size) if scene is None else scene
+    height, width = scene.background.shape[:2]
     scale = 13 / 450 * height if scale is None else float(scale)
     origin = np.array([(width - 1) / 2, (height - 1) / 2] if centre is None else centre, float)
     angles = np.asarray(angles, float)
@@ -96,7 +87,7 @@ def _portrait(number: int) -> np.ndarray:
     identity, angles = random_identity(rng), np.radians(rng.uniform((-90, -30, -20), (90, 20, 20)))
     light = (float(rng.uniform(-0.7, 0.7)), -0.4, 0.6)
     for grey in (0, 255):  # what differs before black and before white is not covered
-        background = np.full((*PORTRAIT["size"], 3), grey, np.uint8)
+        background = np.full((560, 360, 3), grey, np.uint8)
         scene = Scene(background, light, 0.5, 0.5, gain=(1.0, 1.0, 1.0), blur=0.0, noise=0.0, grey=False)
         views.append(render_head(identity, angles, scene=scene, **PORTRAIT)[0])
     return np.dstack([views[0], 255 - (views[1][..., 1] - views[0][..., 1])])

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 GALLERY = 24  # other people, each in one pose, who stand behind heads
-PORTRAIT: dict[str, Any] = {"size": (560, 360), "scale": 7.0, "centre": (180.0, 150.0)}  # before they are scaled
+PORTRAIT: dict[str, Any] = {"scale": 7.0, "centre": (180.0, 150.0)}  # before they are scaled
 
 
 # --- Scenes -----------------------------------------------------------------------------------------------------------

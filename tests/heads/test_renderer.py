@@ -54,7 +54,7 @@ def empty_room():
 
 
 def turned(person, scene, degrees, **options):
-    return head_renderer.render_head(person, np.radians(degrees), size=300, scene=scene, **options)
+    return head_renderer.render_head(person, np.radians(degrees), scene=scene, **options)
 
 
 @pytest.mark.parametrize("yaw", [-70, 70])
