@@ -10,7 +10,6 @@ import numpy as np
 
 from rafa.heads.dataset import write_dataset
 from rafa.heads.renderer import render_head
-from rafa.heads.scene import random_scene
 from rafa.heads.shape import random_identity
 from rafa.media.drawing import save_image
 from rafa.media.panels import panel
@@ -24,8 +23,7 @@ def contact_sheet(seed: int = 0, cell: int = 128) -> np.ndarray:
     for row in [*poses, [(0, 0, roll) for roll in (60, 40, 20, 0, -20, -40, -60)]]:
         person = random_identity(rng)
         for pose in row:
-            scene = random_scene(rng, cell, cell)
-            heads.append(render_head(person, np.radians(pose), scale=cell / 36, scene=scene, rng=rng)[0])
+            heads.append(render_head(person, np.radians(pose), size=cell, scale=cell / 36, rng=rng)[0])
             captions.append(" / ".join(map(str, pose)))
     title = "Synthetic heads of known pose: yaw / pitch / roll in degrees"
     signs = "yaw > 0 turns the nose to the left of the image, pitch > 0 looks up, roll > 0 tilts counter-clockwise"
