@@ -51,7 +51,7 @@ def render_head(
         seen; `nose_base`, `nose_tip` (x, y) of a step along the head's forward axis.
     """
     rng = np.random.default_rng(0) if rng is None else rng
-    scene = random_scene(rng, size, size) if scene is None else scene
+    scene = random_scene(rng, size) if scene is None else scene
     height, width = scene.background.shape[:2]
     scale = 13 / 450 * height if scale is None else float(scale)
     origin = np.array([(width - 1) / 2, (height - 1) / 2] if centre is None else centre, float)
@@ -208,9 +208,7 @@ def _shade(surface: Surface, nearest: np.ndarray, rotation: np.ndarray, scene: S
     return flat.reshape(*nearest.shape, 4)
 
 
-def _reach(
-    surface: Surface, nearest: np.ndarray, rotation: np.ndarray, scene: Scene
-) -> tuple[np.ndarray, np.ndarray]:
+def _reach(surface: Surface, nearest: np.ndarray, rotation: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """How much of the sky and of the light reaches each pixel, float32 0..1: hollows and shadows are darker.
 
     Found on a coarse map of depths, by steps along the ray towards the light.

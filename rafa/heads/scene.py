@@ -58,10 +58,10 @@ class Prop:
     colour: tuple[float, ...] = (40.0, 40.0, 40.0)  # of the sleeve, of a microphone, of a cup
 
 
-def random_scene(rng: np.random.Generator, height: int = 450, width: int = 450) -> Scene:
-    """A random `Scene` for an image of this size."""
+def random_scene(rng: np.random.Generator, size: int = 450) -> Scene:
+    """A random `Scene` for an image of size × size pixels."""
     return Scene(
-        background=_background(rng, height, width),
+        background=_background(rng, size),
         follow=float(rng.uniform(0.15, 0.8)),
         gain=tuple(rng.uniform(0.93, 1.07, 3)),
         blur=float(rng.uniform(0, 1.1)),
@@ -115,90 +115,89 @@ def _palette(rng: np.random.Generator) -> Callable[..., np.ndarray]:
     return colours
 
 
-def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """(height, width, 3) uint8: clutter, walls, leaves or writing, sharp or out of focus."""
+def _background(rng: np.random.Generator, size: int) -> np.ndarray:
+    """(size, size, 3) uint8: clutter, walls, leaves or writing, sharp or out of focus."""
     kinds = [_clutter, _plain, _stripes, _bricks, _leaves, _writing]
     draw = kinds[rng.choice(len(kinds), p=[0.36, 0.18, 0.12, 0.1, 0.14, 0.1])]
-    small = (height // 2, width // 2)
-    image = draw(rng, *small, _palette(rng))
+    image = draw(rng, size // 2, _palette(rng))
     blur = float(rng.uniform(0, 3) if rng.random() < 0.6 else 0)
     image = cv2.GaussianBlur(image, (0, 0), blur) if blur > 0.3 else image
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _plain(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+def _plain(rng: np.random.Generator, size: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
     """One colour or a gradient, often as white as an overexposed sky or as black as a studio."""
     corners = colours(2, 2)
     corners += (colours() - corners) * rng.uniform(0, 1)
     kind = rng.random()
     if kind < 0.5:
         corners = corners * 0.08 + (235 if kind < 0.33 else 3)
-    return cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def _clutter(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+def _clutter(rng: np.random.Generator, size: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
     """A coloured gradient and shapes."""
     cells = colours(*rng.integers(2, 7, 2))
     cells += (colours() - cells) * rng.uniform(0.1, 0.85)
-    image = cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(cells, (size, size), interpolation=cv2.INTER_CUBIC)
     for _ in range(rng.integers(0, 16)):
-        corners = rng.uniform(-0.2, 1.2, 2) * (width, height) + rng.normal(0, 0.15 * width, (rng.integers(3, 6), 2))
+        corners = rng.uniform(-0.2, 1.2, 2) * size + rng.normal(0, 0.15 * size, (rng.integers(3, 6), 2))
         if rng.random() < 0.5:
             cv2.fillPoly(image, [corners.astype(np.int32)], colours().tolist(), cv2.LINE_AA)
         else:
-            radius = int(rng.uniform(0.02, 0.2) * width)
+            radius = int(rng.uniform(0.02, 0.2) * size)
             cv2.circle(image, corners[0].astype(int).tolist(), radius, colours().tolist(), -1, cv2.LINE_AA)
     return image
 
 
-def _stripes(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+def _stripes(rng: np.random.Generator, size: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
     """Slanted bands of a few colours, as of curtains, blinds and fences."""
     slant, waves = rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)]), rng.uniform(2, 20)
-    along = np.cos(slant) * np.arange(width)[None] + np.sin(slant) * np.arange(height)[:, None]
+    along = np.cos(slant) * np.arange(size) + np.sin(slant) * np.arange(size)[:, None]
     bands = colours(rng.integers(2, 5))
-    position = along * (waves / width) % 1 * len(bands)
+    position = along * (waves / size) % 1 * len(bands)
     image = bands[position.astype(int) % len(bands)]
     return image * (0.85 + 0.15 * np.cos(2 * np.pi * position))[..., None].astype(np.float32)
 
 
-def _bricks(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+def _bricks(rng: np.random.Generator, size: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
     """Rows of rectangles with seams between: bricks, tiles, shelves of books, windows of a house."""
-    tall, shift = int(rng.uniform(0.04, 0.25) * height), rng.choice([0, 0.5, rng.random()])
+    tall, shift = int(rng.uniform(0.04, 0.25) * size), rng.choice([0, 0.5, rng.random()])
     broad = max(int(tall * rng.choice([0.4, 1, rng.uniform(1, 3)])), 6)
     seam = max(1, int(tall * rng.uniform(0.03, 0.3)))
     ground, tone, variety = colours(), colours(), rng.uniform(0, 0.5)
-    image: np.ndarray = np.empty((height, width, 3), np.float32)
+    image: np.ndarray = np.empty((size, size, 3), np.float32)
     image[:] = ground
-    for number, top in enumerate(range(int(-tall * rng.random()), height, tall)):
-        for left in range(int(-broad * (1 + shift * number % 1)), width, broad):
+    for number, top in enumerate(range(int(-tall * rng.random()), size, tall)):
+        for left in range(int(-broad * (1 + shift * number % 1)), size, broad):
             colour = tone + variety * (colours() - tone)
             image[max(top, 0) : max(top + tall - seam, 0), max(left, 0) : max(left + broad - seam, 0)] = colour
     if rng.random() < 0.4:
-        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-25, 25), 1.25)
-        image = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
+        matrix = cv2.getRotationMatrix2D((size / 2, size / 2), rng.uniform(-25, 25), 1.25)
+        image = cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_REFLECT)
     return image
 
 
-def _leaves(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+def _leaves(rng: np.random.Generator, size: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
     """Noise of several grain sizes between two or three colours: leaves, stone, water, cloth."""
-    noise, cells = np.zeros((height, width), np.float32), rng.integers(3, 12)
+    noise, cells = np.zeros((size, size), np.float32), rng.integers(3, 12)
     for octave in range(4):
-        shape = (2 + (cells << octave) * height // width, 2 + (cells << octave))
-        grain = cv2.resize(rng.standard_normal(shape, np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+        coarse = rng.standard_normal((2 + (cells << octave),) * 2, np.float32)
+        grain = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
         noise += grain * np.float32(rng.uniform(0.4, 0.9) ** octave)
     tones = cv2.resize(colours(1, rng.integers(2, 5)), (256, 1))[0]
     return tones[np.clip(noise * 60 * rng.uniform(0.6, 2) + 128, 0, 255).astype(np.uint8)]
 
 
-def _writing(rng: np.random.Generator, height: int, width: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
+def _writing(rng: np.random.Generator, size: int, colours: Callable[..., np.ndarray]) -> np.ndarray:
     """Rows of marks that look like writing on posters and signs."""
-    image = _plain(rng, height, width, colours)
+    image = _plain(rng, size, colours)
     for _ in range(rng.integers(1, 9)):
         text = "".join(map(chr, rng.integers(33, 123, rng.integers(2, 14))))
-        place, size = (rng.uniform(-0.2, 0.8, 2) * (width, height)).astype(int).tolist(), rng.uniform(0.5, 4)
-        colour, weight, font = colours().tolist(), int(rng.uniform(0.8, 3) * size) + 1, int(rng.integers(8))
-        cv2.putText(image, text, place, font, size, colour, weight, cv2.LINE_AA)
+        place, scale = (rng.uniform(-0.2, 0.8, 2) * size).astype(int).tolist(), rng.uniform(0.5, 4)
+        colour, weight, font = colours().tolist(), int(rng.uniform(0.8, 3) * scale) + 1, int(rng.integers(8))
+        cv2.putText(image, text, place, font, scale, colour, weight, cv2.LINE_AA)
     return image
 
 
