@@ -13,11 +13,9 @@ import cv2
 import numpy as np
 
 from rafa.heads.head import head_surface, neck_surface
-from rafa.heads.scene import PORTRAIT, Companion, Prop, Scene, paint_companion, paint_prop, random_scene
+from rafa.heads.scene import PORTRAIT, Scene, paint_companion, paint_prop, random_scene
 from rafa.heads.shape import Identity, Surface, random_identity
 from rafa.pose import rotation_matrix
-
-__all__ = ["Companion", "Identity", "Prop", "Scene", "random_identity", "random_scene", "render_head"]
 
 WINDOW = 37.0  # cm: side of the square that is drawn around a head
 RESOLUTION = 10.0  # pixels per cm at which the points are drawn, before they are scaled into the image

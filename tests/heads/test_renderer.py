@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from rafa.heads import face as head_face
-from rafa.heads import renderer as head_renderer
 from rafa.heads import shape as head_shape
+from rafa.heads.face import skin
 from rafa.heads.head import head_surface
+from rafa.heads.renderer import render_head
+from rafa.heads.scene import Companion, Prop, Scene
+from rafa.heads.shape import Identity, random_identity
 from rafa.pose import rotation_matrix
 
 # The mean face of AFLW2000: `pt3d_68` turned back by the labels, averaged over 288 images whose angles are within 40°,
@@ -44,17 +46,17 @@ PAIRS = [(0, 16), (7, 9), (17, 26), (21, 22), (31, 35), (36, 45), (37, 44), (41,
 
 @pytest.fixture(scope="module")
 def person():
-    return head_renderer.random_identity(np.random.default_rng(3))
+    return random_identity(np.random.default_rng(3))
 
 
 @pytest.fixture(scope="module")
 def empty_room():
     light, background = (0.0, -0.6, 0.8), np.zeros((300, 300, 3), np.uint8)
-    return head_renderer.Scene(background, light, 0.6, 0.5, gain=(1.0, 1.0, 1.0), blur=0.0, noise=0.0, grey=False)
+    return Scene(background, light, 0.6, 0.5, gain=(1.0, 1.0, 1.0), blur=0.0, noise=0.0, grey=False)
 
 
 def turned(person, scene, degrees, **options):
-    return head_renderer.render_head(person, np.radians(degrees), scene=scene, **options)
+    return render_head(person, np.radians(degrees), scene=scene, **options)
 
 
 @pytest.mark.parametrize("yaw", [-70, 70])
@@ -76,8 +78,8 @@ def mean_head():
     """The mean landmarks of 250 people before `LIFT`, as `MEAN_FACE` is placed and scaled."""
     rng, faces = np.random.default_rng(11), []
     for _ in range(250):
-        identity = head_shape.random_identity(rng)
-        _, landmarks = head_face.skin(identity, np.random.default_rng(identity.seed))
+        identity = random_identity(rng)
+        _, landmarks = skin(identity, np.random.default_rng(identity.seed))
         landmarks = landmarks * (identity.width, identity.length, identity.depth)
         faces.append(landmarks - landmarks[17:].mean(axis=0))
     mean = np.mean(faces, axis=0)
@@ -97,7 +99,7 @@ def test_people_have_on_average_the_face_of_the_labels_face_model(mean_head):
 
 
 def test_what_lies_further_forward_lies_higher_and_no_nearer(person):
-    _, modelled = head_face.skin(person, np.random.default_rng(person.seed))
+    _, modelled = skin(person, np.random.default_rng(person.seed))
     modelled = modelled * (person.width, person.length, person.depth)
     moved = head_surface(person)[1].T - modelled
     np.testing.assert_allclose(moved[:, 1], -0.08 * modelled[:, 2], atol=1e-5)
@@ -105,8 +107,8 @@ def test_what_lies_further_forward_lies_higher_and_no_nearer(person):
 
 
 def test_the_lifted_surface_has_its_own_normals():
-    bald = head_shape.Identity(style="bald")
-    grid, _ = head_face.skin(bald, np.random.default_rng(bald.seed))
+    bald = Identity(style="bald")
+    grid, _ = skin(bald, np.random.default_rng(bald.seed))
     lifted = grid.points - 0.08 * grid.points[..., 2:] * (0, 1, 0)
     surface, count = head_surface(bald)[0], lifted[..., 0].size
     np.testing.assert_allclose(surface.points[:, :count].T, lifted.reshape(-1, 3), atol=1e-5)
@@ -126,10 +128,7 @@ def test_the_lifted_surface_has_its_own_normals():
     ],
 )
 def test_landmarks_follow_the_expression(change, landmark, moves):
-    rest, moved = (
-        head_face.skin(head_shape.Identity(**features), np.random.default_rng(0))[1][landmark]
-        for features in ({}, change)
-    )
+    rest, moved = (skin(Identity(**features), np.random.default_rng(0))[1][landmark] for features in ({}, change))
     assert tuple(np.where(np.abs(moved - rest) > 0.25, np.sign(moved - rest), 0)[:2]) == moves
 
 
@@ -186,8 +185,7 @@ def test_the_mask_covers_the_head_and_only_the_head(person, empty_room):
 
 def test_the_body_turns_by_its_share_of_the_rotation(person, empty_room):
     def shoulders(yaw, follow):
-        scene = head_renderer.Scene(**{**vars(empty_room), "follow": follow})
-        return turned(person, scene, (yaw, 0, 0), scale=6)[0][-1]
+        return turned(person, replace(empty_room, follow=follow), (yaw, 0, 0), scale=6)[0][-1]
 
     np.testing.assert_array_equal(shoulders(60, 0.0), shoulders(0, 0.0))
     assert (shoulders(60, 0.5) != shoulders(60, 0.0)).any()
@@ -205,7 +203,7 @@ def test_a_head_beyond_the_border_is_cut_off(person, empty_room):
 
 
 def test_the_box_lies_on_the_face_as_in_the_published_list(empty_room):
-    mean = head_renderer.Identity(opening=0.6)  # of the proportions of MEAN_FACE
+    mean = Identity(opening=0.6)  # of the proportions of MEAN_FACE
     boxes = np.array([turned(mean, empty_room, (0, 0, 0), rng=np.random.default_rng(n))[1]["box"] for n in range(20)])
     landmarks = turned(mean, empty_room, (0, 0, 0))[1]["landmarks"][:2]
     row, column, size = boxes.mean(axis=0)
@@ -230,7 +228,7 @@ def test_in_profile_the_box_is_smaller_and_lies_towards_the_nose(person, empty_r
 def test_light_falls_from_where_it_shines(roll, person, empty_room):
     image, facts = turned(person, empty_room, (0, 0, roll))
     assert image[facts["mask"]].std() > 5
-    left = head_renderer.Scene(**{**vars(empty_room), "light": (-1.0, 0.0, 0.0)})
+    left = replace(empty_room, light=(-1.0, 0.0, 0.0))
     grey = turned(person, left, (0, 0, roll))[0].mean(axis=2)
     cheek = facts["mask"] & (np.abs(np.arange(300)[:, None] - 150) < 60)
     assert grey[:, :150][cheek[:, :150]].mean() > 1.2 * grey[:, 150:][cheek[:, 150:]].mean()
@@ -240,7 +238,7 @@ def test_the_camera_of_a_scene_changes_the_image(person, empty_room):
     plain = turned(person, empty_room, (0, 0, 0))[0].astype(float)
 
     def photographed(**changes):
-        return turned(person, head_renderer.Scene(**{**vars(empty_room), **changes}), (0, 0, 0))[0].astype(float)
+        return turned(person, replace(empty_room, **changes), (0, 0, 0))[0].astype(float)
 
     assert np.ptp(photographed(grey=True), axis=2).max() == 0 < np.ptp(plain, axis=2).max()
     dim, bright = (photographed(brightness=level)[120:180, 120:180].mean() for level in (60.0, 120.0))
@@ -256,34 +254,34 @@ def test_the_camera_of_a_scene_changes_the_image(person, empty_room):
 
 @pytest.mark.parametrize("style", head_shape.HAIR_STYLES + head_shape.LONG_STYLES)
 def test_every_hair_style_is_drawn(style, empty_room):
-    identity = head_renderer.Identity(style=style, glasses=True, beard=0.5)
+    identity = Identity(style=style, glasses=True, beard=0.5)
     image, facts = turned(identity, empty_room, (150, 0, 0))
-    bald, _ = turned(head_renderer.Identity(style="bald", glasses=True, beard=0.5), empty_room, (150, 0, 0))
+    bald, _ = turned(Identity(style="bald", glasses=True, beard=0.5), empty_room, (150, 0, 0))
     assert facts["mask"].mean() > 0.1
     assert (image != bald).any() == (style != "bald")
 
 
 def test_features_change_the_face(empty_room):
-    plain = turned(head_renderer.Identity(), empty_room, (0, 0, 0))[0]
+    plain = turned(Identity(), empty_room, (0, 0, 0))[0]
     changes = [{"glasses": True}, {"beard": 1.0}, {"smile": 1.0}, {"jaw": 1.1}, {"eye_size": 1.2}, {"seed": 1}]
     changes += [{"beard": 1.0, "beard_kind": kind} for kind in head_shape.BEARDS]
     changes += [{"opening": 1.0}, {"lids": 0.1}, {"raised": 0.4}, {"gaze": (0.4, 0.0)}, {"age": 1.0}, {"freckles": 1.0}]
     changes += [{"makeup": 1.0}, {"arch": 0.0}, {"glasses": True, "dark_lenses": True}, {"glasses": True, "rim": 0.05}]
     for change in changes:
-        assert (turned(head_renderer.Identity(**change), empty_room, (0, 0, 0))[0] != plain).any(), change
+        assert (turned(Identity(**change), empty_room, (0, 0, 0))[0] != plain).any(), change
 
 
 def test_a_head_without_hair_is_as_wide_on_the_left_as_on_the_right(empty_room):
-    _, facts = turned(head_renderer.Identity(style="bald"), empty_room, (0, 0, 0))
+    _, facts = turned(Identity(style="bald"), empty_room, (0, 0, 0))
     columns = np.flatnonzero(facts["mask"].any(axis=0))  # from ear to ear
     assert columns[0] + columns[-1] == pytest.approx(299, abs=2)
-    ears = head_shape.ear_of(head_renderer.Identity(), -1).points, head_shape.ear_of(head_renderer.Identity(), 1).points
+    ears = head_shape.ear_of(Identity(), -1).points, head_shape.ear_of(Identity(), 1).points
     assert ears[0][..., 0].max() < 0 < ears[1][..., 0].min()
 
 
 def test_people_vary_as_they_should():
     rng = np.random.default_rng(0)
-    people = [head_renderer.random_identity(rng) for _ in range(2000)]
+    people = [random_identity(rng) for _ in range(2000)]
     for name, spread in head_shape.SPREAD.items():
         factors = np.array([getattr(person, name) for person in people])
         assert (factors.mean(), factors.std()) == (pytest.approx(1, abs=0.02), pytest.approx(spread, rel=0.1))
@@ -295,7 +293,7 @@ def test_people_vary_as_they_should():
 
 def test_the_mask_ends_where_the_photograph_ends(person, empty_room):
     whole, facts = turned(person, empty_room, (0, 0, 0))
-    cut = head_renderer.Scene(**{**vars(empty_room), "border": (np.inf, np.inf, -0.25, np.inf)})
+    cut = replace(empty_room, border=(np.inf, np.inf, -0.25, np.inf))
     image, cut_facts = turned(person, cut, (0, 0, 0))
     low, high = facts["landmarks"][:2].min(axis=1), facts["landmarks"][:2].max(axis=1)
     left = int(low[0] + 0.25 * np.sqrt(np.prod(high - low)))
@@ -306,8 +304,8 @@ def test_the_mask_ends_where_the_photograph_ends(person, empty_room):
 
 def test_somebody_behind_the_head_is_hidden_by_it_and_not_in_its_mask(person, empty_room):
     alone, facts = turned(person, empty_room, (30, 0, 0))
-    together = {**vars(empty_room), "companions": (head_renderer.Companion(3, (10.0, 0.0)),)}
-    image, again = turned(person, head_renderer.Scene(**together), (30, 0, 0))
+    together = replace(empty_room, companions=(Companion(3, (10.0, 0.0)),))
+    image, again = turned(person, together, (30, 0, 0))
     changed = np.abs(image.astype(int) - alone).max(axis=2) > 2
     inside = cv2.erode(facts["mask"].astype(np.uint8), np.ones((5, 5))) > 0  # the outline lets something through
     assert 0.05 < changed.mean() < 0.6 and not changed[inside].any()
@@ -317,11 +315,7 @@ def test_somebody_behind_the_head_is_hidden_by_it_and_not_in_its_mask(person, em
 def test_the_nose_throws_a_shadow_away_from_the_light(empty_room):
     light = (-0.8, -0.2, np.sqrt(1 - 0.68))
     bright, dark = (
-        turned(
-            head_renderer.Identity(style="bald"),
-            head_renderer.Scene(**{**vars(empty_room), "light": light, "shadow": shadow}),
-            (0, 0, 0),
-        )
+        turned(Identity(style="bald"), replace(empty_room, light=light, shadow=shadow), (0, 0, 0))
         for shadow in (0.0, 1.0)
     )
     lost = bright[0].astype(int).sum(axis=2) - dark[0].astype(int).sum(axis=2)
@@ -331,7 +325,7 @@ def test_the_nose_throws_a_shadow_away_from_the_light(empty_room):
 
 @pytest.mark.parametrize("kind", head_shape.HEADWEAR)
 def test_headwear_turns_with_the_head_and_belongs_to_its_mask(kind, empty_room):
-    bare, dressed = (head_renderer.Identity(style="bald", headwear=worn, cloth=(0, 250, 0)) for worn in ("", kind))
+    bare, dressed = (Identity(style="bald", headwear=worn, cloth=(0, 250, 0)) for worn in ("", kind))
     for yaw in (-60, 60):
         without, with_it = (turned(identity, empty_room, (yaw, 0, 0)) for identity in (bare, dressed))
         added = (without[0] != with_it[0]).any(axis=2) & with_it[1]["mask"]
@@ -344,7 +338,7 @@ def test_headwear_turns_with_the_head_and_belongs_to_its_mask(kind, empty_room):
 
 
 def test_the_brim_of_a_cap_points_where_the_nose_points(empty_room):
-    person = head_renderer.Identity(style="bald", headwear="cap", seed=1)
+    person = Identity(style="bald", headwear="cap", seed=1)
     for yaw in (-80, 80):
         facts = turned(person, empty_room, (yaw, 0, 0))[1]
         brow = int(facts["landmarks"][1, 17:27].min())
@@ -355,7 +349,7 @@ def test_the_brim_of_a_cap_points_where_the_nose_points(empty_room):
 
 @pytest.mark.parametrize("kind", ["hand", "microphone", "cup"])
 def test_what_is_held_before_the_face_is_not_in_the_mask(kind, person, empty_room):
-    held = head_renderer.Scene(**{**vars(empty_room), "props": (head_renderer.Prop(kind, 57, 1.2),)})
+    held = replace(empty_room, props=(Prop(kind, 57, 1.2),))
     (plain, facts), (image, covered) = (turned(person, scene, (20, 0, 0)) for scene in (empty_room, held))
     hidden = facts["mask"] & ~covered["mask"]
     assert hidden.sum() > 200 and not (covered["mask"] & ~facts["mask"]).any()
