@@ -31,8 +31,7 @@ def skin(identity: Identity, rng: np.random.Generator, rows: int = 300, columns:
     """The skin, and the 68 landmarks on it, (68, 3)."""
     t, angle = even_rows(identity, rows), column_angles(columns)
     points = loft(identity, t, angle)
-    colours = np.empty_like(points)
-    colours[:] = identity.skin
+    colours = np.full(points.shape, identity.skin, np.float32)
     face = np.s_[np.searchsorted(points[:, 0, 1], -4.5) :, np.searchsorted(angle, -1.57) : np.searchsorted(angle, 1.57)]
     turned = np.abs(angle[face[1]]).astype(np.float32)
     x, y, z = (np.ascontiguousarray(points[face][..., axis]) for axis in range(3))
@@ -180,8 +179,7 @@ def _face_colours(
 ) -> np.ndarray:
     """Colours of the face, (rows, columns, 3) float32: tone, blush, the shade of its hollows, eyes, mouth, beard."""
     side, skin = np.abs(x), np.array(identity.skin)
-    colours = np.empty((*x.shape, 3), np.float32)
-    colours[:] = identity.skin
+    colours = np.full((*x.shape, 3), identity.skin, np.float32)
     height = y[:, 0]
 
     def band(top: float, bottom: float) -> slice:

@@ -167,8 +167,7 @@ def _bricks(rng: np.random.Generator, size: int, colours: Callable[..., np.ndarr
     broad = max(int(tall * rng.choice([0.4, 1, rng.uniform(1, 3)])), 6)
     seam = max(1, int(tall * rng.uniform(0.03, 0.3)))
     ground, tone, variety = colours(), colours(), rng.uniform(0, 0.5)
-    image: np.ndarray = np.empty((size, size, 3), np.float32)
-    image[:] = ground
+    image: np.ndarray = np.full((size, size, 3), ground)
     for number, top in enumerate(range(int(-tall * rng.random()), size, tall)):
         for left in range(int(-broad * (1 + shift * number % 1)), size, broad):
             colour = tone + variety * (colours() - tone)

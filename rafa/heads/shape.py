@@ -325,8 +325,7 @@ def ellipsoid(
 def ear_of(identity: Identity, sign: int) -> Grid:
     """One ear: a flat ellipsoid whose back edge stands off, its hollow painted."""
     points, normals, ball = ellipsoid((sign * 7.7, 2.2, -2.5), (0.6, 3.1, 1.8), -sign * 0.5, 90, 80)
-    colours = np.empty(points.shape, np.float32)
-    colours[:] = np.array(identity.skin) * (1.0, 0.9, 0.88)
+    colours = np.full(points.shape, np.array(identity.skin) * (1.0, 0.9, 0.88), np.float32)
     outward = sign * ball[..., 0] > 0
     rim = np.hypot(ball[..., 1] * 1.1, ball[..., 2])
     hollow = 0.6 * bump(ball[..., 2], ball[..., 1], 0.15, 0.05, 0.4, 0.45) + 0.3 * bump(rim, 0, 0.7, 0, 0.1, 1)

@@ -59,8 +59,7 @@ def _swollen(skull: np.ndarray, lift: np.ndarray) -> np.ndarray:
 
 def _cloth(identity: Identity, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Colours of cloth with folds, sometimes with a second colour in stripes or spots."""
-    colours = np.empty((*shape, 3), np.float32)
-    colours[:] = identity.cloth
+    colours = np.full((*shape, 3), identity.cloth, np.float32)
     kind = rng.random()
     if kind < 0.35:
         spots = grain(rng, shape, (8, 8)) > 0.6
