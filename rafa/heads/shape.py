@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from scipy.interpolate import PchipInterpolator, RBFInterpolator
 
 SKIN_TONES = np.array([(238, 202, 182), (222, 176, 148), (190, 140, 105), (141, 94, 66), (104, 72, 56)], float)
 HAIR_TONES = np.array([
@@ -207,8 +208,6 @@ def blend(colours: np.ndarray, target: np.ndarray | tuple[float, ...], weight: n
 
 def loft(identity: Identity, t: np.ndarray, angle: np.ndarray) -> np.ndarray:
     """Skull and jaw without features: t (rows) 0..1 from crown to chin, angle (columns) from the face → (r, c, 3)."""
-    from scipy.interpolate import PchipInterpolator
-
     knots = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(SECTIONS[:, [0, 2]], axis=0).T) + 0.3)])
     y, width, front, back, middle = PchipInterpolator(knots / knots[-1], SECTIONS)(t).T[..., None]
     width = width * (1 + (identity.jaw - 1) * edge(y - 6, 8))
@@ -221,8 +220,6 @@ def loft(identity: Identity, t: np.ndarray, angle: np.ndarray) -> np.ndarray:
 @functools.cache
 def _relief_tables() -> tuple[np.ndarray, np.ndarray]:
     """How far nose and other features of the mean face stand out (cm along z), over distance from the middle and y."""
-    from scipy.interpolate import PchipInterpolator
-
     side, y = np.meshgrid(np.arange(0, 9, 0.1), np.arange(-6, 13, 0.1))
     line = (-2.4, -1, 0, 1.26, 2.53, 3.4, 4.0, 4.5, 4.9, 5.5), (0, 0.25, 0.7, 1.6, 2.55, 2.95, 2.75, 1.9, 0.85, 0)
     height = PchipInterpolator(*line, extrapolate=False)(y)
@@ -240,8 +237,6 @@ def _relief_tables() -> tuple[np.ndarray, np.ndarray]:
 
 def _missing_relief(side: np.ndarray, y: np.ndarray, relief: np.ndarray) -> np.ndarray:
     """What the relief of the mean face lacks for its landmarks, spread out smoothly; none at `RELIEF_ENDS`."""
-    from scipy.interpolate import RBFInterpolator
-
     points = FACE_POINTS * (-1, 1, 1)
     rows = loft(Identity(), np.linspace(0, 1, 2000), np.radians(np.linspace(0, 90, 200))).astype(float)
     rows = rows[np.searchsorted(rows[:, 0, 1], points[:, 1])]
