@@ -305,27 +305,20 @@ def hairline_of(identity: Identity, angle: np.ndarray) -> np.ndarray:
     return (np.interp(np.degrees(np.abs(angle)), HAIRLINE_ANGLE, HAIRLINE) + fall).astype(np.float32)
 
 
-def ellipsoid(
-    centre: tuple[float, ...], radii: tuple[float, ...], turn: float, rows: int, columns: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points and normals of an ellipsoid turned by `turn` radians about the vertical axis, and its unit ball."""
-    theta, phi = np.linspace(1e-3, np.pi - 1e-3, rows)[:, None], np.linspace(-np.pi, np.pi, columns)
-    ball = np.stack([np.sin(theta) * np.sin(phi), -np.cos(theta) + 0 * phi, np.sin(theta) * np.cos(phi)], axis=-1)
-    spin = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
-    normals = ball / np.array(radii)
-    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
-    return (ball * radii) @ spin.T + np.array(centre), normals @ spin.T, ball
-
-
 def ear_of(identity: Identity, sign: int) -> Grid:
     """One ear: a flat ellipsoid whose back edge stands off, its hollow painted."""
-    points, normals, ball = ellipsoid((sign * 7.7, 2.2, -2.5), (0.6, 3.1, 1.8), -sign * 0.5, 90, 80)
-    colours = np.full(points.shape, np.array(identity.skin) * (1.0, 0.9, 0.88), np.float32)
+    theta, phi = np.linspace(1e-3, np.pi - 1e-3, 90)[:, None], np.linspace(-np.pi, np.pi, 80)
+    ball = np.stack([np.sin(theta) * np.sin(phi), -np.cos(theta) + 0 * phi, np.sin(theta) * np.cos(phi)], axis=-1)
+    radii, turn = (0.6, 3.1, 1.8), -sign * 0.5  # about the vertical axis
+    spin = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
+    normals = ball / radii
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    colours = np.full(ball.shape, np.array(identity.skin) * (1.0, 0.9, 0.88), np.float32)
     outward = sign * ball[..., 0] > 0
     rim = np.hypot(ball[..., 1] * 1.1, ball[..., 2])
     hollow = 0.6 * bump(ball[..., 2], ball[..., 1], 0.15, 0.05, 0.4, 0.45) + 0.3 * bump(rim, 0, 0.7, 0, 0.1, 1)
     blend(colours, np.array(identity.skin) * 0.42, outward * hollow)
-    return Grid(points, normals, colours)
+    return Grid((ball * radii) @ spin.T + (sign * 7.7, 2.2, -2.5), normals @ spin.T, colours)
 
 
 def glasses_of(identity: Identity) -> Iterator[Grid]:
