@@ -15,15 +15,15 @@ def headwear(identity: Identity, rng: np.random.Generator) -> list[Grid]:
     skull = loft(identity, even_rows(identity, 300), around)
     low = rng.uniform(-0.8, 0.8)
     kept, lift = _extent(identity, rng, skull[..., 1], around, -1 if backwards else 1, low)
-    shell = _swollen(skull, lift * (1 + 0.05 * grain(rng, lift.shape, (30, 30))))
+    out = skull + np.array((0, 1, 0.5))  # from the middle of the head
+    lift *= 1 + 0.05 * grain(rng, lift.shape, (30, 30))
+    shell = skull + out * (lift / np.linalg.norm(out, axis=-1))[..., None]
     colours = _cloth(identity, rng, lift.shape)
     if kind == "beanie":
         colours *= (1 + 0.12 * np.sin(around * 75))[:, None]
     parts = [Grid(shell, grid_normals(shell), colours, kept)]
-    if kind == "cap":
-        parts.extend(_brim(identity, rng, low, np.radians(68), rng.uniform(5, 7.5), backwards))
-    if kind == "hat":
-        parts.extend(_brim(identity, rng, low, np.pi, rng.uniform(3, 9), False))
+    if kind in ("cap", "hat"):
+        parts.extend(_brim(identity, rng, low, backwards))
     if kind in ("hood", "headscarf"):
         parts.extend(_drape(identity, rng, np.radians(60 if kind == "hood" else 0)))
     return parts
@@ -51,12 +51,6 @@ def _extent(
     return y < line, lift
 
 
-def _swollen(skull: np.ndarray, lift: np.ndarray) -> np.ndarray:
-    """(rows, columns, 3) points moved away from the middle of the head by (rows, columns) cm."""
-    out = skull + np.array((0, 1, 0.5))
-    return skull + out * (lift / np.linalg.norm(out, axis=-1))[..., None]
-
-
 def _cloth(identity: Identity, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Colours of cloth with folds, sometimes with a second colour in stripes or spots."""
     colours = np.full((*shape, 3), identity.cloth, np.float32)
@@ -68,11 +62,10 @@ def _cloth(identity: Identity, rng: np.random.Generator, shape: tuple[int, int])
     return colours * (1 + 0.08 * grain(rng, shape, (12, 40)) + 0.05 * grain(rng, shape, (2, 2)))[..., None]
 
 
-def _brim(
-    identity: Identity, rng: np.random.Generator, low: float, half: float, width: float, backwards: bool
-) -> tuple[Grid, Grid]:
-    """A brim seen from above and from below: in front (or behind), or all round if half is pi."""
-    whole = half == np.pi
+def _brim(identity: Identity, rng: np.random.Generator, low: float, backwards: bool) -> tuple[Grid, Grid]:
+    """A brim seen from above and from below: of a cap in front or behind, of a hat all round."""
+    whole = identity.headwear == "hat"
+    half, width = (np.pi, rng.uniform(3, 9)) if whole else (np.radians(68), rng.uniform(5, 7.5))
     r, angle = np.linspace(0, width, int(width * 10))[:, None], np.linspace(-half, half, 620 if whole else 240)
     base = around_skull(np.full(angle.shape, -5.2 + low), angle, np.full(angle.shape, 0.7))
     reach = r * (1 if whole else np.clip(1.05 - (angle / half) ** 2, 0, 1))
