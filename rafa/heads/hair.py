@@ -3,6 +3,7 @@
 import numpy as np
 
 from rafa.heads.shape import (
+    LONG_STYLES,
     SECTIONS,
     Grid,
     Identity,
@@ -19,8 +20,6 @@ THICKNESS = {
     **{"shaved": 0.08, "short": 0.7, "full": 1.7, "fringe": 1.2, "swept": 1.3, "receding": 0.5, "curly": 2.2},
     **{"afro": 3.4, "bob": 1.3, "long": 1.2, "wavy": 1.5},
 }
-CURLS = {"afro", "curly"}
-CURTAINS = {"bob", "long", "wavy"}
 CLOSED = {"hood", "headscarf", "helmet"}  # headwear under which only the hair on the forehead is seen
 
 
@@ -30,7 +29,7 @@ def hair(identity: Identity, rng: np.random.Generator) -> list[Grid]:
     if style == "bald" or identity.headwear == "headscarf":
         return []
     parts.append(_hair_cap(identity, rng))
-    if style in CURTAINS and identity.headwear not in CLOSED:
+    if style in LONG_STYLES and identity.headwear not in CLOSED:
         parts.extend(_hair_curtain(identity, rng))
         for sign in (-1, 1):
             parts.extend(_locks(identity, rng, 18, sign * 1.15, 0.22, identity.hair_length + 5, 0.3))
@@ -51,7 +50,7 @@ def _strands(identity: Identity, shape: tuple[int, ...], rng: np.random.Generato
 
 def _hair_cap(identity: Identity, rng: np.random.Generator, rows: int = 224, columns: int = 300) -> Grid:
     """The hair on the skull: a shell over the skin, cut off at the hairline."""
-    style, angle, curls = identity.style, np.linspace(-np.pi, np.pi, columns), identity.style in CURLS
+    style, angle, curls = identity.style, np.linspace(-np.pi, np.pi, columns), identity.style in ("afro", "curly")
     points = loft(identity, even_rows(identity, rows), angle)
     ragged = grain(rng, (2, columns), (2, 4))[0] * (0.3 if style == "fringe" else 0.12)
     depth = hairline_of(identity, angle) + ragged * (1 + 3 * identity.loose) - points[..., 1]
