@@ -43,10 +43,9 @@ def _flat(parts: list[Grid]) -> Surface:
     """The kept points of all parts, one after the other."""
     layers: list[list[np.ndarray]] = [[], [], []]
     for part in parts:
-        index = None if part.kept is None else np.flatnonzero(part.kept)
         for layer, grid in zip(layers, part[:3], strict=True):
-            rows = grid.reshape(-1, 3)
-            layer.append((rows if index is None else np.take(rows, index, axis=0)).astype(np.float32).T)
+            rows = grid.reshape(-1, 3) if part.kept is None else grid[part.kept]
+            layer.append(rows.astype(np.float32).T)
     return Surface(*(np.concatenate(layer, axis=1) for layer in layers))
 
 
@@ -59,5 +58,4 @@ def neck_surface(identity: Identity, relative: np.ndarray, rows: int = 80, colum
     points = upper + (lower - upper) * s[..., None]
     points -= around * (0.5 * np.sin(np.pi * s))[..., None]
     colours = np.array(identity.skin) * (0.55 + 0.4 * edge(s - 0.55, 0.7))[..., None] * np.ones((1, columns, 1))
-    layers = points, grid_normals(points), colours
-    return Surface(*(layer.reshape(-1, 3).T.astype(np.float32) for layer in layers))
+    return _flat([Grid(points, grid_normals(points), colours)])
