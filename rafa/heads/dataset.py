@@ -178,18 +178,11 @@ def ensure_dataset(
         InputError: data_dir holds another whole dataset of this version, or files that this program did not write.
     """
     wanted = {"train": train, "test": test, "seed": seed, "per_person": per_person}
-    if not _is_whole(data_dir, wanted):
-        write_dataset(data_dir, **wanted)
-
-
-def _is_whole(data_dir: str | Path, wanted: dict[str, int]) -> bool:
     manifest = _manifest(data_dir)
     if manifest.get("version") != VERSION or not manifest["complete"]:
-        return False
-    drawn = {name: manifest["arguments"].get(name) for name in wanted}
-    if drawn != wanted:
+        write_dataset(data_dir, **wanted)
+    elif (drawn := manifest["arguments"]) != wanted:
         given, expected = (", ".join(f"{name} {value}" for name, value in each.items()) for each in (drawn, wanted))
         raise InputError(
             f"{data_dir} holds other synthetic heads ({given}); expected {expected}: give another folder, or delete it"
         )
-    return True
