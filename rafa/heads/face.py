@@ -27,16 +27,16 @@ SEAM = 6.95  # y of the line where the lips meet
 EYE = (3.38, 0.04)  # distance from the middle, y
 
 
-def skin(identity: Identity, rng: np.random.Generator, rows: int = 300, columns: int = 364) -> tuple[Grid, np.ndarray]:
+def skin(identity: Identity, rng: np.random.Generator) -> tuple[Grid, np.ndarray]:
     """The skin, and the 68 landmarks on it, (68, 3)."""
-    t, angle = even_rows(identity, rows), column_angles(columns)
-    points = loft(identity, t, angle)
+    angle = column_angles(364)
+    points = loft(identity, even_rows(identity, 300), angle)
     colours = np.full(points.shape, identity.skin, np.float32)
     face = np.s_[np.searchsorted(points[:, 0, 1], -4.5) :, np.searchsorted(angle, -1.57) : np.searchsorted(angle, 1.57)]
     turned = np.abs(angle[face[1]]).astype(np.float32)
     x, y, z = (np.ascontiguousarray(points[face][..., axis]) for axis in range(3))
     colours[face] = _face_colours(identity, x, y, turned, rng)
-    colours *= (1 - 0.35 * edge(points[..., 1] - 11.3, 0.8) + 0.02 * grain(rng, (rows, columns), (6, 6)))[..., None]
+    colours *= (1 - 0.35 * edge(points[..., 1] - 11.3, 0.8) + 0.02 * grain(rng, points.shape[:2], (6, 6)))[..., None]
     if identity.style != "bald":  # so that nothing shines through where the hair is thin
         blend(colours, np.array(identity.hair) * 0.6, edge(hairline_of(identity, angle) - points[..., 1] - 0.4, 0.4))
     landmarks = _landmarks(identity, x, y, angle[face[1]].astype(np.float32))

@@ -48,11 +48,11 @@ def _strands(identity: Identity, shape: tuple[int, ...], rng: np.random.Generato
     return (np.array(identity.hair, np.float32) * light[..., None]).astype(np.float32)
 
 
-def _hair_cap(identity: Identity, rng: np.random.Generator, rows: int = 224, columns: int = 300) -> Grid:
+def _hair_cap(identity: Identity, rng: np.random.Generator) -> Grid:
     """The hair on the skull: a shell over the skin, cut off at the hairline."""
-    style, angle, curls = identity.style, np.linspace(-np.pi, np.pi, columns), identity.style in ("afro", "curly")
-    points = loft(identity, even_rows(identity, rows), angle)
-    ragged = grain(rng, (2, columns), (2, 4))[0] * (0.3 if style == "fringe" else 0.12)
+    style, angle, curls = identity.style, np.linspace(-np.pi, np.pi, 300), identity.style in ("afro", "curly")
+    points = loft(identity, even_rows(identity, 224), angle)
+    ragged = grain(rng, (2, 300), (2, 4))[0] * (0.3 if style == "fringe" else 0.12)
     depth = hairline_of(identity, angle) + ragged * (1 + 3 * identity.loose) - points[..., 1]
     lumps = grain(rng, depth.shape, (9, 9) if curls else (40, 26)) * (0.1 if curls else 0.05 + 0.12 * identity.loose)
     thick = min(THICKNESS[style], 0.5) if identity.headwear not in ("", "headband") else THICKNESS[style]
@@ -69,24 +69,22 @@ def _hair_cap(identity: Identity, rng: np.random.Generator, rows: int = 224, col
     return Grid(points, grid_normals(points), colours, depth > 0.35 * np.abs(grain(rng, depth.shape, (14, 1.5))))
 
 
-def _hair_curtain(
-    identity: Identity, rng: np.random.Generator, rows: int = 231, columns: int = 210
-) -> tuple[Grid, Grid]:
+def _hair_curtain(identity: Identity, rng: np.random.Generator) -> tuple[Grid, Grid]:
     """Long hair below the cap: a curtain open towards the face, seen from outside and from inside."""
     opening = np.radians(rng.uniform(62, 88))
-    s, angle = np.linspace(0, 1, rows)[:, None], np.linspace(opening, 2 * np.pi - opening, columns)
+    s, angle = np.linspace(0, 1, 231)[:, None], np.linspace(opening, 2 * np.pi - opening, 210)
     length = min(identity.hair_length, 10.0) if identity.style == "bob" else identity.hair_length
     y, wavy = -4.5 + (length + 4.5) * s, identity.style == "wavy"
     wave = 0.25 * np.sin(angle * 9 + identity.seed % 7 + 2.5 * s)
     if wavy:
         wave = wave + (0.1 + 0.5 * s) * np.sin(y * 1.3 + 3 * np.sin(angle * 4 + identity.seed % 7))
-    strands = 0.12 * grain(rng, (rows, columns), (90, 4))
+    strands = 0.12 * grain(rng, (231, 210), (90, 4))
     radius = 8.3 + (1.8 if wavy else 1.1) * np.sin(np.pi * np.clip(s * 0.8, 0, 1)) + wave + strands
     points = np.stack([radius * np.sin(angle), y + 0 * angle, -1.2 + (radius + 1.6) * np.cos(angle)], axis=-1)
     points = points.astype(np.float32)
     normals, colours = grid_normals(points), _strands(identity, points.shape[:2], rng)
-    ends = (0.05 + 0.05 * identity.loose) * grain(rng, (2, columns), (2, 3))[0]
-    kept = (s < 0.92 + ends) & np.ones(columns, bool)
+    ends = (0.05 + 0.05 * identity.loose) * grain(rng, (2, 210), (2, 3))[0]
+    kept = s < 0.92 + ends
     inside = Grid(points - normals * 0.5, -normals, colours * 0.45, kept)
     return Grid(points, normals, colours, kept), inside
 
@@ -120,12 +118,11 @@ def _locks(
     return Grid(points, normals, colours), Grid(points - 0.1 * normals, -normals, colours * 0.6)
 
 
-def _flyaway(cap: Grid, rng: np.random.Generator, count: int, rows: int = 40) -> Grid:
+def _flyaway(cap: Grid, rng: np.random.Generator, count: int) -> Grid:
     """Single hairs that leave the cap."""
     roots = rng.choice(np.flatnonzero(np.asarray(cap.kept)), count)
     start, normal, colour = (layer.reshape(-1, 3)[roots] for layer in cap[:3])
-    s = np.linspace(0, 1, rows)[:, None, None]
+    s = np.linspace(0, 1, 40)[:, None, None]
     drift = rng.normal((0, 0.6, 0), 1, (count, 3))
     points = start + s * rng.uniform(0.2, 1.2, (count, 1)) * normal + s**1.5 * rng.uniform(0.3, 1.3, (count, 1)) * drift
-    shape = (rows, count, 3)
-    return Grid(points, np.broadcast_to(normal, shape), np.broadcast_to(colour * 0.9, shape))
+    return Grid(points, np.broadcast_to(normal, points.shape), np.broadcast_to(colour * 0.9, points.shape))
