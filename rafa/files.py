@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-VERSION = "0.6.0"  # of this suite
+VERSION = "0.7.0"  # of this suite
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("keras", "tensorflow", "keras-self-attention", "opencv-python", "numpy", "scipy")
 
