@@ -46,7 +46,7 @@ def render_head(
     Returns:
         RGB uint8 image (height, width, 3), and a dict: `landmarks` (3, 68) x and y in pixels, z towards the viewer;
         `box` (row, column, size) of the face; `mask` (height, width) bool, true where head, hair, ears or headwear are
-        seen; `nose_base`, `nose_tip` (x, y) of a step along the head's forward axis.
+        seen.
     """
     rng = np.random.default_rng(0) if rng is None else rng
     scene = random_scene(rng, size) if scene is None else scene
@@ -64,7 +64,6 @@ def render_head(
     mask = _draw_head(image, identity, rotation, body, origin, scale, scene)
     landmarks = rotation @ head_surface(identity)[1] * scale
     landmarks[:2] += origin[:, None]
-    step = rotation @ (0, 0, -2.5) * scale
     for prop in scene.props:
         paint_prop(image, mask, prop, identity.skin, landmarks[:2], scale, scene.light)
     image = _photograph(_exposed(image, mask, landmarks[:2], scene), scene, rng)
@@ -73,8 +72,6 @@ def render_head(
         "landmarks": landmarks,
         "box": _face_box(landmarks[:2], rotation, rng),
         "mask": mask,
-        "nose_base": landmarks[:2, 30] + step[:2],
-        "nose_tip": landmarks[:2, 30],
     }
 
 
