@@ -50,7 +50,7 @@ def _flat(parts: list[Grid]) -> Surface:
     return Surface(*(np.concatenate(layer, axis=1) for layer in layers))
 
 
-def neck_surface(identity: Identity, relative: np.ndarray, rows: int = 80, columns: int = 150) -> Surface:
+def neck_surface(identity: Identity, relative: np.ndarray, rows: int = 80, columns: int = 260) -> Surface:
     """The neck in the head's frame: a tube from the skull to the collar, which turns by `relative` against the head."""
     s, angle = np.linspace(0, 1, rows)[:, None], np.linspace(-np.pi, np.pi, columns)
     around = np.stack([np.sin(angle), 0 * angle, np.cos(angle)], axis=-1)
