@@ -31,7 +31,7 @@ from rafa.train.run_folder import RunFolder, run_record, what_is_read
 # Other defaults of --synthetic and of --synthetic full.
 OF_BOTH = {"backbone": "small", "batch_size": 32, "evaluate_every": 0}
 DEMO = OF_BOTH | {"weights": "synthetic-backbone", "epochs": 6, "decay_every": 4, "data_dir": "data/synthetic"}
-FULL = OF_BOTH | {"weights": "none", "epochs": 30, "cache": 0.0, "data_dir": "data/synthetic-full"}
+FULL = OF_BOTH | {"weights": "none", "epochs": 45, "cache": 0.0, "data_dir": "data/synthetic-full"}
 FULL_HEADS = {"train": 16_000, "test": 400, "per_person": 1}
 
 

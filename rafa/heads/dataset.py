@@ -20,7 +20,7 @@ from rafa.heads.shape import random_identity
 from rafa.pose import AXES, LIST_ORDER, angles_of
 from rafa.script import InputError, progress
 
-VERSION = 16  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
+VERSION = 17  # raise it whenever the same seed draws other images: folders of an older version are then redrawn
 MANIFEST = "synthetic.json"
 PARTS = {"300W_LP": DATASETS["synthetic-train"], "AFLW2000": DATASETS["synthetic"]}
 LANDMARKS = "landmarks.npy"  # of the training images, (n, 3, 68) float32 in pixels, in the order of the lists

@@ -51,11 +51,11 @@ def _flat(parts: list[Grid]) -> Surface:
 
 def neck_surface(identity: Identity, relative: np.ndarray) -> Surface:
     """The neck in the head's frame: a tube from the skull to the collar, which turns by `relative` against the head."""
-    s, angle = np.linspace(0, 1, 80)[:, None], np.linspace(-np.pi, np.pi, 150)
+    s, angle = np.linspace(0, 1, 80)[:, None], np.linspace(-np.pi, np.pi, 260)
     around = np.stack([np.sin(angle), 0 * angle, np.cos(angle)], axis=-1)
     upper = around * (5.2 * identity.width) + (0, 5.0, -2.6)
     lower = (around * (6.3, 1, 5.8) + (0, 15.8, -4.0)) @ relative.T
     points = upper + (lower - upper) * s[..., None]
     points -= around * (0.5 * np.sin(np.pi * s))[..., None]
-    colours = np.array(identity.skin) * (0.55 + 0.4 * edge(s - 0.55, 0.7))[..., None] * np.ones((1, 150, 1))
+    colours = np.array(identity.skin) * (0.55 + 0.4 * edge(s - 0.55, 0.7))[..., None] * np.ones((1, 260, 1))
     return _flat([Grid(points, grid_normals(points), colours)])
