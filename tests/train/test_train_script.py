@@ -172,7 +172,7 @@ def test_a_resume_takes_the_options_of_the_run_and_those_that_may_change(tmp_pat
     [
         ([], ["--batch-size", "2"], "--batch-size is 16"),
         ([], ["--precision", "mixed_float16"], "--precision is float32"),
-        (["--synthetic", "full"], ["--epochs", "25"], "--epochs is 30"),
+        (["--synthetic", "full"], ["--epochs", "25"], "--epochs is 45"),
     ],
 )
 def test_an_option_that_would_change_the_run_is_refused_by_name(of_run, given, name, tmp_path, training_script, capsys):
