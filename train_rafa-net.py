@@ -126,8 +126,9 @@ def fixed_options(options: argparse.Namespace) -> dict[str, Any]:
 def load_lists(options: argparse.Namespace) -> list[Listed]:
     """The training and the test list, with every image present; prints a line for each."""
     if options.synthetic:
-        from rafa.heads.dataset import ensure_dataset
+        from rafa.heads.dataset import VERSION, ensure_dataset
 
+        options.heads = VERSION  # a resume must find heads of the version that the run began with
         ensure_dataset(options.data_dir, **(FULL_HEADS if options.synthetic == "full" else {}))
     names = ("synthetic-train", "synthetic") if options.synthetic else ("300w-lp", "aflw2000")
     lists = []

@@ -101,7 +101,7 @@ def _tones(crop: Image, other: Other, rng: np.random.Generator) -> Image:
     if rng.random() < 0.65:
         values = values * np.exp(rng.normal(0, 0.18, 3))
     if rng.random() < 0.7:
-        values = np.clip(values, 0, None) ** np.exp(rng.uniform(-0.5, 0.5))
+        values = values ** np.exp(rng.uniform(-0.5, 0.5))
     if rng.random() < 0.65:
         values = (values - 0.5) * rng.uniform(0.6, 1.5) + 0.5 + rng.uniform(-30, 30) / 255
     return cv2.LUT(crop, np.clip(values * 255, 0, 255).astype(np.uint8)[None])

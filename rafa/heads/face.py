@@ -1,4 +1,4 @@
-"""The skin of a synthetic head: the colours of its face, its expression and its landmarks. Lengths as in `head_shape`.
+"""The skin of a synthetic head: colours of the face, expression and landmarks.  Lengths as in `rafa.heads.shape`.
 
 A face is shaped and painted at rest, then its points are moved by the expression: jaw, corners of the mouth, brows.
 """

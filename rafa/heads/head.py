@@ -10,7 +10,8 @@ from rafa.heads.shape import Grid, Identity, Surface, column_angles, ear_of, edg
 from rafa.heads.wear import headwear
 
 # What lies further forward lies higher, by this share.  Without it networks answer frontal faces in photographs as if
-# they looked up by 4 to 5 degrees more than the labels of Pointing'04 and 300W-LP say, but profiles not: doc/log.md.
+# they looked up by 4 to 5 degrees more than the labels of Pointing'04, 300W-LP and AFLW2000 say, but profiles not:
+# doc/log.md.
 LIFT = 0.08
 
 

@@ -89,7 +89,7 @@ class HeadsRecipe:
 
 
 def landmarks_of(listed: Listed) -> np.ndarray:
-    """(n, 3, 68) landmarks of the records of synthetic training heads, in pixels; see `synthetic_heads`.
+    """(n, 3, 68) landmarks of the records of synthetic training heads, in pixels; see `rafa.heads.dataset`.
 
     Raises:
         InputError: no file of landmarks, or not one of these lists.

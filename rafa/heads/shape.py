@@ -36,7 +36,7 @@ SECTIONS = np.array([
 HAIRLINE_ANGLE = (0, 30, 50, 64, 80, 96, 110, 125, 180)
 HAIRLINE = (-7.2, -7.0, -5.2, -2.0, 2.2, 0.6, 3.6, 6.4, 7.0)
 # The landmarks on the left half of a face at rest, x, y, z: brow 17-21, nose 27-33, eye 36-41, mouth 48-51, 57-62 and
-# 66; those on the right mirror them.
+# 66; those on the right mirror them.  Means of `pt3d_68` of AFLW2000, that is of the face model behind its labels.
 FACE_POINTS = np.array([
     -6.09, -1.55, 6.05, -5.23, -2.2, 7.32, -4.1, -2.41, 8.24, -3.02, -2.29, 8.75, -2.05, -2.02, 9,
     0, 0, 9.41, 0, 1.26, 10.37, 0, 2.53, 11.34, 0, 3.62, 11.6, -1.35, 4.56, 9.04,
@@ -333,7 +333,7 @@ def glasses_of(identity: Identity) -> Iterator[Grid]:
     arms = (((s * 5.5, -0.2, 8.2), (s * 8.0, 0, -0.5)) for s in (-1, 1))
     for start, end in (((-1.0, 0, 10.1), (1.0, 0, 10.1)), *arms):
         line = np.array(start) + (np.array(end) - np.array(start)) * np.linspace(0, 1, 260)[:, None]
-        across = r * np.stack([np.cos(tube) * (start[2] == end[2] or 1), np.sin(tube), 0 * tube], axis=-1)
+        across = r * np.stack([np.cos(tube), np.sin(tube), 0 * tube], axis=-1)
         parts.append(line[:, None] + across)
     for points in parts:
         middle = points.mean(axis=1, keepdims=True)

@@ -100,15 +100,27 @@ def test_the_auxiliary_output_is_trained_and_leaves_no_trace(train, tmp_path):
     still = [w.path for w, old in zip(model.trainable_variables, before, strict=True) if (w.numpy() == old).all()]
     assert not [name for name in still if "self_attention" not in name and "conv" in name]
 
-    model.optimizer.finalize_variable_values(model.trainable_variables)
-    drawn = without_landmarks(model).predict_on_batch(batch[0])
     network, path = recipe.finish(model, RunFolder(tmp_path))
     assert network.name == "rafa_net_tiny" and set(network.output) == set(AXES)
     assert network.count_params() == build_rafa_net("tiny", None).count_params()
-    answers = network.predict_on_batch(batch[0])
+    answers, drawn = (each.predict_on_batch(batch[0]) for each in (network, without_landmarks(model)))
     for axis in AXES:
         np.testing.assert_allclose(answers[axis], drawn[axis], atol=0.03)  # half precision, in radians
     assert path.name == "network.weights.h5"
+
+
+def test_the_network_of_a_run_has_the_averages_of_its_steps(train, tmp_path):
+    recipe = HeadsRecipe(OPTIONS, train)
+    model = recipe.build()
+    step, batch, after = training_step(model, recipe.losses), batches(train)[0], []
+    model.optimizer.learning_rate = 0.01
+    for _ in range(2):
+        step(*batch)
+        after.append(model.get_layer("yaw").bias.numpy())
+    network, _ = recipe.finish(model, RunFolder(tmp_path))
+    first, second = after
+    assert abs(second - first) > 1e-3
+    np.testing.assert_allclose(network.get_layer("yaw").bias.numpy(), 0.999 * first + 0.001 * second, atol=1e-6)
 
 
 def test_the_learning_rate_rises_and_falls_to_nothing(train):

@@ -237,7 +237,7 @@ def main() -> None:
     from rafa.net.backend import keras
     from rafa_model import build_rafa_net, load_rafa_net
 
-    called = f"--weights {Path(options.weights).name} --heads {options.heads} --seed {options.seed}"
+    called = f"--weights {options.weights} --heads {options.heads} --seed {options.seed}"
     made = environment(f"python tests/measurements/explanations.py {called}")  # before any file is written
     model = load_rafa_net(options.weights)
     keras.utils.set_random_seed(options.seed)

@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from predict import SYNTHETIC_RESULT
+from rafa.files import sha256
 from rafa.net.inference import load_network, predict_angles
 from rafa.net.pretrained import SYNTHETIC_FILE, weights_file
+from rafa.score.protocol import read_results
 from rafa.script import InputError
 from rafa_model import build_rafa_net, load_rafa_net
 
@@ -53,3 +56,6 @@ def test_the_shipped_file_is_small_and_knows_its_run():
     assert SYNTHETIC_FILE.stat().st_size <= 4_000_000
     run = json.loads(SYNTHETIC_FILE.with_name("run.json").read_text())
     assert run["options"]["synthetic"] == "full" and run["commit"]
+    (result,) = read_results(SYNTHETIC_RESULT)
+    assert sha256(SYNTHETIC_FILE) in run["weights"].values()
+    assert result["card"]["weights"]["sha256"] == sha256(SYNTHETIC_FILE)
