@@ -51,8 +51,7 @@ def load_listed(name: str, options: Namespace) -> Listed:
         return read_lists(crop_list, angle_list, options.angle_unit, options.data_dir)
     if name not in PAPER_DATASETS and not has_lists(name, options.data_dir):
         title, source = DATASETS[name].title, DATASETS[name].source
-        get = f"get them with: {source}" if source else "put them there"
-        raise InputError(f"no lists of {title} in {options.data_dir}; {get}")
+        raise InputError(f"no lists of {title} in {options.data_dir}; get them with: {source}")
     return load_dataset(name, options.data_dir, options.split)
 
 
@@ -87,7 +86,7 @@ def report(
     try:
         for path, parts in files.items():
             write_predictions(path, stack(parts))
-        if options.result:
+        if options.result and results:
             protocol.write_results(options.result, results, **more)
     finally:
         print(f"{text}\n\n{reports.details(results)}" if results else f"{text}\n\nNothing was scored.")
@@ -113,16 +112,16 @@ def run_dataset(options: Namespace) -> None:
 
 def draw(options: Namespace, listed: Listed, asked: dict[float, Scored], sweep: Sequence[Facts]) -> None:
     """Error by angle and worst images at each margin asked for, and the sweep."""
-    folder = Path(options.figures)
+    folder, name = Path(options.figures), options.what if options.split == "all" else f"{options.what}-{options.split}"
     for margin, (predictions, result) in asked.items():
-        start, heading = folder / f"{options.what}-{margin:g}", tables.heading(result["card"])
+        start, heading = folder / f"{name}-{margin:g}", tables.heading(result["card"])
         plots.draw_error_by_angle(f"{start}-error-by-angle.png", predictions, heading)
         panels.draw_worst(f"{start}-worst.png", listed, result, heading)
     if sweep:
         paper = sorted((row["margin"], f"paper: MAE {row['mae'][-1]:.2f}") for row in paper_rows(listed))
         marked = [(0.0, "released code"), *paper]
         title = tables.title_of(sweep[0]["card"])
-        plots.draw_sweep(folder / f"{options.what}-margin-sweep.png", sweep, marked, title)
+        plots.draw_sweep(folder / f"{name}-margin-sweep.png", sweep, marked, title)
     print(f"figures: {folder}", file=sys.stderr)
 
 
@@ -163,12 +162,17 @@ def available(name: str, options: Namespace) -> Listed | str:
 # --- Predictions files and result files -------------------------------------------------------------------------------
 def run_score(options: Namespace) -> None:
     """Score predictions files; several are the seeds of one method."""
-    results = [result for parts in score_files(options) for _, result in parts]
-    seeds: dict[str, list[dict[str, metrics.Estimate]]] = {}
-    for result in results:
-        seeds.setdefault(tables.heading(result["card"], with_file=False), []).append(result["estimates"])
-    spreads = {title: metrics.across_seeds(runs) for title, runs in seeds.items() if len(options.files) > 1}
-    text = "\n\n".join([tables.result_table(results), *([tables.spread_table(spreads)] if spreads else [])])
+    scored = [each for parts in score_files(options) for each in parts]
+    results = [result for _, result in scored]
+    text, spreads, seeds = tables.result_table(results), {}, dict[str, list[Scored]]()
+    for part, result in scored if len(options.files) > 1 else ():
+        seeds.setdefault(tables.heading(result["card"], with_file=False), []).append((part, result))
+    for title, runs in seeds.items():
+        if len({frozenset(part.path.tolist()) for part, _ in runs}) == 1:
+            spreads[title] = metrics.across_seeds([result["estimates"] for _, result in runs])
+        else:
+            text += f"\n\n{title}: no mean over the files, which hold different images."
+    text += f"\n\n{tables.spread_table(spreads)}" if spreads else ""
     report(options, text, results, {}, spreads=spreads)
 
 
@@ -181,9 +185,9 @@ def run_compare(options: Namespace) -> None:
         paired = difference(part, other_part, names, options.bootstrap_samples, options.seed)
         other["compared"] = {"with": tables.heading(result["card"])} | paired
     results = [result for parts in scored for _, result in parts]
+    print(reports.comparison(results))
     if options.result:
         protocol.write_results(options.result, results)
-    print(reports.comparison(results))
 
 
 def score_files(options: Namespace) -> list[list[Scored]]:
@@ -208,13 +212,13 @@ def score_files(options: Namespace) -> list[list[Scored]]:
 def conventions_of(options: Namespace) -> list[Convention]:
     """How each file writes angles: by options that are given once for all files, or once for each."""
     defaults = {"roll_sign": "list", "signs": (), "order": AXES, "unit": UNITS[0]}
-    given, number = {name: getattr(options, name) or [text] for name, text in defaults.items()}, len(options.files)
+    given, files = {name: getattr(options, name) or [text] for name, text in defaults.items()}, len(options.files)
     for name, texts in given.items():
-        if len(texts) not in (1, number):
+        if len(texts) not in (1, files):
             option = f"--{name.replace('_', '-')}"
-            raise InputError(f"{option} is given {len(texts)} times for {number} files; give it once, or once for each")
+            raise InputError(f"{option} is given {len(texts)} times for {files} files; give it once, or once for each")
     conventions = []
-    for file in range(number):
+    for file in range(files):
         roll_sign, signs, order, unit = (texts[file % len(texts)] for texts in given.values())
         opposite = ("roll",) if roll_sign == "mat" else signs
         conventions.append(Convention(tuple(axis for axis in AXES if axis in opposite), order, unit))
@@ -262,7 +266,8 @@ def refuse_overwriting(options: Namespace) -> None:
     taken = {Path(file).resolve() for file in (*files, *records, *weights, *(getattr(options, "lists", None) or ()))}
     for name in ("result", "predictions", "out"):
         if (file := getattr(options, name, None)) and Path(file).resolve() in taken:
-            raise InputError(f"--{name} {file}: this file is read, or is the record beside one; give another name")
+            raise InputError(f"--{name} {file}: this file is read or written already, or beside one; give another name")
+        taken |= {Path(file).resolve()} if file else set()
 
 
 def check_lists(options: Namespace, name: str | None) -> None:

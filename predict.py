@@ -93,7 +93,7 @@ class PoseEstimator:
         self.lock = threading.Lock()
 
     def __call__(self, images: Image | Iterable[Image]) -> Any:
-        """The faces of an image, the largest first; of several images, a list of them for each.
+        """The faces of an image, the largest as it was detected first; of several images, a list of them for each.
 
         Args:
             images: a path, an (h, w, 3) uint8 RGB array, or a list of those.
@@ -218,8 +218,11 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     """Refuse options that contradict each other or would be ignored."""
     if bool(options.paths) == bool(options.export):
         parser.error("give either images, folders or videos, or --export")
-    if options.views is None:
-        options.views = 6 if options.uncertainty or options.weights == SYNTHETIC else 1
+    chosen = {name for name, value in vars(options).items() if value != parser.get_default(name)}
+    if options.export and (ignored := chosen - {"export", "weights", "batch_size"}):
+        parser.error(f"--export has no use for --{', --'.join(sorted(ignored))}".replace("_", "-"))
+    if options.uncertainty and options.views is None:
+        options.views = 6
     if options.uncertainty and options.views == 1:
         parser.error("--uncertainty is the spread over several views; leave --views 1 out")
     if options.box and options.box[2] < 1:
@@ -257,7 +260,8 @@ def check_sources(options: argparse.Namespace, sources: list[Source]) -> None:
         if options.boxes and source.kind != "image":
             raise InputError(f"{source.path}: --boxes is for images; for a video give --box or use a detector")
     files = [source.path for source in sources if source.kind in ("image", "video")]
-    read = {Path(file).resolve() for file in (*files, options.boxes, options.weights, options.detector_model) if file}
+    files += [file for file in (options.boxes, options.detector_model, weights_file(options.weights)) if file]
+    read = {Path(file).resolve() for file in files}
     written = [Path(options.drawn, source.copy) for source in sources] if options.drawn else []
     for file in (*written, *([Path(options.out)] if options.out else ())):
         if file.resolve() in read:
@@ -325,7 +329,8 @@ def described() -> str:
         card, mae = result["card"], result["estimates"]["mae"]
         if card["weights"] and card["weights"]["sha256"] == sha256(SYNTHETIC_FILE):
             scored = f"{card['images']['scored']:,} photographs of {card['data_set']}"
-            error = f"mean error {mae.value:.1f}° [{mae.low:.1f}, {mae.high:.1f}] on {scored}"
+            views = card["weights"]["views"]
+            error = f"mean error {mae.value:.1f}° [{mae.low:.1f}, {mae.high:.1f}] on {scored}, with {views} views"
     file = SYNTHETIC_FILE.relative_to(ROOT)
     return f"weights: {file}, {SYNTHETIC_MADE}; {error}"
 
@@ -336,14 +341,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     weights = weights_file(options.weights)
     if options.weights == SYNTHETIC:
         print(described(), file=sys.stderr)
-    options.weights = weights
     if is_exported(weights) and (options.explain or options.export):
         what = "--explain needs the layers of a network" if options.explain else "--export needs a network"
         raise InputError(f"{weights} is an exported network; {what} in a .keras or .weights.h5 file")
     if options.export:
         from rafa.net.export import export_checked
 
-        export_checked(options.weights, options.export, options.batch_size)
+        export_checked(weights, options.export, options.batch_size)
         return 0
     return run(options)
 

@@ -24,7 +24,7 @@ from rafa.files import write_text
 from rafa.net.inference import predict_angles
 from rafa.score import metrics, protocol, tables
 from rafa.score.predictions import Predictions, predict_listed, write_predictions
-from rafa.script import number, option_parser, progress, run_script
+from rafa.script import InputError, number, option_parser, progress, run_script
 from rafa.train.devices import all_devices, this_machine
 from rafa.train.run_folder import RunFolder, run_record, what_is_read
 
@@ -128,7 +128,12 @@ def load_lists(options: argparse.Namespace) -> list[Listed]:
     if options.synthetic:
         from rafa.heads.dataset import VERSION, ensure_dataset
 
-        options.heads = VERSION  # a resume must find heads of the version that the run began with
+        if options.resume and (drawn := getattr(options, "heads", "unknown")) != VERSION:
+            raise InputError(
+                f"{options.run_dir} began with synthetic heads of version {drawn}, this program draws {VERSION}: "
+                "use the commit that run.json names, or begin a new run"
+            )
+        options.heads = VERSION
         ensure_dataset(options.data_dir, **(FULL_HEADS if options.synthetic == "full" else {}))
     names = ("synthetic-train", "synthetic") if options.synthetic else ("300w-lp", "aflw2000")
     lists = []

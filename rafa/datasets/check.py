@@ -208,12 +208,13 @@ def main(description: str | None) -> int:
     """
     parser = option_parser(description)
     parser.add_argument("--data-dir", default="data", help="folder with 300W_LP, AFLW2000, BIWI and the lists")
+    add = parser.add_mutually_exclusive_group().add_argument
     text = "first download the six published lists into lists/ of the data folder, from GitHub or from a mirror"
-    parser.add_argument("--fetch-lists", nargs="?", const=PUBLISHED_LISTS, metavar="URL", help=text)
+    add("--fetch-lists", nargs="?", const=PUBLISHED_LISTS, metavar="URL", help=text)
     text = "only decode the listed images that are there, or all where there are no lists, and name the unusable ones"
-    parser.add_argument("--check-images", action="store_true", help=text)
+    add("--check-images", action="store_true", help=text)
     text = "only make lists from the annotations beside the images, for those who cannot get the published ones"
-    parser.add_argument("--make-lists", choices=PAPER_DATASETS, help=text)
+    add("--make-lists", choices=PAPER_DATASETS, help=text)
     options = parser.parse_args()
     if options.make_lists:
         make_lists(options.make_lists, options.data_dir)

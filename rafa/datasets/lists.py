@@ -87,11 +87,15 @@ def read_lists(
         `Listed`, in the order of the crop list; its notes say where lists differ from the published ones.
 
     Raises:
-        InputError: your own lists have a malformed row (file and line) or name an image twice; or no row can be used.
+        InputError: your own lists have a malformed row (file and line) or name an image twice; no row can be used; or
+            the published list of angles is not in this unit.
     """
     dataset = dataset or Dataset("your own lists", Path(crop_list).name, Path(angle_list).name, unit)
     boxes, crop_file, bad_boxes = read_rows(crop_list, parse_box)
     angles, angle_file, bad_angles = read_rows(angle_list, lambda text: parse_angles(text, unit))
+    units = {DATASETS[name].angle_list: DATASETS[name].unit for name in PAPER_DATASETS}
+    if angle_file.published and unit != (right := units[Path(angle_list).name]):
+        raise InputError(f"{angle_list} is the published list, which is in {right}, not in {unit}")
     files, published = (crop_file, angle_file), crop_file.published and angle_file.published
     paths, rejected = _joined(boxes, bad_boxes, angles, bad_angles, crop_file.published)
     if not paths:

@@ -172,7 +172,7 @@ def parse_angles(text: str, unit: str) -> Angles:
         RowError: malformed angles, or an angle beyond 360 degrees.
     """
     try:
-        roll, pitch, yaw = map(float, text.split()[:3])
+        roll, pitch, yaw = map(float, text.split("\t" if "\t" in text.strip() else None)[:3])
     except ValueError as error:
         raise RowError("malformed angles", "three numbers: roll, pitch and yaw") from error
     turn = 360 if unit == "degrees" else 2 * math.pi

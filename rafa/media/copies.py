@@ -34,7 +34,7 @@ class DrawnVideo:
         self.file, self.ticks = file, -1
         self.unfinished = contextlib.ExitStack()
         self.video = av.open(f"file:{self.unfinished.enter_context(written_whole(file))}", "w", format="webm")
-        stream: Any = self.video.add_stream(CODEC, rate=round(rate), options=CODEC_OPTIONS)
+        stream: Any = self.video.add_stream(CODEC, rate=min(round(rate), 1000), options=CODEC_OPTIONS)
         stream.height, stream.width = shape[:2]
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", TICK
         self.stream = stream

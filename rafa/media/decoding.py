@@ -73,10 +73,14 @@ def _eight_bits(image: Any, content: bytes) -> Image.Image:
         bits = content[24]
     elif image.format == "TIFF":
         bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (8,)))
-        if bits > 16 or (bits == 16 and image.tag_v2.get(WHITE_IS_ZERO) == 0):
+        if 8 < bits != 16 or (bits == 16 and image.tag_v2.get(WHITE_IS_ZERO) == 0):
             raise InputError(f"a TIFF of {bits} bits or with white as 0; convert it to 8 bits a channel")
+    elif image.format == "PPM":
+        bits = 16 if image.tile[0][3] in ("I;16B", ("RGB", 65535)) else 8  # another largest value is Pillow's white
+        if bits == 8 and image.mode == "I":  # but in 16 bits
+            return Image.fromarray((np.array(image) // 256).astype(np.uint8))
     else:
-        bits = 16 if image.format in ("PPM", "JPEG2000") else 8  # 16 or fewer
+        bits = 16 if image.format == "JPEG2000" else 8  # 16 or fewer
     if bits != 16:
         return image
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)

@@ -32,7 +32,8 @@ WORST_NOTE = (
 )
 EXPLANATION_NOTE = (
     "Grad-CAM (--cam {rule}): of the output of self-attention. Each map is stretched on its own, from its lowest value "
-    "(Grad-CAM: from 0) to its highest. γ is the gate of self-attention: near 0, attention hardly changes the answer."
+    "(Grad-CAM: from 0) to its highest. γ is the gate of self-attention: near 0, attention hardly changes the answer. "
+    "Maps and angles are of this crop; of several views, the answer is the mean."
 )
 
 Tile = tuple[str, np.ndarray]  # title, image
@@ -79,7 +80,7 @@ def panel(
     *,
     title: str = "",
     footnote: str = "",
-    tile: int = 280,
+    tile: int = WORST_TILE,
     below: bool = False,
 ) -> np.ndarray:
     """A grid of images, the longer side of each scaled to `tile` pixels, with its title above it or `below` it."""
@@ -150,20 +151,19 @@ def pose_tile(image: np.ndarray, record: Mapping[str, Any], row: Mapping[str, An
 
 # --- Explanations -----------------------------------------------------------------------------------------------------
 def explanation_tiles(
-    crop: np.ndarray, explanation: Any, angles: np.ndarray, index: int = 0, rule: str = "local"
+    crop: np.ndarray, explanation: Any, index: int = 0, rule: str = "local"
 ) -> dict[str, dict[str, Tile]]:
     """The nine overlays of one crop, by kind ("gradcam", "attention", "regions") and axis.
 
     Args:
         crop: (224, 224, 3) RGB.
         explanation: the `rafa.net.explain.Explanation` of b crops.
-        angles: (b, 3) their angles in radians.
         index: which of them is `crop`.
         rule: of Grad-CAM, one of `rafa.net.explain.RULES`.
     """
     tiles: dict[str, dict[str, Tile]] = {"gradcam": {}, "attention": {}, "regions": {}}
-    for letter, axis, angle in zip("abc", AXES, np.degrees(angles[index]), strict=True):
-        heat = explanation.cam(axis, rule)[index]
+    for letter, axis in zip("abc", AXES, strict=True):
+        heat, angle = explanation.cam(axis, rule)[index], np.degrees(explanation.angles[axis][index])
         tiles["gradcam"][axis] = f"({letter}) {axis} {angle:+.1f}°: Grad-CAM", overlay_heat(crop, heat)
         attention = explanation.attention[axis][index].mean(axis=0).reshape(heat.shape)  # where the cells look
         overlay = overlay_heat(crop, attention, attention.min())
@@ -186,12 +186,12 @@ class Explanations:
         self.explain, self.folder, self.rule = explain, Path(folder), rule
 
     def write(self, frame: Frame) -> None:
-        """Explain the faces of a frame, whose angles have been predicted."""
+        """Explain the answer to the crop of each face of a frame, the first of its views."""
         copy, place, title = frame.source.copy, "", Path(frame.source.path).name
         if frame.number is not None:
             place, title = f"-frame{frame.number:06d}", f"{title}, frame {frame.number}"
         for face in frame.faces:
-            tiles = explanation_tiles(face.crop, self.explain(face.crop[None]), face.angles[None], rule=self.rule)
+            tiles = explanation_tiles(face.crop, self.explain(face.crop[None]), rule=self.rule)
             titles, images = zip(*(tile for row in tiles.values() for tile in row.values()), strict=True)
             note = EXPLANATION_NOTE.format(rule=self.rule)
             sheet = panel(images, titles, len(AXES), title=f"{title}, face {face.number}", footnote=note)

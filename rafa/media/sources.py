@@ -114,11 +114,12 @@ def find_sources(paths: Iterable[str]) -> list[Source]:
 
 def _in_folder(folder: Path) -> list[Source]:
     """The images and videos in a folder by their names; hidden ones, such as previews, are left out."""
-    known = [path for path in files_below(folder) if path.suffix.lower() in VIDEOS.union(IMAGES, UNREAD)]
     known = [
         path
-        for path in known
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        for path in files_below(folder)
+        if path.suffix.lower() in VIDEOS.union(IMAGES, UNREAD)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     if not known:
         looked_for = " ".join(sorted(VIDEOS | IMAGES))
@@ -150,9 +151,9 @@ def _with_distinct_copies(sources: Iterable[Source]) -> Iterator[Source]:
     taken: set[Path] = set()
     for source in sources:
         copy, numbers = source.copy, itertools.count(2)
-        while copy in taken:
+        while not taken.isdisjoint(names := {copy, _still(copy) if source.kind in ("stream", "pipe") else copy}):
             copy = source.copy.with_stem(f"{source.copy.stem}-{next(numbers)}")
-        taken.add(copy)
+        taken |= names
         yield replace(source, copy=copy)
 
 
@@ -196,7 +197,7 @@ def _pipe(source: Source) -> Iterator[Frame]:
         pipe = sys.stdin.buffer if source.path == "-" else stack.enter_context(open(source.path, "rb"))
         start = pipe.read(START)
         if is_image(start):
-            yield Frame(_still(source), image=decode_image(start + pipe.read()))
+            yield Frame(replace(source, copy=_still(source.copy)), image=decode_image(start + pipe.read()))
             return
         file: Any = _Rejoined(start, pipe)
         if start[4:8] == b"ftyp" and b"moov" not in start:  # an MP4 whose index, at its end, is needed first
@@ -210,7 +211,7 @@ def _stream(source: Source) -> Iterator[Frame]:
     """A stream, or an image on the web."""
     content = _web_image(source.path) if source.path.startswith(("http://", "https://")) else b""
     if content:
-        yield Frame(_still(source), image=decode_image(content))
+        yield Frame(replace(source, copy=_still(source.copy)), image=decode_image(content))
     else:
         yield from _video(source, source.path, address=True)
 
@@ -227,8 +228,9 @@ def _web_image(address: str) -> bytes:
         return b""  # the reader of videos will say what is wrong
 
 
-def _still(source: Source) -> Source:
-    return replace(source, copy=source.copy.with_suffix(".png"))
+def _still(copy: Path) -> Path:
+    """The copy of a stream or pipe that turns out to be an image."""
+    return copy.with_suffix(".png")
 
 
 def _camera(source: Source) -> Iterator[Frame]:

@@ -38,6 +38,7 @@ class Explanation:
     `regions`: (b, 35) the share of each region of `region_boxes` in what the last layer sees; sums to 1.
     `gates`: γ of self-attention.
     `region_boxes`: (35, 4), from `region_boxes()`.
+    `angles`: (b,) the answers, in radians.
     """
 
     mean: dict[str, np.ndarray]
@@ -46,6 +47,7 @@ class Explanation:
     regions: dict[str, np.ndarray]
     gates: dict[str, float]
     region_boxes: np.ndarray
+    angles: dict[str, np.ndarray]
 
     def cam(self, axis: str, rule: str = "local") -> np.ndarray:
         """(b, 7, 7) where the network looks, by one of RULES, not negative."""
@@ -75,10 +77,10 @@ class Explainer:
                 total = tf.add_n([tf.reduce_sum(answers[axis][0]) for axis in AXES])
             gradients = tape.gradient(total, {axis: answers[axis][1] for axis in AXES})
             maps = {}
-            for axis, (_, attended, attention, between, weights) in answers.items():
+            for axis, (angle, attended, attention, between, weights) in answers.items():
                 mean = tf.reduce_sum(tf.reduce_mean(gradients[axis], (1, 2), keepdims=True) * attended, -1)  # (b, 7, 7)
                 local = tf.reduce_sum(gradients[axis] * attended, -1)  # (b, 7, 7)
-                maps[axis] = mean, local, attention, tf.einsum("bn,bnm->bm", weights, between)
+                maps[axis] = mean, local, attention, tf.einsum("bn,bnm->bm", weights, between), angle[:, 0]
             return maps
 
         self._look = look
@@ -86,8 +88,10 @@ class Explainer:
     def __call__(self, crops: np.ndarray) -> Explanation:
         """The maps of (b, 224, 224, 3) RGB crops, 0...255."""
         maps = self._look(np.asarray(crops, np.float32))
-        mean, local, attention, regions = [{axis: maps[axis][kind].numpy() for axis in AXES} for kind in range(4)]
-        return Explanation(mean, local, attention, regions, self.gates, region_boxes())
+        mean, local, attention, regions, angles = (
+            {axis: maps[axis][kind].numpy() for axis in AXES} for kind in range(5)
+        )
+        return Explanation(mean, local, attention, regions, self.gates, region_boxes(), angles)
 
 
 def region_boxes() -> np.ndarray:

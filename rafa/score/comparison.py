@@ -13,17 +13,26 @@ Scored = tuple[Predictions, Facts]  # at one split and margin: predictions and t
 
 
 def common_images(files: Sequence[Sequence[Predictions]]) -> list[list[Predictions]]:
-    """The parts of several files, each with the images that all have.
+    """The parts of several files, each with the images that all have at its split and margin, or in their only part.
 
     Raises:
         InputError: they have none in common.
     """
-    common = set.intersection(*(set(part.path.tolist()) for parts in files for part in parts))
-    if not common:
+    place = _place if any(len(parts) > 1 for parts in files) else lambda part: None
+    common: dict[object, set[str]] = {}
+    for part in (part for parts in files for part in parts):
+        paths = set(part.path.tolist())
+        common[place(part)] = common.get(place(part), paths) & paths
+    if not all(common.values()):
         raise InputError(
             "the files have no image in common; expected predictions for the same images, by the same paths"
         )
-    return [[part.select(np.isin(part.path, list(common))) for part in parts] for parts in files]
+    return [[part.select(np.isin(part.path, list(common[place(part)]))) for part in parts] for parts in files]
+
+
+def _place(part: Predictions) -> tuple[str, str]:
+    """The split and the margin of a part of a file."""
+    return part.split[0], margin_text(part.margin[0])
 
 
 def pairs_with_first(files: Sequence[str], scored: Sequence[Sequence[Scored]]) -> Iterator[tuple[str, Scored, Scored]]:
@@ -35,7 +44,7 @@ def pairs_with_first(files: Sequence[str], scored: Sequence[Sequence[Scored]]) -
     Raises:
         InputError: splits or margins differ.
     """
-    by_name = [{(part.split[0], margin_text(part.margin[0])): (part, result) for part, result in f} for f in scored]
+    by_name = [{_place(part): (part, result) for part, result in parts} for parts in scored]
     for file, parts, other in zip(files[1:], scored[1:], by_name[1:], strict=True):
         names = f"{files[0]} and {file}"
         if len(scored[0]) == len(parts) == 1:
@@ -53,14 +62,15 @@ def difference(a: Predictions, b: Predictions, names: str, samples: int, seed: i
     Args:
         a, b: predictions of two methods for the same images.
         names: of both, for errors.
-        samples, seed: of the bootstrap, over persons or videos where either file names them, else over images.
+        samples, seed: of the bootstrap, over persons where either file names them, else videos, else images.
 
     Raises:
         InputError: the images or their target angles differ.
     """
     b = aligned(a, b, names)
-    known = [each for each in map(clusters_of, (a, b)) if each[1] is not None]
-    unit, clusters = known[0] if known else ("images", None)
+    known = dict(map(clusters_of, (b, a)))
+    unit = next(unit for unit in ("persons", "videos", "images") if unit in known)
+    clusters = known[unit]
     number = len(a) if clusters is None else len(set(clusters.tolist()))
     columns_a, columns_b = per_image(a), per_image(b)
     differences = summarise({key: columns_b[key] - columns_a[key] for key in columns_a}, samples, seed, clusters)

@@ -53,7 +53,7 @@ def doubts(target: np.ndarray, predicted: np.ndarray, convention: Convention | N
     if convention and convention.unit == "degrees":
         predicted = (predicted + 180) % 360 - 180  # some programs write 0 to 360
     radians = np.abs(target).max() <= math.pi
-    notes = [f"{DOUBT}no true angle is beyond 3.14°; are these radians that were taken for degrees?"] if radians else []
+    notes = [f"{DOUBT}no true angle is beyond 3.14°; are these radians (--unit, --angle-unit)?"] if radians else []
     now = angle_errors(target, predicted).mean(axis=0)
     if better := _better_reading(target, predicted, now, convention):
         scale, order, signs, errors = better

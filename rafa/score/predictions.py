@@ -15,8 +15,9 @@ import csv
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,10 +53,10 @@ class Predictions:
     path: np.ndarray  # (n,) str
     target: np.ndarray  # (n, 3) degrees
     predicted: np.ndarray  # (n, 3) degrees
-    split: np.ndarray = field(default_factory=lambda: np.array(""))  # (n,) str
-    video: np.ndarray = field(default_factory=lambda: np.array(""))  # (n,) str
-    person: np.ndarray = field(default_factory=lambda: np.array(""))  # (n,) str
-    margin: np.ndarray = field(default_factory=lambda: np.array(np.nan))  # (n,) share of the box side
+    split: Any = ""  # (n,) str
+    video: Any = ""  # (n,) str
+    person: Any = ""  # (n,) str
+    margin: Any = np.nan  # (n,) share of the box side
 
     def __post_init__(self) -> None:
         for name in FIELDS:
@@ -149,7 +150,8 @@ def _refuse_other_targets(what: str, predictions: Predictions, expected: np.ndar
     if len(differ):
         first = f"the first is {predictions.target[differ[0]]}, expected {expected[differ[0]]}"
         where = f"over {TARGET_TOLERANCE}° in {_some(predictions.path[differ].tolist())}"
-        raise InputError(f"{what}: true angles differ by {where}; {first}: check signs, units, choice of list")
+        mend = "check signs, units and lists, or leave the columns of true angles out"
+        raise InputError(f"{what}: true angles differ by {where}; {first}: {mend}")
 
 
 def _some(names: Sequence[str]) -> str:

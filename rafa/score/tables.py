@@ -53,8 +53,9 @@ def title_of(card: Facts, with_file: bool = True) -> str:
 
 def method_of(card: Facts) -> str:
     """The method that a predictions file's record names, else the name of the file."""
-    file = card["predictions"]
-    return file.get("record", {}).get("method") or Path(file["file"]).name
+    file, path = card["predictions"], Path(card["predictions"]["file"])
+    name = f"{path.parent.name}/{path.name}" if path.name == "predictions.csv" else path.name  # of a run folder
+    return file.get("record", {}).get("method") or name
 
 
 def made_by(result: Facts) -> tuple[str, str]:
@@ -238,6 +239,7 @@ def _our_cells(result: Facts | None, paper: Sequence[float], reason: str | None)
     if result is None:
         return f"not available here: {reason}", ["not available here"] * len(HEADLINE_KEYS)
     doubt = "" if is_published(result["card"]) else "NOT the published lists; "
+    doubt += f"mean of {views} views; " if (views := (result["card"]["weights"] or {}).get("views", 1)) > 1 else ""
     pairs = zip((result["estimates"][key] for key in MAE_KEYS), paper, strict=True)
     cells = [f"{with_interval(estimate)}, {estimate.value - number:+.2f}" for estimate, number in pairs]
     geodesic = with_interval(result["estimates"]["geodesic"])

@@ -146,8 +146,7 @@ class RunFolder:
         from rafa.net.weights import load_into
 
         if what_is_read(self.record()) != what_is_read(record):
-            mend = "put those back, or begin a new run"
-            raise InputError(f"the lists or images present are not those that {self.path} began with; {mend}")
+            raise InputError(f"the lists or images present are not those that {self.path} began with; put those back")
         load_into(model, self.checkpoint)
         with zipfile.ZipFile(self.checkpoint) as archive:
             self.epochs_saved = int(archive.comment)
@@ -214,7 +213,6 @@ def _json(record: dict[str, Any]) -> str:
     return json.dumps(record, indent=2, allow_nan=False) + "\n"
 
 
-def what_is_read(record: dict[str, Any]) -> tuple[list[str], list[int], int | None]:
-    """By what the lists and images of two runs are the same, wherever they lie: hashes, numbers, version of heads."""
-    hashes = [file["sha256"] for part in record["lists"] for file in part]
-    return hashes, record["images"], record["options"].get("heads")
+def what_is_read(record: dict[str, Any]) -> tuple[list[str], list[int]]:
+    """By what the lists and images of two runs are the same, wherever they lie: hashes, and numbers of images."""
+    return [file["sha256"] for part in record["lists"] for file in part], record["images"]

@@ -17,6 +17,7 @@ from rafa.datasets.lists import (
     limited,
     listed_image,
     load_dataset,
+    read_lists,
     select_split,
 )
 from rafa.datasets.sets import BIWI_PERSON, BIWI_SPLITS, SPLIT_FRAMES
@@ -187,6 +188,8 @@ def test_of_20_people_four_are_recorded_twice_and_whose_person_is_in_training_to
 
 
 def test_biwis_degrees_become_radians_videos_are_known_and_persons_only_in_the_published_lists(biwi):
+    with pytest.raises(InputError, match="published list, which is in degrees"):
+        read_lists(biwi / "biwi_rect.txt", biwi / "biwi_angle.txt", "radians", biwi)
     records = load_dataset("biwi", biwi).records
     np.testing.assert_allclose(np.degrees(records["angles"]), [[30, 20, 10]] * 48)  # yaw, pitch, roll
     assert dict(zip(records["video"].tolist(), records["person"].tolist(), strict=True)) == BIWI_PERSON

@@ -104,6 +104,7 @@ def test_angles_are_roll_pitch_yaw_and_degrees_become_radians():
         ("0.1\t0.2", "radians", "malformed angles"),
         ("", "radians", "malformed angles"),
         ("0.1\tabc\t0.2", "radians", "malformed angles"),
+        ("\t10\t20\t95", "degrees", "malformed angles"),  # 95 is a class
         ("0.1\tnan\t0.2", "radians", "angle out of range"),
         ("inf\t0.1\t0.2", "radians", "angle out of range"),
         ("0.1\t0.2\t-6.29", "radians", "angle out of range"),

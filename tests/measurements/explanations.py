@@ -152,9 +152,9 @@ def measured_parts(model: Any, untrained: Any, crops: np.ndarray, masks: np.ndar
 def grad_cam_figure(model: Any, seed: int, heads: int = 3) -> np.ndarray:
     """Grad-CAM of synthetic heads: a row for each head, a column for the crop and one for each axis."""
     crops, _ = synthetic_crops(heads, seed)
-    explanation, angles, tiles = Explainer(model)(crops), predict_angles(model, crops), []
+    explanation, tiles = Explainer(model)(crops), []
     for index, image in enumerate(crops):
-        overlays = explanation_tiles(image, explanation, angles, index)["gradcam"].values()
+        overlays = explanation_tiles(image, explanation, index)["gradcam"].values()
         tiles += [("input crop", image), *((text.removesuffix(": Grad-CAM"), overlay) for text, overlay in overlays)]
     titles, images = zip(*tiles, strict=True)
     title, footnote = "Grad-CAM: which cells move which angle", FOOTNOTE.format(margin=MARGIN)

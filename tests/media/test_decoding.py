@@ -116,6 +116,23 @@ def test_the_largest_images_of_phones_are_no_bomb_for_pillow():
     assert Image.MAX_IMAGE_PIXELS >= decoding.LARGEST_IMAGE
 
 
+@pytest.mark.parametrize(("kind", "channels"), [("P5", 1), ("P6", 3)])
+@pytest.mark.parametrize("largest", [100, 255, 300, 4095, 65535])
+def test_the_largest_value_of_a_netpbm_image_is_white(kind, channels, largest):
+    values = np.array([0, largest // 2, largest], np.uint16).repeat(channels)
+    pixels = values.astype(np.uint8 if largest < 256 else ">u2").tobytes()
+    image = decode_image(f"{kind}\n3 1\n{largest}\n".encode() + pixels)
+    assert np.abs(image[0, :, 0].astype(int) - (0, 127, 255)).max() <= 2
+
+
+def test_a_tiff_of_packed_12_bits_is_refused():
+    content = bytearray(encoded(NOISE[..., 0].astype(np.uint16), "TIFF"))
+    place = content.index(struct.pack("<HHIH", 258, 3, 1, 16)) + 8  # BitsPerSample
+    content[place] = 12
+    with pytest.raises(InputError, match="12 bits"):
+        decode_image(bytes(content))
+
+
 @pytest.mark.parametrize(("form", "tags"), [(np.uint32, {}), (np.uint16, {262: 0})])
 def test_tiffs_that_would_be_read_wrongly_are_refused(form, tags):
     with pytest.raises(InputError, match="convert it to 8 bits"):

@@ -170,12 +170,12 @@ def explanation():
         {axis: rng.dirichlet(np.ones(shape[-1]), shape[:-1]) for axis in AXES} for shape in ((2, 49, 49), (2, 3))
     ]
     gates = dict(zip(AXES, (0.5, -0.25, 2.0), strict=True))
-    return Explanation(*maps, *weights, gates, CELLS)
+    angles = dict(zip(AXES, np.radians([(9, 12.34), (2, -5), (3, 0.5)]), strict=True))
+    return Explanation(*maps, *weights, gates, CELLS, angles)
 
 
 def test_tiles_show_the_maps_of_their_crop_and_axis(explanation):
-    angles = np.radians([(1, 2, 3), (12.34, -5, 0.5)])
-    tiles = panels.explanation_tiles(CROP, explanation, angles, index=1)
+    tiles = panels.explanation_tiles(CROP, explanation, index=1)
     for axis in AXES:
         heat = np.abs(explanation.local[axis][1])
         assert (tiles["gradcam"][axis][1] == panels.overlay_heat(CROP, heat / heat.max())).all()
@@ -195,7 +195,7 @@ def test_a_face_gets_a_panel_named_by_its_frame_and_number(explanation, shown, t
     source = Source("elsewhere/v.mp4", Path("sub/v.mp4"), "video")
     other = np.zeros_like(CROP)
     faces = [
-        Face((0, 0, 9), crop=CROP, angles=np.radians((9, 0, 0))),
+        Face((0, 0, 9), crop=CROP, angles=np.radians((7, 0, 0))),  # the mean of several views
         Face((0, 0, 9), crop=other, angles=np.zeros(3), number=1),
     ]
     sink.write(Frame(source, 12, CROP, faces=faces))

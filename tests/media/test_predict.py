@@ -259,6 +259,11 @@ def test_no_file_that_is_read_is_overwritten(run, tmp_path, monkeypatch):
     boxes.write_text("a.png\t20 30 60 60\n")
     monkeypatch.chdir(tmp_path)
     before = [path.read_bytes() for path in (first, second, boxes)]
+    film = noisy_video(tmp_path / "film.webm", 1)
+    with pytest.raises(InputError, match="overwritten"):
+        run(film, *BOX_OPTION, "--drawn", tmp_path)
+    with pytest.raises(InputError, match="overwritten"):
+        predict.main([str(first), *map(str, BOX_OPTION), "--weights", str(second), "--out", str(second)])
     for options in (
         (*BOX_OPTION, "--drawn", tmp_path / "two"),  # where the first one's copy would come to lie
         (*BOX_OPTION, "--out", "two/../one/a.png"),
@@ -286,7 +291,8 @@ def test_explanations_take_the_predicted_angles_and_their_options(run, tmp_path,
 
 def test_the_line_about_the_own_weights_says_how_they_were_made_and_their_error(monkeypatch):
     made = "drawn after photographs, 394 of AFLW2000 among them; "
-    assert re.search(made + r"mean error \d.\d° \[.*\] on 394 photographs of AFLW2000$", predict.described())
+    error = r"mean error \d.\d° \[.*\] on 394 photographs of AFLW2000, with 6 views$"
+    assert re.search(made + error, predict.described())
     monkeypatch.setattr(predict, "sha256", lambda path: "of another file")
     assert re.search(made + "not measured$", predict.described())
 
@@ -295,6 +301,17 @@ def test_an_export_goes_to_the_file_that_was_named(weights, tmp_path, monkeypatc
     asked = []
     monkeypatch.setattr("rafa.net.export.export_checked", lambda *arguments: asked.append(arguments))
     assert predict.main(["--weights", weights, "--export", "m.onnx"]) == 0 and asked == [(weights, "m.onnx", None)]
+
+
+def test_the_views_are_those_asked_for_else_six_with_the_own_weights_or_for_the_spread(run, weights, tmp_path):
+    image = write_image(tmp_path / "a.png")
+    asked = {(): 1, ("--views", "6"): 6, ("--uncertainty",): 6, ("--uncertainty", "--views", "6"): 6}
+    answers = {options: angles_in(run(image, *BOX_OPTION, *options)[1][0]) for options in asked}
+    for options, views in asked.items():
+        (face,) = predict.PoseEstimator(weights, views, find=lambda path, image: [FoundFace(BOX)])(image)
+        assert answers[options] == pytest.approx(np.degrees(face.angles), abs=1e-2)
+    assert float(run(image, *BOX_OPTION, "--uncertainty")[1][0]["yaw_spread"]) > 0
+    assert predict.PoseEstimator().views == 6 == predict.PoseEstimator("synthetic").views
 
 
 # --- The script as a process ------------------------------------------------------------------------------------------
@@ -335,6 +352,9 @@ def test_the_script_reads_a_network_from_its_file(weights, model, tmp_path):
     [
         ("", "--export"),
         ("a.png --export m.onnx", "--export"),
+        ("--export m.onnx --drawn d --roll-sign mat", "--export has no use for --drawn, --roll-sign"),
+        ("a.png --format openface --roll-sign mat", "--roll-sign has an effect only with"),
+        ("a.png --format openface --uncertainty", "--uncertainty has an effect only with"),
         ("a.png --box 1 2 0", "--box"),
         ("a.png --box 1 2 3 --boxes list.txt", "--boxes: not allowed with"),
         ("a.png --margin -1", "--margin"),

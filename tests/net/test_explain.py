@@ -101,6 +101,6 @@ def test_region_boxes_lie_where_the_network_pools():
 
 def test_the_rules_take_signs_as_they_say():
     mean, local = ({axis: sign * np.array([[[1.0, -2.0]]]) for axis in AXES} for sign in (1, -3))
-    explanation = explain.Explanation(mean, local, {}, {}, {}, explain.region_boxes())
+    explanation = explain.Explanation(mean, local, {}, {}, {}, explain.region_boxes(), {})
     assert explanation.cam("yaw").tolist() == [[[3, 6]]]
     assert explanation.cam("yaw", "grad-cam").tolist() == [[[1, 0]]]

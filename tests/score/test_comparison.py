@@ -61,6 +61,9 @@ def test_the_persons_that_either_file_names_are_resampled():
     person = np.array([f"p{n % 12}" for n in range(60)])
     for pair in ((a, dataclasses.replace(b, person=person)), (dataclasses.replace(a, person=person), b)):
         assert "over 12 persons" in difference(*pair, "A and B", 20, 0)["intervals"]
+    videos = dataclasses.replace(a, video=np.array([f"v{n % 20}" for n in range(60)]))
+    for pair in ((videos, dataclasses.replace(b, person=person)), (dataclasses.replace(b, person=person), videos)):
+        assert "over 12 persons" in difference(*pair, "A and B", 20, 0)["intervals"]
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -133,6 +136,10 @@ def test_margins_are_kept_apart_unless_each_file_has_just_one(tmp_path, capsys):
     ]
     assert margins == [(0.3, []), (0.2, []), (0.2, ["0.2"]), (0.3, ["0.3"])]
     assert [result["compared"]["differences"]["mae_roll"]["value"] for result in results[2:]] == [1, 1]
+    some = file_of(tmp_path / "d.csv", [both[0], *both[3:]])
+    results, _ = compared(capsys, tmp_path, a, some, "--common-only")
+    counts = [(result["card"]["margin"], result["card"]["images"]["scored"]) for result in results]
+    assert counts == [(0.3, 1), (0.2, 3)] * 2
     one = file_of(tmp_path / "c.csv", both[:3])
     with pytest.raises(InputError, match=r"different splits and margins.*0\.2"):
         run(capsys, "compare", a, one)

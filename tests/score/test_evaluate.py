@@ -264,7 +264,9 @@ def test_a_dataset_that_is_absent_is_named_in_the_table_and_else_an_error_before
         path.unlink()
     with pytest.raises(InputError, match="35 of 35 listed"):
         run(capsys, *command)
-    assert evaluate.main([*map(str, command), "--allow-missing"]) == 1
+    (data / "earlier.json").write_text("kept")
+    assert evaluate.main([*map(str, command), "--allow-missing", "--result", str(data / "earlier.json")]) == 1
+    assert (data / "earlier.json").read_text() == "kept"
     text = capsys.readouterr().out
     assert "AFLW2000: not available here: none of its 35 listed images" in text
     assert "Nothing was scored" in text
@@ -383,7 +385,7 @@ def test_errors_end_with_status_2_and_neither_they_nor_help_load_tensorflow_or_s
     ("arguments", "words"),
     [
         (("--result", "p.csv"), "this file is read"),
-        (("--result", "p.json"), "record"),
+        (("--result", "p.json"), "beside"),
     ],
 )
 def test_files_that_are_read_are_not_written(arguments, words, tmp_path, monkeypatch):
@@ -399,9 +401,13 @@ def test_weights_and_their_run_are_not_replaced_by_a_result(tmp_path):
     weights, run = tmp_path / "last.keras", tmp_path / "run.json"
     for file in (weights, run):
         file.write_text("kept")
-        with pytest.raises(InputError, match="this file is read"):
-            evaluate.main(["table1", "--weights", str(weights), "--result", str(file)])
+        for option in ("--result", "--predictions"):
+            with pytest.raises(InputError, match="this file is read"):
+                evaluate.main(["table1", "--weights", str(weights), option, str(file)])
         assert file.read_text() == "kept"
+    both = ["--predictions", str(tmp_path / "x"), "--result", str(tmp_path / "x")]
+    with pytest.raises(InputError, match="written already"):
+        evaluate.main(["table1", "--weights", str(weights), *both])
 
 
 @pytest.mark.parametrize(

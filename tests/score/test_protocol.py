@@ -287,6 +287,9 @@ def test_several_files_are_seeds_with_mean_and_standard_deviation(tmp_path, caps
     assert spread["mae_roll"] == {"mean": 6.5, "sd": pytest.approx(0.5**0.5), "n": 2}
     third = file_of(tmp_path / "3.csv", [row.replace(",0.2,", ",0.3,") for row in LIST_SIGNS])
     assert "| MAE roll (°) | 6.50 ± 0.71 (n = 2) | 6.00 (n = 1) |" in run(capsys, "score", first, second, third)
+    fourth = file_of(tmp_path / "4.csv", LIST_SIGNS[:2])
+    text = run(capsys, "score", first, fourth)
+    assert "margin 0.2: no mean over the files, which hold different images" in text and "±" not in text
 
 
 def test_predictions_without_truth_are_joined_with_the_lists_by_path(data, tmp_path, capsys):

@@ -108,6 +108,10 @@ def test_the_papers_table_is_printed_whole_with_its_footnote(result):
     assert text.count("†") == 4
     assert text.endswith("14.10 for KEPLER on BIWI, 6.04 for SSR-Net-MD on AFLW2000, 4.80 for SSR-Net-MD on BIWI.")
     (ours,) = [name for name in rows if name.startswith("**this network, margin 0.2**")]
+    assert "views" not in ours
+    views = result | {"card": result["card"] | {"weights": result["card"]["weights"] | {"views": 6}}}
+    text = tables.paper_table("table1", {("aflw2000", 0.2): views}, {"biwi": "no lists"})
+    assert "AFLW2000: mean of 6 views; images expected" in text
     assert "expected / found / scored 1,947 / 1,947 / 1,947; BIWI: not available here: no lists" in ours
     assert rows[ours][3] == "3.00 [3.00, 3.00], -1.12"
     assert rows[ours][4] == tables.with_interval(result["estimates"]["geodesic"])

@@ -162,9 +162,20 @@ def test_a_resume_takes_the_options_of_the_run_and_those_that_may_change(tmp_pat
     saved = saved_options(tmp_path, training_script, "--train-lists", "a b", "c", "--limit", "3", "--epochs", "7")
     resume = ["--run-dir", str(tmp_path), "--resume"]
     assert vars(training_script.parse_options(resume)) == {**saved, "resume": True}
-    more = {"--epochs": 9, "--workers": 3, "--cache": 0.5, "--keep-every": 2}
+    more = {"--epochs": 9, "--workers": 3, "--cache": 0.5, "--keep-every": 2, "--data-dir": "moved"}
     changed = training_script.parse_options([*resume, *(str(part) for pair in more.items() for part in pair)])
     assert (changed.epochs, changed.workers, changed.cache, changed.keep_every, changed.limit) == (9, 3, 0.5, 2, 3)
+    assert changed.data_dir == "moved"
+    (tmp_path / "run.json").rename((tmp_path / "new").mkdir() or tmp_path / "new/run.json")
+    moved = training_script.parse_options(["--run-dir", str(tmp_path / "new"), "--resume"])
+    assert vars(moved) == {**saved, "resume": True, "run_dir": str(tmp_path / "new")}
+
+
+def test_a_run_on_heads_of_another_version_is_not_resumed_and_they_stay(tmp_path, training_script, monkeypatch):
+    monkeypatch.setattr("rafa.heads.dataset.ensure_dataset", lambda *_, **__: pytest.fail("drawn again"))
+    saved_options(tmp_path, training_script, "--synthetic")
+    with pytest.raises(InputError, match="version unknown"):
+        training_script.main(["--run-dir", str(tmp_path), "--resume"])
 
 
 @pytest.mark.parametrize(
