@@ -219,7 +219,7 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     if bool(options.paths) == bool(options.export):
         parser.error("give either images, folders or videos, or --export")
     chosen = {name for name, value in vars(options).items() if value != parser.get_default(name)}
-    if options.export and (ignored := chosen - {"export", "weights", "batch_size"}):
+    if options.export and (ignored := chosen - {"export", "weights", "batch_size", "paths"}):
         parser.error(f"--export has no use for --{', --'.join(sorted(ignored))}".replace("_", "-"))
     if options.uncertainty and options.views is None:
         options.views = 6

@@ -259,7 +259,7 @@ def test_no_file_that_is_read_is_overwritten(run, tmp_path, monkeypatch):
     boxes.write_text("a.png\t20 30 60 60\n")
     monkeypatch.chdir(tmp_path)
     before = [path.read_bytes() for path in (first, second, boxes)]
-    film = noisy_video(tmp_path / "film.webm", 1)
+    film = noisy_video(tmp_path / "film.avi", 1).rename(tmp_path / "film.webm")
     with pytest.raises(InputError, match="overwritten"):
         run(film, *BOX_OPTION, "--drawn", tmp_path)
     with pytest.raises(InputError, match="overwritten"):
