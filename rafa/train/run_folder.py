@@ -30,6 +30,7 @@ class RunFolder:
     - run.json: options, versions, commit, lists with their hashes, every resume, and the hashes of kept networks.
     - metrics.csv: a row per epoch, and tensorboard/ the same as curves.
     - last.keras: network and optimizer after the last epoch; epoch-005.keras ... where they are kept.
+    - network.weights.h5: the final network of `--synthetic full`.
     - predictions.csv, result.json, result.md: the final score.
 
     metrics.csv grows by a row per epoch; every other file is written whole or not at all.
