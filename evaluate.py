@@ -340,7 +340,7 @@ def option_sets() -> dict[str, ArgumentParser]:
     add("files", nargs="+", metavar="FILE.csv", help="a predictions file")
     of_file = "(default: those of the file)"
     add("--truth", choices=(*DATASETS, "lists"), help=f"take the true angles from these lists, by path {of_file}")
-    add("--common-only", action="store_true", help="leave out images that are not in both; the result says how many")
+    add("--common-only", action="store_true", help="leave out images that not all have; the result says how many")
     once = "; once for all files, or once for each"
     text = f"the sign of roll in a file: that of the published lists, or of the .mat files{once} (default: list)"
     one_of = sets["files"].add_mutually_exclusive_group().add_argument

@@ -8,7 +8,7 @@ from rafa.script import InputError
 SYNTHETIC = "synthetic"  # as weights: the network in `pretrained/`, trained on synthetic heads
 SYNTHETIC_FILE = ROOT / "pretrained" / "synthetic.weights.h5"
 # What every result of it says.
-SYNTHETIC_MADE = "trained on synthetic heads alone, which were drawn after photographs, 394 of AFLW2000 among them"
+SYNTHETIC_MADE = "trained on drawn heads alone; the drawing was chosen by photographs, 394 of AFLW2000 among them"
 SYNTHETIC_BACKBONE = f"{SYNTHETIC}-backbone"  # its residual layers alone, to start from
 
 

@@ -290,7 +290,7 @@ def test_explanations_take_the_predicted_angles_and_their_options(run, tmp_path,
 
 
 def test_the_line_about_the_own_weights_says_how_they_were_made_and_their_error(monkeypatch):
-    made = "drawn after photographs, 394 of AFLW2000 among them; "
+    made = "the drawing was chosen by photographs, 394 of AFLW2000 among them; "
     error = r"mean error \d.\d° \[.*\] on 394 photographs of AFLW2000, with 6 views$"
     assert re.search(made + error, predict.described())
     monkeypatch.setattr(predict, "sha256", lambda path: "of another file")
