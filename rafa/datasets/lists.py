@@ -95,7 +95,7 @@ def read_lists(
     angles, angle_file, bad_angles = read_rows(angle_list, lambda text: parse_angles(text, unit))
     units = {DATASETS[name].angle_list: DATASETS[name].unit for name in PAPER_DATASETS}
     if angle_file.published and unit != (right := units[Path(angle_list).name]):
-        raise InputError(f"{angle_list} is the published list, which is in {right}, not in {unit}")
+        raise InputError(f"{angle_list} is the published list, which is in {right}: give that unit, not {unit}")
     files, published = (crop_file, angle_file), crop_file.published and angle_file.published
     paths, rejected = _joined(boxes, bad_boxes, angles, bad_angles, crop_file.published)
     if not paths:

@@ -51,6 +51,10 @@ def test_a_drawn_video_keeps_colours_and_times(tmp_path):
     assert times_of(tmp_path / "v.webm") == pytest.approx(times, abs=0.002)
 
 
+def test_a_video_of_one_frame_has_a_copy_whatever_its_rate_is_said_to_be(tmp_path):
+    assert len(written(tmp_path, [Frame(VIDEO, 0, RED, rate=90_000, seconds=0)])) == 1
+
+
 def test_time_never_goes_back(tmp_path):
     seconds, times = (0, 0.1, 9000, 3, 3.1), (0, 0.1, 9000, 9000.001, 9000.002)
     written(tmp_path, [Frame(VIDEO, number, RED, rate=10, seconds=at) for number, at in enumerate(seconds)])

@@ -81,6 +81,9 @@ def test_copies_of_the_same_name_are_numbered(tmp_path):
     noisy_video(tmp_path / "x.avi", 1)
     copies = [copy for _, copy, _ in facts([*paths, tmp_path / "x.avi", tmp_path / "x.avi"])]
     assert copies == ["x.png", "x-2.png", "x-3.png", "x.webm", "x-2.webm"]
+    still = write_image(tmp_path / "stream.png")  # as the copy of an address that holds an image is called
+    assert [copy for _, copy, _ in facts(["http://127.0.0.1/a", still])] == ["stream.webm", "stream-2.png"]
+    assert [copy for _, copy, _ in facts([still, "http://127.0.0.1/a"])] == ["stream.png", "stream-2.webm"]
 
 
 # --- Frames -----------------------------------------------------------------------------------------------------------
