@@ -266,7 +266,8 @@ def refuse_overwriting(options: Namespace) -> None:
     taken = {Path(file).resolve() for file in (*files, *records, *weights, *(getattr(options, "lists", None) or ()))}
     for name in ("result", "predictions", "out"):
         if (file := getattr(options, name, None)) and Path(file).resolve() in taken:
-            raise InputError(f"--{name} {file}: this file is read or written already, or beside one; give another name")
+            why = "this file is read or written already, or is the record beside one"
+            raise InputError(f"--{name} {file}: {why}; give another name")
         taken |= {Path(file).resolve()} if file else set()
 
 

@@ -238,9 +238,9 @@ def _our_cells(result: Facts | None, paper: Sequence[float], reason: str | None)
     """A remark on this network's result, and its cells: each value and its difference to the paper's."""
     if result is None:
         return f"not available here: {reason}", ["not available here"] * len(HEADLINE_KEYS)
-    doubt = "" if is_published(result["card"]) else "NOT the published lists; "
-    doubt += f"mean of {views} views; " if (views := (result["card"]["weights"] or {}).get("views", 1)) > 1 else ""
+    remark = "" if is_published(result["card"]) else "NOT the published lists; "
+    remark += f"mean of {views} views; " if (views := (result["card"]["weights"] or {}).get("views", 1)) > 1 else ""
     pairs = zip((result["estimates"][key] for key in MAE_KEYS), paper, strict=True)
     cells = [f"{with_interval(estimate)}, {estimate.value - number:+.2f}" for estimate, number in pairs]
     geodesic = with_interval(result["estimates"]["geodesic"])
-    return f"{doubt}images expected / found / scored {_images_text(result['card'])}", [*cells, geodesic]
+    return f"{remark}images expected / found / scored {_images_text(result['card'])}", [*cells, geodesic]

@@ -385,7 +385,7 @@ def test_errors_end_with_status_2_and_neither_they_nor_help_load_tensorflow_or_s
     ("arguments", "words"),
     [
         (("--result", "p.csv"), "this file is read"),
-        (("--result", "p.json"), "beside"),
+        (("--result", "p.json"), "record"),
     ],
 )
 def test_files_that_are_read_are_not_written(arguments, words, tmp_path, monkeypatch):
